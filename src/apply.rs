@@ -1,0 +1,491 @@
+//! Carrying out a plan: with [`volume`], the only place that changes a file system.
+//!
+//! Removals come first and are waited for, then slots change in place, then new ones are published
+//! together: s6-svscan gives up a whole scan when a directory vanishes under it. Every file and
+//! every slot appears by a rename, so a run that is killed leaves nothing half made, only names with
+//! a leading dot that the next run sweeps away.
+
+pub mod volume;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::beneath::Dir;
+use crate::error::{Code, Error, Result};
+use crate::name::ProfileName;
+use crate::plan::{Change, Plan, Step};
+use crate::rights::Rights;
+use crate::scandir::{NEW_PREFIX, OLD_PREFIX, OWNER_FILE, Owner, ScanDir};
+use crate::settings::Settings;
+use crate::slot::{File, Files, down};
+use crate::supervision::{Holder, supervisor};
+use crate::tool::Tools;
+use crate::wait::wait_until;
+
+/// How long a supervisor may take beyond the gateway's own time: `finish` has 5 s.
+const SUPERVISOR_TIME: Duration = Duration::from_secs(7);
+
+/// How long a logger may take to write what it has read.
+const LOGGER_TIME: Duration = Duration::from_secs(2);
+
+/// How long s6-svscan may go without taking up another new slot.
+const SCAN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long s6-svscan may take for all new slots.
+const SCAN_LIMIT: Duration = Duration::from_secs(60);
+
+/// What all steps work with.
+#[derive(Debug)]
+pub struct Apply<'a> {
+    /// What was asked for.
+    pub settings: &'a Settings,
+    /// The programs.
+    pub tools: &'a Tools,
+    /// Whose slots they are.
+    pub rights: &'a Rights,
+    /// The scan directory, locked.
+    pub scandir: &'a ScanDir,
+    /// The rendered slots.
+    pub rendered: &'a BTreeMap<ProfileName, Files>,
+}
+
+/// The changes that could not be carried out, by the profile's name.
+pub type Failures = BTreeMap<ProfileName, Error>;
+
+impl Apply<'_> {
+    /// Carries out the changes of a plan, each as far as it goes.
+    pub fn slots(&self, plan: &Plan) -> Failures {
+        let mut failures = Failures::new();
+        let with = |wanted: &dyn Fn(&Step) -> bool| -> Vec<&Change> {
+            let does = |change: &&Change| change.steps.iter().any(wanted);
+            plan.changes.iter().filter(does).collect()
+        };
+        let removed = with(&|step| *step == Step::Remove);
+        self.remove(
+            removed.iter().filter_map(|change| change.name.as_ref()),
+            &mut failures,
+        );
+        for change in &plan.changes {
+            if let Some(name) = &change.name
+                && let Err(error) = self.in_place(name, change)
+            {
+                failures.insert(name.clone(), error);
+            }
+        }
+        let published = with(&|step| matches!(step, Step::Publish { .. }));
+        self.publish(&published, &mut failures);
+        for change in &plan.changes {
+            for (step, letter) in [(Step::Up, "-u"), (Step::Down, "-d")] {
+                if let Some(name) = &change.name
+                    && change.steps.contains(&step)
+                    && !failures.contains_key(name)
+                    && let Err(error) = self.s6("s6-svc", &[letter], &self.scandir.at(name.slot()))
+                {
+                    failures.insert(name.clone(), error);
+                }
+            }
+        }
+        failures
+    }
+
+    /// Writes whom the scan directory is for, if it does not say so already.
+    pub fn owner(&self, owner: &Owner) -> Result<()> {
+        if self.scandir.owner().as_ref() == Some(owner) {
+            return Ok(());
+        }
+        let mut content = serde_json::to_vec(owner).unwrap_or_default();
+        content.push(b'\n');
+        self.scandir.dir().replace(OWNER_FILE, &content)
+    }
+
+    /// Ends every supervisor that outlived its s6-svscan, so that a new one can start its own.
+    ///
+    /// Each gateway gets one SIGTERM and its time to save. A supervisor that does not end is killed;
+    /// its gateway is then found by the lock of its home and ended before the next one starts.
+    pub fn take_over(&self) -> Result<()> {
+        let names = self
+            .scandir
+            .dir()
+            .names()?
+            .into_iter()
+            .filter_map(|name| name.into_string().ok());
+        let service = |name: &String| !name.starts_with('.') || name.starts_with(OLD_PREFIX);
+        let services: Vec<Dir> = names
+            .filter(service)
+            .filter_map(|name| self.scandir.dir().dir(name).ok())
+            .collect();
+        self.end_supervisors(&services)
+    }
+
+    fn end_supervisors(&self, services: &[Dir]) -> Result<()> {
+        let orphans: Vec<&Dir> = services
+            .iter()
+            .filter(|service| is_supervised(service))
+            .collect();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        for service in &orphans {
+            self.let_go(service, "-dx");
+        }
+        let main = |service: &&Dir| supervisor(service).is_some();
+        let limit = self.settings.stop_timeout + SUPERVISOR_TIME;
+        if !wait_until(limit, "gateways to end", || !orphans.iter().any(main)) {
+            for service in orphans.iter().filter(|service| main(service)) {
+                kill(supervisor(service))?;
+            }
+        }
+        // A logger ends by itself when nobody can write to it any more; then so must its supervisor.
+        let supervised = || orphans.iter().any(|service| is_supervised(service));
+        for letters in ["-x", "-dx"] {
+            for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
+                self.let_go(&logger, letters);
+            }
+            if wait_until(LOGGER_TIME, "loggers to end", || !supervised()) {
+                return Ok(());
+            }
+        }
+        for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
+            kill(supervisor(&logger))?;
+        }
+        if wait_until(LOGGER_TIME, "supervisors to end", || !supervised()) {
+            Ok(())
+        } else {
+            let stuck = orphans.iter().find(|service| is_supervised(service));
+            let path = stuck.map_or_else(|| self.scandir.dir().path(), |service| service.path());
+            Err(Error::new(
+                Code::TimedOut,
+                format!("the supervisor of {} does not end", path.display()),
+            ))
+        }
+    }
+
+    /// Asks a supervisor to end with its service. One that is gone needs no asking.
+    fn let_go(&self, service: &Dir, letters: &str) {
+        let _gone = self.s6("s6-svc", &[letters], service.path());
+    }
+
+    fn remove<'n>(&self, names: impl Iterator<Item = &'n ProfileName>, failures: &mut Failures) {
+        let mut going: Vec<(Option<ProfileName>, String)> = Vec::new();
+        for leftover in self.scandir.leftovers().unwrap_or_default() {
+            if leftover.starts_with(OLD_PREFIX) {
+                going.push((None, leftover));
+            } else {
+                let _next_time = fs::remove_dir_all(self.scandir.at(leftover));
+            }
+        }
+        for name in names {
+            let old = format!("{OLD_PREFIX}{}", name.slot());
+            match fs::rename(self.scandir.at(name.slot()), self.scandir.at(&old)) {
+                Ok(()) => going.push((Some(name.clone()), old)),
+                Err(cause) => {
+                    failures.insert(
+                        name.clone(),
+                        Error::system("rename", self.scandir.at(name.slot()), cause),
+                    );
+                }
+            }
+        }
+        if going.is_empty() {
+            return;
+        }
+        let open: Vec<Dir> = going
+            .iter()
+            .filter_map(|(_, old)| self.scandir.dir().dir(old).ok())
+            .collect();
+        if self.scandir.watcher().is_some() {
+            let _waited_for_below = self.s6("s6-svscanctl", &["-an"], self.scandir.dir().path());
+            let limit = self.settings.stop_timeout + SUPERVISOR_TIME;
+            wait_until(limit, "removed gateways to end", || {
+                !open.iter().any(is_supervised)
+            });
+        }
+        let ended = self.end_supervisors(&open);
+        for (name, old) in going {
+            let path = self.scandir.at(&old);
+            let stuck = self
+                .scandir
+                .dir()
+                .dir(&old)
+                .is_ok_and(|service| is_supervised(&service));
+            let result = match &ended {
+                Err(error) if stuck => Err(Error::new(error.code(), error.to_string())),
+                _ => {
+                    fs::remove_dir_all(&path).map_err(|cause| Error::system("remove", &path, cause))
+                }
+            };
+            if let (Some(name), Err(error)) = (name, result) {
+                failures.insert(name, error);
+            }
+        }
+    }
+
+    fn in_place(&self, name: &ProfileName, change: &Change) -> Result<()> {
+        let slot = self.scandir.at(name.slot());
+        for step in &change.steps {
+            match step {
+                Step::Reset => self.reset(&slot)?,
+                Step::Write(paths) => {
+                    let files = self.rendered.get(name);
+                    for path in paths {
+                        if let Some(file) = files.and_then(|files| files.get(path)) {
+                            write(&slot, path, file)?;
+                        }
+                    }
+                }
+                Step::MarkDown => write(&slot, "down", &down_file(change)?)?,
+                Step::UnmarkDown => {
+                    let path = slot.join("down");
+                    fs::remove_file(&path)
+                        .map_err(|cause| Error::system("remove", &path, cause))?;
+                }
+                Step::Remove | Step::Publish { .. } | Step::Up | Step::Down => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier supervisor of a slot and its logger left: status, tally and FIFOs.
+    fn reset(&self, slot: &Path) -> Result<()> {
+        for service in [slot.to_owned(), slot.join("log")] {
+            for leftover in ["supervise", "event"] {
+                let path = service.join(leftover);
+                match fs::remove_dir_all(&path) {
+                    Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                        return Err(Error::system("remove", &path, cause));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.control(slot)
+    }
+
+    /// Gives hermes control of a slot of root's: it may read its status by name and write to its
+    /// control FIFO, and nothing else. s6-supervise takes what is there; `event/` stays root's, since
+    /// who can write there can make root write elsewhere.
+    fn control(&self, slot: &Path) -> Result<()> {
+        let Rights::Direct(account) = self.rights else {
+            return Ok(());
+        };
+        for service in [slot.to_owned(), slot.join("log")] {
+            let supervise = service.join("supervise");
+            let fifo = supervise.join("control");
+            let failed = |cause: io::Error| Error::system("create", &fifo, cause);
+            fs::DirBuilder::new()
+                .mode(0o711)
+                .create(&supervise)
+                .map_err(failed)?;
+            fs::set_permissions(&supervise, Permissions::from_mode(0o711)).map_err(failed)?;
+            rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+                .map_err(|errno| failed(errno.into()))?;
+            chown(&fifo, Some(0), Some(account.gid)).map_err(failed)?;
+            fs::set_permissions(&fifo, Permissions::from_mode(0o620)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, changes: &[&Change], failures: &mut Failures) {
+        let mut new: Vec<&ProfileName> = Vec::new();
+        for change in changes {
+            let Some(name) = change
+                .name
+                .as_ref()
+                .filter(|name| !failures.contains_key(name))
+            else {
+                continue;
+            };
+            match self.build(name, change) {
+                Ok(()) => new.push(name),
+                Err(error) => {
+                    failures.insert(name.clone(), error);
+                }
+            }
+        }
+        // All at once: each scan takes up everything that is there.
+        new.retain(|name| match self.reveal(name) {
+            Ok(()) => true,
+            Err(error) => {
+                failures.insert((*name).clone(), error);
+                false
+            }
+        });
+        // Looked at only now: an s6-svscan that has started meanwhile is told too.
+        if new.is_empty() || self.scandir.watcher().is_none() {
+            return;
+        }
+        let missed = self.await_supervisors(&new);
+        if missed.is_empty() {
+            return;
+        }
+        // s6-svscan looks at a directory that it once failed to take up only under a new inode.
+        self.remove(missed.iter().copied(), failures);
+        let again: Vec<&ProfileName> = changes
+            .iter()
+            .filter_map(|change| Some((change.name.as_ref()?, change)))
+            .filter(|(name, _)| missed.contains(name) && !failures.contains_key(name))
+            .filter(|(name, change)| {
+                self.build(name, change)
+                    .and_then(|()| self.reveal(name))
+                    .is_ok()
+            })
+            .map(|(name, _)| name)
+            .collect();
+        self.await_supervisors(&again);
+        for name in missed {
+            if !self.is_taken_up(name) && !failures.contains_key(name) {
+                let error = Error::new(Code::System, "s6-svscan does not take it up").remedy(
+                    "look at the messages of s6-svscan, then run hermes-s6 reconcile again",
+                );
+                failures.insert(name.clone(), error);
+            }
+        }
+    }
+
+    /// Builds a slot under a name that s6-svscan passes over.
+    fn build(&self, name: &ProfileName, change: &Change) -> Result<()> {
+        let place = self.scandir.at(format!("{NEW_PREFIX}{}", name.slot()));
+        if let Some(files) = self.rendered.get(name) {
+            write_tree(&place, files)?;
+        }
+        if change.steps.contains(&Step::Publish { down: true }) {
+            write(&place, "down", &down_file(change)?)?;
+        }
+        self.control(&place)
+    }
+
+    /// Gives a slot that is built its name.
+    fn reveal(&self, name: &ProfileName) -> Result<()> {
+        let slot = self.scandir.at(name.slot());
+        let new = self.scandir.at(format!("{NEW_PREFIX}{}", name.slot()));
+        fs::rename(new, &slot).map_err(|cause| Error::system("create", slot, cause))
+    }
+
+    /// Lets s6-svscan scan, and waits for as long as it goes on taking up new slots. Gives those that
+    /// it has not taken up.
+    fn await_supervisors<'n>(&self, names: &[&'n ProfileName]) -> Vec<&'n ProfileName> {
+        let _seen_below = self.s6("s6-svscanctl", &["-a"], self.scandir.dir().path());
+        let mut missed = names.to_vec();
+        let mut progress = Instant::now();
+        wait_until(SCAN_LIMIT, "s6-svscan to take up the new slots", || {
+            let before = missed.len();
+            missed.retain(|name| !self.is_taken_up(name));
+            if missed.len() < before {
+                progress = Instant::now();
+            }
+            missed.is_empty() || progress.elapsed() > SCAN_PATIENCE
+        });
+        missed
+    }
+
+    fn is_taken_up(&self, name: &ProfileName) -> bool {
+        self.scandir.slot(name).is_ok_and(|slot| {
+            supervisor(&slot).is_some()
+                && slot.dir("log").is_ok_and(|log| supervisor(&log).is_some())
+        })
+    }
+
+    /// Runs an s6 program on a directory; its own message is the cause of a failure.
+    fn s6(&self, program: &str, arguments: &[&str], directory: &Path) -> Result<()> {
+        let mut command = self.tools.command(&self.settings.root, program);
+        command.args(arguments).arg(directory).stdin(Stdio::null());
+        let output = command
+            .output()
+            .map_err(|cause| Error::exec(program, cause))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next().unwrap_or("no message");
+        Err(Error::new(
+            Code::System,
+            format!("{program} failed: {said}"),
+        ))
+    }
+}
+
+/// Writes a whole slot into a directory that is not there yet.
+pub fn write_tree(place: &Path, files: &Files) -> Result<()> {
+    let mut parents = BTreeSet::new();
+    parents.extend(files.keys().filter_map(|path| Path::new(path).parent()));
+    // `env` even when it is empty: the run script reads it.
+    parents.insert(Path::new("env"));
+    for directory in parents {
+        let directory = place.join(directory);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&directory)
+            .map_err(|cause| Error::system("create", &directory, cause))?;
+        // Whatever the umask says.
+        fs::set_permissions(&directory, Permissions::from_mode(0o755))
+            .map_err(|cause| Error::system("chmod", &directory, cause))?;
+    }
+    files
+        .iter()
+        .try_for_each(|(path, file)| write(place, path, file))
+}
+
+/// Puts a file in its place at once.
+fn write(slot: &Path, path: &str, file: &File) -> Result<()> {
+    let target = slot.join(path);
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = target.with_file_name(format!(".{name}.new"));
+    let _leftover = fs::remove_file(&fresh);
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(file.mode)
+        .open(&fresh)
+        .and_then(|mut open| {
+            open.write_all(&file.content)?;
+            open.set_permissions(Permissions::from_mode(file.mode))?;
+            fs::rename(&fresh, &target)
+        })
+        .map_err(|cause| Error::system("write", &target, cause))
+}
+
+fn down_file(change: &Change) -> Result<File> {
+    let state = change.prior_state.as_deref().unwrap_or("none");
+    let text = match &change.reason {
+        Some(reason) => {
+            format!("Registered down by hermes-s6: the state was {state:?} ({reason}).")
+        }
+        None => format!("Registered down by hermes-s6: the state was {state:?}."),
+    };
+    down(&text)
+}
+
+fn is_supervised(service: &Dir) -> bool {
+    supervisor(service).is_some()
+        || service
+            .dir("log")
+            .is_ok_and(|log| supervisor(&log).is_some())
+}
+
+/// Kills a process that did not end when asked to.
+fn kill(holder: Option<Holder>) -> Result<()> {
+    let Some(Holder::Process(pid)) = holder else {
+        return Ok(());
+    };
+    Pid::from_raw(pid)
+        .map_or(Ok(()), |pid| {
+            pidfd_send_signal(pidfd_open(pid, PidfdFlags::empty())?, Signal::KILL)
+        })
+        .or_else(|errno| {
+            if errno == rustix::io::Errno::SRCH {
+                Ok(())
+            } else {
+                Err(errno)
+            }
+        })
+        .map_err(|errno| Error::system("kill", pid.to_string(), errno))
+}

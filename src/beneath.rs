@@ -1,0 +1,225 @@
+//! Directories whose content somebody else may have made: nothing is opened but beneath them.
+//!
+//! Every operation takes one name inside an open directory. No symbolic link is ever followed, no
+//! open blocks on a FIFO or device, and nothing is read past a limit.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// An open directory, and its path for messages.
+#[derive(Debug)]
+pub struct Dir {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+/// Why a file could not be used, for a person and as a word for a log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// One word: `missing`, `symlink`, `not-a-file`, `too-large` or `unreadable`.
+    pub word: &'static str,
+    /// The same in words.
+    pub text: String,
+}
+
+impl Unusable {
+    /// Tells whether the file is simply not there.
+    pub fn is_missing(&self) -> bool {
+        self.word == "missing"
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl Dir {
+    /// Opens a directory that the operator named; links in that path are the operator's own.
+    pub fn open(path: &Path) -> Result<Self> {
+        let handle = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
+            .map_err(|errno| Error::system("open", path, errno))?;
+        Ok(Self {
+            handle,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Opens a directory in this one.
+    pub fn dir(&self, name: impl AsRef<Path>) -> Result<Self> {
+        let path = self.path.join(name.as_ref());
+        let handle = rustix::fs::openat(
+            &self.handle,
+            name.as_ref(),
+            DIRECTORY | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::system("open", &path, errno))?;
+        Ok(Self { handle, path })
+    }
+
+    /// Opens a directory in this one, made first if it is not there.
+    pub fn make_dir(&self, name: impl AsRef<Path>) -> Result<Self> {
+        match rustix::fs::mkdirat(&self.handle, name.as_ref(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => self.dir(name),
+            Err(errno) => Err(Error::system(
+                "create",
+                self.path.join(name.as_ref()),
+                errno,
+            )),
+        }
+    }
+
+    /// Gives the path that this directory was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lists the names in this directory, sorted.
+    pub fn names(&self) -> Result<Vec<OsString>> {
+        let failed = |errno| Error::system("read", &self.path, errno);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.handle).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Tells what kind of file a name is, `None` if there is no such name.
+    pub fn kind(&self, name: impl AsRef<Path>) -> Result<Option<FileType>> {
+        match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::system("stat", self.path.join(name.as_ref()), errno)),
+        }
+    }
+
+    /// Opens a regular file in this directory with the given flags.
+    pub fn file(&self, name: impl AsRef<Path>, flags: OFlags) -> Result<File> {
+        rustix::fs::openat(
+            &self.handle,
+            name.as_ref(),
+            flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o644),
+        )
+        .map(File::from)
+        .map_err(|errno| Error::system("open", self.path.join(name.as_ref()), errno))
+    }
+
+    /// Reads a regular file of at most `limit` bytes.
+    pub fn read(&self, name: &str, limit: u64) -> std::result::Result<Vec<u8>, Unusable> {
+        let unusable = |word, text: &str| Unusable {
+            word,
+            text: format!("{name} {text}"),
+        };
+        let failed = |errno: Errno| match errno {
+            Errno::NOENT => unusable("missing", "does not exist"),
+            Errno::LOOP => unusable("symlink", "is a symbolic link"),
+            // What open says of a socket, and of a FIFO that cannot be opened.
+            Errno::NXIO => unusable("not-a-file", "is not a regular file"),
+            errno => unusable(
+                "unreadable",
+                &format!("cannot be read: {}", errno_text(errno)),
+            ),
+        };
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
+        let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(unusable("not-a-file", "is not a regular file"));
+        }
+        let mut content = Vec::new();
+        // One byte more than allowed: a file that grows meanwhile is noticed too.
+        File::from(file)
+            .take(limit + 1)
+            .read_to_end(&mut content)
+            .map_err(|cause| unusable("unreadable", &format!("cannot be read: {cause}")))?;
+        if content.len() as u64 > limit {
+            return Err(unusable(
+                "too-large",
+                &format!("is larger than {limit} bytes"),
+            ));
+        }
+        Ok(content)
+    }
+
+    /// Creates a file that must not exist yet.
+    ///
+    /// Gives `false`, and leaves the file alone, if it does.
+    pub fn create_new(&self, name: &str, content: &[u8]) -> Result<bool> {
+        match self.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL) {
+            Ok(mut file) => {
+                file.write_all(content)
+                    .and_then(|()| file.sync_all())
+                    .map_err(|cause| Error::system("write", self.path.join(name), cause))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == Some(std::io::ErrorKind::AlreadyExists) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces a file at once: readers see the old content or the new, never a part.
+    pub fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let fresh = format!(".{name}.new");
+        self.remove(&fresh)?;
+        self.create_new(&fresh, content)?;
+        self.rename(&fresh, name)
+    }
+
+    /// Renames a file inside this directory.
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        rustix::fs::renameat(&self.handle, from, &self.handle, to)
+            .map_err(|errno| Error::system("write", self.path.join(to), errno))
+    }
+
+    /// Appends to a file with one write, so that lines of two writers do not mix.
+    pub fn append(&self, name: &str, content: &[u8]) -> Result<()> {
+        let mut file = self.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
+        file.write_all(content)
+            .map_err(|cause| Error::system("write", self.path.join(name), cause))
+    }
+
+    /// Removes a file or link; one that is not there is removed already.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::system("remove", self.path.join(name), errno)),
+        }
+    }
+
+    /// Gives the size of a file in bytes, 0 if there is none.
+    pub fn size(&self, name: &str) -> u64 {
+        rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)
+            .ok()
+            .and_then(|stat| u64::try_from(stat.st_size).ok())
+            .unwrap_or(0)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+fn errno_text(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,229 @@
+//! What the scripts of a slot run of ours: programs that do one thing and then become the next one.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::apply::volume::timestamp;
+use crate::beneath::Dir;
+use crate::container::truth;
+use crate::error::{Code, Error, Result, escaped};
+use crate::report;
+use crate::root::Root;
+use crate::slot::EXIT_LOCKED;
+use crate::state::{STATE_FILE, STATE_LIMIT, serves};
+use crate::supervision::{Holder, Status, holder};
+use crate::survey::LOCK_FILE;
+use crate::wait::wait_until;
+
+/// How the variables begin that hold the tokens and addresses of one profile's messaging accounts: the
+/// platforms of Hermes Agent 0.19.0 (`gateway/config.py`, `plugins/platforms/`).
+const ACCOUNT_PREFIXES: [&str; 30] = [
+    "API_SERVER_",
+    "BLUEBUBBLES_",
+    "DINGTALK_",
+    "DISCORD_",
+    "EMAIL_",
+    "FEISHU_",
+    "GOOGLE_CHAT_",
+    "HASS_",
+    "IRC_",
+    "LINE_",
+    "MATRIX_",
+    "MATTERMOST_",
+    "MSGRAPH_WEBHOOK_",
+    "NTFY_",
+    "PHOTON_",
+    "QQBOT_",
+    "QQ_",
+    "RAFT_",
+    "SIGNAL_",
+    "SIMPLEX_",
+    "SLACK_",
+    "SMS_",
+    "TEAMS_",
+    "TELEGRAM_",
+    "TWILIO_",
+    "WEBHOOK_",
+    "WECOM_",
+    "WEIXIN_",
+    "WHATSAPP_",
+    "YUANBAO_",
+];
+
+/// How long a killed process may take to be gone.
+const KILL_TIME: Duration = Duration::from_secs(5);
+
+/// Runs a program without the variables of the default profile's accounts.
+///
+/// With HERMES_S6_INHERIT_ENV=1 it keeps them. Returns only if the program cannot be executed.
+pub fn own_env(prog: &[OsString]) -> Error {
+    let mut command = command(prog);
+    let inherit =
+        std::env::var("HERMES_S6_INHERIT_ENV").is_ok_and(|value| truth(&value) == Some(true));
+    if !inherit {
+        for (name, _) in std::env::vars_os() {
+            let bytes = name.as_encoded_bytes();
+            if ACCOUNT_PREFIXES
+                .iter()
+                .any(|prefix| bytes.starts_with(prefix.as_bytes()))
+            {
+                command.env_remove(name);
+            }
+        }
+    }
+    exec(command)
+}
+
+/// Runs a program with the lock of a profile's home held, by that program's own process.
+///
+/// It is a POSIX record lock, as s6-setlock's: it stays with the process through exec, its children
+/// do not have it, and the kernel names its holder. A holder that we can see and that has no
+/// supervisor is an orphan: it gets SIGTERM, `limit` to save, then SIGKILL. Any other holder, in
+/// another container or beneath another supervisor, is left alone, and this ends with
+/// [`EXIT_LOCKED`], on which the finish script parks the slot.
+pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -> Result<u8> {
+    let home = Dir::open(home)?;
+    let mut file = home.file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
+    // Bounded by the waits inside: each round ends an orphan, takes the lock or gives up.
+    for _ in 0..8 {
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                sign(&mut file, home.path());
+                keep_open(&file)?;
+                return Err(exec(command(prog)));
+            }
+            Err(Errno::AGAIN | Errno::ACCESS) => {}
+            Err(errno @ (Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL)) => {
+                let cause = std::io::Error::from(errno);
+                let problem = Error::system("lock", home.path().join(LOCK_FILE), cause);
+                report::warning(&format!(
+                    "{problem}: nothing keeps another container from running this profile too"
+                ));
+                return Err(exec(command(prog)));
+            }
+            Err(errno) => return Err(Error::system("lock", home.path().join(LOCK_FILE), errno)),
+        }
+        match holder(&home, LOCK_FILE) {
+            None => {}
+            Some(Holder::Process(pid)) if is_orphan(root, pid) => end_orphan(&home, pid, limit)?,
+            Some(_) => break,
+        }
+    }
+    let signed = home.read(LOCK_FILE, 512).unwrap_or_default();
+    let signed = String::from_utf8_lossy(&signed);
+    let by = signed
+        .lines()
+        .next()
+        .filter(|line| !line.is_empty())
+        .unwrap_or("somebody unknown");
+    report::fatal(
+        &Error::new(
+            Code::No,
+            format!(
+                "{} is in use: its lock is held by {}",
+                home.path().display(),
+                escaped(by.as_bytes())
+            ),
+        )
+        .remedy("stop the profile there first"),
+    );
+    Ok(EXIT_LOCKED)
+}
+
+/// Tells whether the gateway that s6 supervises in the current directory has written that it serves.
+pub fn check_ready(home: &Path) -> Result<bool> {
+    let service = Dir::open(Path::new("."))?;
+    let Some(pid) = Status::read(&service).and_then(|status| status.pid) else {
+        return Ok(false);
+    };
+    let state = Dir::open(home)?.read(STATE_FILE, STATE_LIMIT);
+    Ok(state.is_ok_and(|content| serves(&content, u64::from(pid))))
+}
+
+/// Writes into the lock file who holds it, for whoever finds it held. Not worth failing for.
+fn sign(file: &mut File, home: &Path) {
+    let name = rustix::system::uname();
+    let text = format!(
+        "{} pid {} since {}\n",
+        escaped(name.nodename().to_bytes()),
+        std::process::id(),
+        timestamp(SystemTime::now())
+    );
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(text.as_bytes()));
+    if let Err(cause) = written {
+        report::warning(&Error::system("write", home.join(LOCK_FILE), cause).to_string());
+    }
+}
+
+fn keep_open(file: &File) -> Result<()> {
+    fcntl_setfd(file, FdFlags::empty())
+        .map_err(|errno| Error::system("keep open", LOCK_FILE, errno))
+}
+
+/// Tells whether a process of this container has lost its supervisor.
+fn is_orphan(root: &Root, pid: i32) -> bool {
+    let process = |pid: &str| root.at(format!("/proc/{pid}"));
+    let namespace = |pid: &str| std::fs::read_link(process(pid).join("ns/pid")).ok();
+    let ours = namespace("self");
+    if ours.is_none() || namespace(&pid.to_string()) != ours {
+        return false;
+    }
+    let stat = std::fs::read_to_string(process(&pid.to_string()).join("stat")).unwrap_or_default();
+    // The parent is the second field behind the command's name.
+    let parent = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().nth(1));
+    let comm = parent.and_then(|parent| std::fs::read_to_string(process(parent).join("comm")).ok());
+    comm.is_some_and(|comm| comm.trim_end() != "s6-supervise")
+}
+
+/// Ends the orphan that holds the lock, for as long as it is the one that holds it.
+fn end_orphan(home: &Dir, pid: i32, limit: Duration) -> Result<()> {
+    let holds = || holder(home, LOCK_FILE) == Some(Holder::Process(pid));
+    let failed = |errno: Errno| Error::system("end the orphaned gateway", pid.to_string(), errno);
+    let process = match Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Some(Ok(process)) => process,
+        None | Some(Err(Errno::SRCH)) => return Ok(()),
+        Some(Err(errno)) => return Err(failed(errno)),
+    };
+    for (signal, limit) in [(Signal::TERM, limit), (Signal::KILL, KILL_TIME)] {
+        // The handle names one process for good; that it still holds the lock proves it is the one.
+        if !holds() {
+            return Ok(());
+        }
+        report::note(&format!(
+            "ending the orphaned gateway (pid {pid}) of a killed supervisor"
+        ));
+        match pidfd_send_signal(&process, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        wait_until(limit, "the orphaned gateway to save and end", || !holds());
+    }
+    Ok(())
+}
+
+fn command(prog: &[OsString]) -> Command {
+    let mut words = prog.iter();
+    let mut command = Command::new(words.next().cloned().unwrap_or_default());
+    command.args(words);
+    command
+}
+
+fn exec(mut command: Command) -> Error {
+    let cause = command.exec();
+    Error::exec(command.get_program(), cause)
+}

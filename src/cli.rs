@@ -1,0 +1,199 @@
+//! The command line: what can be typed, and its help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::name::ProfileName;
+
+/// Supervises the gateways of Hermes Agent profiles with s6.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hermes-s6",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+#[command(after_help = "\
+Examples:
+  hermes-s6 supervise                         the whole tree, as a container's main service
+  HERMES_HOME=~/.hermes HERMES_S6_SCANDIR=~/service hermes-s6 supervise
+                                              the same on a laptop, as yourself
+  hermes-s6 reconcile --dry-run               what would change
+  hermes-s6 status                            what runs, and what should
+
+Exit codes: 0 done, 1 no or partly, 99 timed out, 100 usage, 102 not supervised,
+111 system call failed, 126 and 127 program not executable or not found.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Common {
+    /// Data directory of Hermes [HERMES_HOME]
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Scan directory of the slots [HERMES_S6_SCANDIR]
+    #[arg(long, value_name = "DIR")]
+    pub scandir: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "the options that all commands share are documented where they are"
+)]
+pub enum Command {
+    /// Show a profile's service directory as it would be written
+    #[command(after_help = "\
+Examples:
+  hermes-s6 render -p coder                   every file, with its mode, to stdout
+  hermes-s6 render -p coder --out /tmp/look   as /tmp/look/gateway-coder/")]
+    Render {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        profile: ProfileOption,
+        /// Write the slot beneath this directory instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Make the slots agree with the profiles, at boot or at any time
+    #[command(after_help = "\
+Prints a line per change. A second run finds nothing to do. A profile that cannot be served costs
+only itself: it is reported, and the exit code is 1.
+
+Examples:
+  hermes-s6 reconcile
+  hermes-s6 reconcile --dry-run --json | jq '.changes[].profile'")]
+    Reconcile {
+        #[command(flatten)]
+        common: Common,
+        /// Print what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reconcile, then become the s6-svscan of the gateways
+    #[command(after_help = "\
+Runs as any user, under any init or as PID 1. As root it drops to the user hermes, unless the scan
+directory is root's. If an earlier s6-svscan was killed, its gateways are taken over.
+
+Examples:
+  hermes-s6 supervise
+  HERMES_S6_SCANDIR=$XDG_RUNTIME_DIR/hermes hermes-s6 supervise
+  #!/command/with-contenv ...                 in a service with notification-fd 3:
+  hermes-s6 supervise -d 3")]
+    Supervise {
+        #[command(flatten)]
+        common: Common,
+        /// Tell this descriptor when the tree is up, as s6-svscan -d
+        #[arg(short = 'd', long = "notification-fd", value_name = "FD")]
+        notification_fd: Option<u32>,
+    },
+    /// Tell whether s6 supervises the gateways here, and why
+    #[command(after_help = "\
+Exit code 0: s6 does. 1: it does not.
+
+Example:
+  hermes-s6 detect && hermes-s6 status")]
+    Detect {
+        #[command(flatten)]
+        common: Common,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what runs, as s6 knows it, and what should
+    #[command(after_help = "\
+Exit code 0: everything that is wanted is up. 1: something is not.
+
+Examples:
+  hermes-s6 status
+  hermes-s6 status -p coder --json")]
+    Status {
+        #[command(flatten)]
+        common: Common,
+        /// Show only this profile; can be repeated
+        #[arg(short, long, value_name = "NAME")]
+        profile: Vec<ProfileName>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the profiles and their states, one to a line
+    #[command(after_help = "\
+Two words a line, for scripts: name and state.
+
+Example:
+  hermes-s6 list | while read -r profile state; do echo \"$profile is $state\"; done")]
+    List {
+        #[command(flatten)]
+        common: Common,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the port of a profile's API server
+    #[command(after_help = "\
+Example:
+  curl http://127.0.0.1:$(hermes-s6 port -p coder)/health")]
+    Port {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        profile: ProfileOption,
+    },
+    /// Run PROG without the messaging tokens of the default profile (used by run scripts)
+    #[command(hide = true)]
+    OwnEnv {
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        prog: Vec<OsString>,
+    },
+    /// Run PROG with the lock of a profile's home held (used by run scripts)
+    #[command(hide = true)]
+    HoldLock {
+        /// Milliseconds that an orphaned gateway has to save and end
+        #[arg(short)]
+        timeout: u64,
+        /// The profile's home
+        home: PathBuf,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        prog: Vec<OsString>,
+    },
+    /// Tell whether the gateway supervised in this directory serves (used by data/check)
+    #[command(hide = true)]
+    CheckReady {
+        /// The profile's home
+        home: PathBuf,
+    },
+    /// Print what is on the volume as JSON (used by root, with the rights of the volume's owner)
+    #[command(hide = true)]
+    Survey {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Apply changes of the volume from stdin (used by root, with the rights of the volume's owner)
+    #[command(hide = true)]
+    Settle {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// The one profile that a command is about.
+#[derive(Debug, Args)]
+pub struct ProfileOption {
+    /// Profile [default: that of HERMES_HOME, else the active one]
+    #[arg(short, long, value_name = "NAME")]
+    pub profile: Option<ProfileName>,
+}

@@ -1,0 +1,215 @@
+//! What the container around us is for: its command, and whether one gateway serves all profiles.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::root::Root;
+
+/// The script that every Hermes image runs its command through; its arguments are the command.
+const WRAPPER: &str = "main-wrapper.sh";
+
+/// Commands that serve something else on a volume whose gateways run in another container.
+const OTHER_ROLES: [&str; 4] = ["dashboard", "serve", "gui", "desktop"];
+
+/// The command that a container was started with, as far as it concerns the gateways.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The role of a container that is not there to run gateways.
+    pub other_role: Option<&'static str>,
+    /// `gateway run` for the default profile: the way in which images were started before
+    /// supervision, which means that the default profile's gateway is wanted.
+    pub gateway_run: bool,
+}
+
+impl Command {
+    /// Finds the command in the process table.
+    ///
+    /// Only processes of the user who owns PID 1 count: nobody else can pretend a role.
+    pub fn detect(root: &Root) -> Self {
+        let proc = root.at("/proc");
+        let owner = |process: &Path| std::fs::metadata(process).ok().map(|meta| meta.uid());
+        let Some(init) = owner(&proc.join("1")) else {
+            return Self::default();
+        };
+        let mut processes: Vec<u32> = std::fs::read_dir(&proc)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        processes.sort_unstable();
+        for pid in processes {
+            let process = proc.join(pid.to_string());
+            let Ok(cmdline) = std::fs::read(process.join("cmdline")) else {
+                continue;
+            };
+            if let Some(command) = Self::parse(&cmdline)
+                && owner(&process) == Some(init)
+            {
+                return command;
+            }
+        }
+        Self::default()
+    }
+
+    /// Reads a command line as /proc has it: words that end with a NUL each.
+    fn parse(cmdline: &[u8]) -> Option<Self> {
+        let base = |word: &[u8]| -> String {
+            let start = word
+                .iter()
+                .rposition(|&byte| byte == b'/')
+                .map_or(0, |slash| slash + 1);
+            String::from_utf8_lossy(&word[start..]).into_owned()
+        };
+        let mut words = cmdline
+            .split(|&byte| byte == 0)
+            .skip_while(|word| base(word) != WRAPPER);
+        words.next()?;
+        let mut words = words
+            .filter(|word| !word.is_empty())
+            .skip_while(|word| matches!(base(word).as_str(), "entrypoint-dispatch.sh" | "hermes"))
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .peekable();
+        let mut other_profile = false;
+        while let Some(option) = words.next_if(|word| word.starts_with('-')) {
+            match option.split_once('=') {
+                Some(("--profile", name)) => other_profile = name != "default",
+                None if option == "-p" || option == "--profile" => {
+                    other_profile = words.next()? != "default";
+                }
+                _ => {}
+            }
+        }
+        let words: Vec<String> = words.collect();
+        let first = words.first().map(String::as_str);
+        Some(Self {
+            other_role: OTHER_ROLES.into_iter().find(|role| first == Some(role)),
+            gateway_run: !other_profile
+                && first == Some("gateway")
+                && words.get(1).map(String::as_str) == Some("run")
+                && !words.iter().any(|word| word == "--no-supervise"),
+        })
+    }
+}
+
+/// Reads a truth value as Hermes does: 1, true, yes, on and their opposites, `None` for the rest.
+pub fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Finds `multiplex_profiles` in a `config.yaml`: at the top level, else beneath `gateway`.
+///
+/// Reads the block style that Hermes itself writes, and `gateway: {…}` on one line. Anything that it
+/// does not understand counts as not set.
+pub fn multiplex_in_config(yaml: &str) -> Option<bool> {
+    const KEY: &str = "multiplex_profiles";
+    let value_of = |text: &str| {
+        let value = text
+            .trim()
+            .strip_prefix(KEY)?
+            .trim_start()
+            .strip_prefix(':')?;
+        let value = value.split(" #").next().unwrap_or(value).trim();
+        truth(value.trim_matches(['"', '\'']))
+    };
+    let mut nested = None;
+    let mut in_gateway = false;
+    let mut indent = None;
+    for line in yaml.lines() {
+        let text = line.trim_start();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let depth = line.len() - text.len();
+        if depth == 0 {
+            if let Some(value) = value_of(text) {
+                return Some(value);
+            }
+            let gateway = text.strip_prefix("gateway:").map(str::trim);
+            in_gateway = gateway.is_some();
+            indent = None;
+            let flow = gateway.and_then(|rest| rest.strip_prefix('{')?.split('}').next());
+            nested = flow
+                .and_then(|flow| flow.split(',').find_map(value_of))
+                .or(nested);
+        } else if in_gateway && depth == *indent.get_or_insert(depth) {
+            nested = value_of(text).or(nested);
+        }
+    }
+    nested
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<Command> {
+        Command::parse(line.replace(' ', "\0").as_bytes())
+    }
+
+    #[test]
+    fn the_role_is_the_first_word_of_the_containers_command() {
+        for role in OTHER_ROLES {
+            let line = format!(
+                "/bin/sh -e rc.init top /opt/hermes/docker/main-wrapper.sh {role} --port 1"
+            );
+            assert_eq!(
+                parse(&line).and_then(|command| command.other_role),
+                Some(role)
+            );
+        }
+        let command = parse("/x/main-wrapper.sh hermes -p coder dashboard");
+        assert_eq!(
+            command.and_then(|command| command.other_role),
+            Some("dashboard")
+        );
+        assert_eq!(
+            parse("/x/main-wrapper.sh chat dashboard"),
+            Some(Command::default())
+        );
+        assert_eq!(parse("/x/main-wrapper.sh "), Some(Command::default()));
+        assert_eq!(parse("s6-svscan dashboard"), None);
+    }
+
+    #[test]
+    fn gateway_run_means_the_default_profile_unless_it_says_otherwise() {
+        let runs = |line: &str| parse(line).is_some_and(|command| command.gateway_run);
+        assert!(runs("/x/main-wrapper.sh gateway run"));
+        assert!(runs(
+            "/x/main-wrapper.sh /x/entrypoint-dispatch.sh hermes gateway run -v"
+        ));
+        assert!(runs("/x/main-wrapper.sh -p default gateway run"));
+        assert!(!runs("/x/main-wrapper.sh -p viewer gateway run"));
+        assert!(!runs("/x/main-wrapper.sh --profile=viewer gateway run"));
+        assert!(!runs("/x/main-wrapper.sh gateway run --no-supervise"));
+        assert!(!runs("/x/main-wrapper.sh gateway status"));
+    }
+
+    #[test]
+    fn multiplexing_is_read_from_the_top_level_and_then_from_gateway() {
+        for (yaml, expected) in [
+            ("multiplex_profiles: true\n", Some(true)),
+            (
+                "gateway:\n  port: 1\n  multiplex_profiles: yes # all\n",
+                Some(true),
+            ),
+            (
+                "gateway:\n  multiplex_profiles: 'on'\nmultiplex_profiles: false\n",
+                Some(false),
+            ),
+            ("gateway: {multiplex_profiles: true, x: 1}\n", Some(true)),
+            ("gateway:\n  relay:\n    multiplex_profiles: true\n", None),
+            ("model:\n  multiplex_profiles: true\n", None),
+            ("# multiplex_profiles: true\n", None),
+            ("multiplex_profiles: maybe\n", None),
+            ("multiplex_profiles_x: true\n", None),
+            (": [}\n\t- broken", None),
+            ("", None),
+        ] {
+            assert_eq!(multiplex_in_config(yaml), expected, "{yaml:?}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The one error of the program: what was tried, on which path, why it failed, what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How the program ends, in the numbers that s6's own programs use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Everything was done.
+    Done = 0,
+    /// A truthful no: something is not as asked, or a part of the work could not be done.
+    No = 1,
+    /// A bounded wait came to its end.
+    TimedOut = 99,
+    /// Wrong usage, a bad name, or a state that trying again will not change.
+    Usage = 100,
+    /// A defect of this program.
+    Bug = 101,
+    /// There is no supervisor to talk to.
+    Unsupervised = 102,
+    /// A system call failed; trying again may help.
+    System = 111,
+    /// A program was found but could not be executed.
+    NotExecutable = 126,
+    /// A program was not found.
+    NotFound = 127,
+}
+
+/// What went wrong, as one line for a person and one exit code for a script.
+#[derive(Debug)]
+pub struct Error(Box<Kind>);
+
+#[derive(Debug)]
+struct Kind {
+    code: Code,
+    what: String,
+    path: Option<PathBuf>,
+    cause: Option<io::Error>,
+    remedy: Option<String>,
+}
+
+/// What fallible functions of this crate return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Makes an error of a complete sentence part such as `profile coder does not exist`.
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self(Box::new(Kind {
+            code,
+            what: what.into(),
+            path: None,
+            cause: None,
+            remedy: None,
+        }))
+    }
+
+    /// Makes an error of a system call: `verb` completes "unable to", `path` is its object.
+    pub fn system(verb: &str, path: impl AsRef<Path>, cause: impl Into<io::Error>) -> Self {
+        Self(Box::new(Kind {
+            code: Code::System,
+            what: format!("unable to {verb}"),
+            path: Some(path.as_ref().to_owned()),
+            cause: Some(cause.into()),
+            remedy: None,
+        }))
+    }
+
+    /// Makes an error of a program that could not be executed, with the shell's two codes for it.
+    pub fn exec(program: impl AsRef<Path>, cause: io::Error) -> Self {
+        let code = match cause.kind() {
+            io::ErrorKind::NotFound => Code::NotFound,
+            _ => Code::NotExecutable,
+        };
+        let mut error = Self::system("exec", program, cause);
+        error.0.code = code;
+        error
+    }
+
+    /// Adds what the reader can do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.0.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Replaces the exit code.
+    #[must_use]
+    pub fn with_code(mut self, code: Code) -> Self {
+        self.0.code = code;
+        self
+    }
+
+    /// Tells how the program ends because of this error.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// Tells whether the cause was that a file or directory does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == Some(io::ErrorKind::NotFound)
+    }
+
+    /// Gives the kind of the system call's error, if a system call failed.
+    pub fn kind(&self) -> Option<io::ErrorKind> {
+        self.0.cause.as_ref().map(io::Error::kind)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)?;
+        if let Some(path) = &self.0.path {
+            write!(f, " {}", escaped(path.as_os_str().as_encoded_bytes()))?;
+        }
+        if let Some(cause) = &self.0.cause {
+            write!(f, ": {}", cause_text(cause))?;
+        }
+        if let Some(remedy) = &self.0.remedy {
+            write!(f, ": {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Gives the system's words for an error, without Rust's "(os error N)".
+fn cause_text(cause: &io::Error) -> String {
+    let text = cause.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+/// Makes bytes that anybody may have chosen printable on one line of a terminal or a log.
+///
+/// UTF-8 text stays as it is; control characters, backslashes and other bytes become escapes.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || character == '\\' {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.extend(std::ascii::escape_default(*byte).map(char::from));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_reads_as_one_line_with_verb_object_cause_and_remedy() {
+        let error = Error::system("read", "/x", rustix::io::Errno::NOENT).remedy("create it");
+        assert_eq!(
+            error.to_string(),
+            "unable to read /x: No such file or directory: create it"
+        );
+        assert_eq!(error.code(), Code::System);
+        assert!(error.is_not_found());
+    }
+
+    #[test]
+    fn a_path_cannot_break_out_of_its_line() {
+        let error = Error::system("open", "/a\nb\u{1b}[2J", rustix::io::Errno::ACCESS);
+        assert_eq!(
+            error.to_string(),
+            "unable to open /a\\nb\\u{1b}[2J: Permission denied"
+        );
+        assert_eq!(escaped(b"\xff\\\xc3\xa9"), "\\xff\\\\é");
+    }
+}

@@ -1,0 +1,388 @@
+//! The decision, free of I/O: what is desired, against what is found, gives what is to be done.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::Command;
+use crate::name::ProfileName;
+use crate::port::Ports;
+use crate::settings::Settings;
+use crate::state::{Intent, Source};
+use crate::survey::{Profile, Survey};
+
+/// A slot as it lies in the scan directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that s6 keeps on its own"
+)]
+pub struct Found {
+    /// Whether hermes-s6 made it.
+    pub ours: bool,
+    /// The files that differ from what they should be, by their path in the slot.
+    pub outdated: Vec<&'static str>,
+    /// Whether there is a `down` file.
+    pub down: bool,
+    /// Whether an s6-supervise looks after it.
+    pub supervised: bool,
+    /// Whether it has the status of a supervisor that is no more.
+    pub stale: bool,
+    /// Whether the gateway is up, or wanted up by its supervisor.
+    pub up: bool,
+}
+
+/// The scan directory as it is.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The slots in it that have a profile's name.
+    pub slots: BTreeMap<ProfileName, Found>,
+    /// Whether an s6-svscan watches it.
+    pub watched: bool,
+    /// Whether this is not the first convergence since the container or the tree started.
+    pub live: bool,
+    /// The number of slots that its s6-svscan has room for, if there is a limit.
+    pub room: Option<usize>,
+}
+
+/// What happens to one profile, in the words of the boot log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Its gateway starts, now or with the tree.
+    Started,
+    /// It has a slot, and its gateway stays down.
+    Registered,
+    /// Files of its slot are brought up to date; a running gateway notices at its next start.
+    Updated,
+    /// Its gateway is stopped.
+    Stopped,
+    /// Its slot is removed.
+    Removed,
+    /// It gets no slot.
+    Skipped,
+    /// It stays as it is, although something is wrong with it.
+    Unchanged,
+    /// What was planned for it could not be done.
+    Failed,
+}
+
+/// One step of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// End the supervisors of the slot and remove it.
+    Remove,
+    /// Forget what an earlier supervisor left in the slot.
+    Reset,
+    /// Write the outdated files.
+    Write(Vec<&'static str>),
+    /// Add the `down` file.
+    MarkDown,
+    /// Remove the `down` file.
+    UnmarkDown,
+    /// Publish a new slot, with a `down` file or without.
+    Publish {
+        /// Whether the gateway stays down.
+        down: bool,
+    },
+    /// Tell the supervisor to bring the gateway up.
+    Up,
+    /// Tell the supervisor to bring the gateway down.
+    Down,
+}
+
+/// What is to be done for one profile, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The name of the profile, or of the directory that cannot be one.
+    pub profile: String,
+    /// The name, where it is a profile's.
+    pub name: Option<ProfileName>,
+    /// The state that the volume had.
+    pub prior_state: Option<String>,
+    /// What happens.
+    pub action: Action,
+    /// Why, in one word, where the state alone does not say it.
+    pub reason: Option<String>,
+    /// The same for a person, where something is wrong.
+    pub warning: Option<String>,
+    /// How, in this order.
+    pub steps: Vec<Step>,
+}
+
+/// What is to be written on the volume, with the rights of its owner.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeChanges {
+    /// Where the default profile's first intent comes from, if it gets one.
+    pub seed: Option<Seed>,
+    /// Leftovers to remove.
+    pub remove: Vec<(ProfileName, String)>,
+    /// Profiles whose log directory is to be made.
+    pub log_directories: Vec<ProfileName>,
+    /// The ports to remember, if they are other than before.
+    pub ports: Option<Ports>,
+    /// Lines for the boot log, without their time.
+    pub boot_log: Vec<String>,
+}
+
+/// Why a default profile without a state file is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seed {
+    /// The container's command is `gateway run`.
+    GatewayRun,
+    /// HERMES_GATEWAY_BOOTSTRAP_STATE=running.
+    Bootstrap,
+}
+
+/// Everything that is to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Removals first, then the profiles in order, then what is skipped.
+    pub changes: Vec<Change>,
+    /// What goes onto the volume before the slots are touched.
+    pub volume: VolumeChanges,
+}
+
+impl Plan {
+    /// Tells whether anything is to be done at all; a skipped profile is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes.iter().all(|change| change.steps.is_empty())
+            && self.volume == VolumeChanges::default()
+    }
+}
+
+/// Decides.
+pub fn plan(settings: &Settings, command: &Command, survey: &Survey, world: &World) -> Plan {
+    let mut plan = Plan::default();
+    let boot = !world.live;
+    plan.volume.seed = seed(settings, command, survey).filter(|_| boot);
+    let ports = survey.assigned_ports();
+    if ports != survey.ports {
+        plan.volume.ports = Some(ports);
+    }
+    let known =
+        |name: &ProfileName| survey.profiles.contains_key(name) || survey.unknown.contains(name);
+    let mut kept = 0;
+    for name in world
+        .slots
+        .iter()
+        .filter(|(_, found)| found.ours)
+        .map(|(name, _)| name)
+    {
+        if survey.complete && !known(name) {
+            plan.changes.push(Change {
+                reason: Some("profile-gone".to_owned()),
+                steps: vec![Step::Remove],
+                ..Change::new(name, None, Action::Removed)
+            });
+        } else {
+            kept += 1;
+        }
+    }
+    let mut room = world
+        .room
+        .map_or(usize::MAX, |room| room.saturating_sub(kept));
+    for profile in survey.profiles.values() {
+        let wish = Wish::of(profile, settings, command, survey, plan.volume.seed);
+        let change = match world.slots.get(&profile.name) {
+            None if room == 0 => Some(Change {
+                reason: Some("capacity".to_owned()),
+                warning: Some(
+                    "s6-svscan has no room for its slot: restart the tree with hermes-s6 supervise, or s6-svscan with a larger -C".to_owned(),
+                ),
+                ..Change::new(&profile.name, wish.prior_state.clone(), Action::Skipped)
+            }),
+            None => {
+                room -= 1;
+                Some(wish.publish(Vec::new(), None))
+            }
+            Some(found) if !found.ours => Some(Change {
+                reason: Some("foreign-slot".to_owned()),
+                warning: Some(
+                    "its place in the scan directory is taken by a directory that hermes-s6 did not make: remove that".to_owned(),
+                ),
+                ..Change::new(&profile.name, wish.prior_state.clone(), Action::Skipped)
+            }),
+            Some(found) if world.watched && !found.supervised => {
+                // s6-svscan has missed it; it looks again only at a new directory.
+                Some(wish.publish(vec![Step::Remove], Some("unsupervised")))
+            }
+            Some(found) => wish.converge(found),
+        };
+        plan.changes.extend(change);
+        if boot {
+            let stale = profile
+                .stale
+                .iter()
+                .map(|file| (profile.name.clone(), file.clone()));
+            let running = world
+                .slots
+                .get(&profile.name)
+                .is_some_and(|found| found.supervised);
+            plan.volume.remove.extend(stale.filter(|_| !running));
+        }
+        if !profile.log_directory {
+            plan.volume.log_directories.push(profile.name.clone());
+        }
+    }
+    for skipped in &survey.skipped {
+        plan.changes.push(Change {
+            profile: skipped.name.clone(),
+            name: None,
+            prior_state: None,
+            action: Action::Skipped,
+            reason: Some(skipped.problem.reason.clone()),
+            warning: Some(skipped.problem.text.clone()),
+            steps: Vec::new(),
+        });
+    }
+    plan
+}
+
+/// Tells why the default profile gets its first intent, if it does. A state file, whatever is in it,
+/// is never written over.
+fn seed(settings: &Settings, command: &Command, survey: &Survey) -> Option<Seed> {
+    survey
+        .profiles
+        .get(&ProfileName::default_profile())
+        .filter(|profile| profile.stateless)?;
+    if command.gateway_run && !settings.no_supervise {
+        Some(Seed::GatewayRun)
+    } else {
+        settings.bootstrap.then_some(Seed::Bootstrap)
+    }
+}
+
+/// What is desired of one profile.
+struct Wish<'a> {
+    profile: &'a Profile,
+    prior_state: Option<String>,
+    /// Whether the gateway is to run.
+    up: bool,
+    /// Why it is not to run although its intent says so.
+    held: Option<String>,
+    /// What the intent says in so many words.
+    intent: Intent,
+}
+
+impl<'a> Wish<'a> {
+    fn of(
+        profile: &'a Profile,
+        settings: &Settings,
+        command: &Command,
+        survey: &Survey,
+        seed: Option<Seed>,
+    ) -> Self {
+        let seeded = seed.is_some() && profile.name.is_default();
+        let intent = if seeded {
+            Intent::running()
+        } else {
+            profile.intent.clone()
+        };
+        // In the order in which the gateway itself looks: its .env overrides its environment.
+        let multiplex = survey
+            .multiplex_in_env_file
+            .or(settings.multiplex)
+            .or(survey.multiplex_in_config);
+        let held = match (settings.autostart, command.other_role) {
+            (Some(false), _) => Some("autostart=never".to_owned()),
+            (None, Some(role)) => Some(format!("role={role}")),
+            _ if multiplex == Some(true) && !profile.name.is_default() => {
+                Some("multiplex".to_owned())
+            }
+            _ => None,
+        };
+        Self {
+            prior_state: profile.intent.state.clone(),
+            up: intent.wants_running() && held.is_none(),
+            held: held.filter(|_| intent.wants_running()),
+            intent,
+            profile,
+        }
+    }
+
+    fn change(&self, action: Action, reason: Option<&str>, steps: Vec<Step>) -> Change {
+        let problem = self.profile.problem.as_ref();
+        let reason = reason
+            .or(self.held.as_deref())
+            .or(problem.map(|problem| problem.reason.as_str()));
+        Change {
+            reason: reason.map(str::to_owned),
+            warning: problem.map(|problem| problem.text.clone()),
+            steps,
+            ..Change::new(&self.profile.name, self.prior_state.clone(), action)
+        }
+    }
+
+    fn publish(&self, mut steps: Vec<Step>, reason: Option<&str>) -> Change {
+        steps.push(Step::Publish { down: !self.up });
+        let action = if self.up {
+            Action::Started
+        } else {
+            Action::Registered
+        };
+        self.change(action, reason, steps)
+    }
+
+    /// Brings a slot that is there to what is desired, `None` if it is so already.
+    fn converge(&self, found: &Found) -> Option<Change> {
+        let mut steps = Vec::new();
+        if found.stale && !found.supervised {
+            steps.push(Step::Reset);
+        }
+        if !found.outdated.is_empty() {
+            steps.push(Step::Write(found.outdated.clone()));
+        }
+        let fresh = steps.contains(&Step::Reset);
+        let mut action = Action::Updated;
+        if !found.supervised {
+            match (self.up, found.down) {
+                (true, true) => steps.push(Step::UnmarkDown),
+                (false, false) => steps.push(Step::MarkDown),
+                _ => {}
+            }
+            if fresh || self.up == found.down {
+                action = if self.up {
+                    Action::Started
+                } else {
+                    Action::Registered
+                };
+            }
+        } else if self.intent.source == Some(Source::DesiredState) {
+            // A supervised gateway is moved only by what its operator said in so many words: the
+            // state that it writes itself also says "starting" while it goes its way. One that is
+            // down without a down file was parked, or told so by s6-svc: it stays.
+            if self.up && found.down {
+                steps.extend([Step::UnmarkDown, Step::Up]);
+                action = Action::Started;
+            } else if self.intent.wants_stopped() && (found.up || !found.down) {
+                action = if found.up {
+                    Action::Stopped
+                } else {
+                    Action::Registered
+                };
+                steps.extend((!found.down).then_some(Step::MarkDown));
+                steps.extend(found.up.then_some(Step::Down));
+            }
+        }
+        if steps.is_empty() {
+            self.profile.problem.as_ref()?;
+            action = Action::Unchanged;
+        }
+        Some(self.change(action, None, steps))
+    }
+}
+
+impl Change {
+    fn new(name: &ProfileName, prior_state: Option<String>, action: Action) -> Self {
+        Self {
+            profile: name.to_string(),
+            name: Some(name.clone()),
+            prior_state,
+            action,
+            reason: None,
+            warning: None,
+            steps: Vec::new(),
+        }
+    }
+}

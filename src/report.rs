@@ -1,0 +1,95 @@
+//! What the program says: data on stdout, everything else on stderr as `hermes-s6: level: text`.
+//!
+//! The only module that prints. A reader who has gone away is not an error.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::plan::{Action, Change};
+
+/// Prints a line of data.
+pub fn line(text: &str) {
+    print(text);
+    print("\n");
+}
+
+/// Prints data as it is.
+pub fn print(text: &str) {
+    bytes(text.as_bytes());
+}
+
+/// Prints bytes as they are.
+pub fn bytes(data: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _gone = out.write_all(data).and_then(|()| out.flush());
+}
+
+/// Prints a value as one line of JSON, for programs.
+pub fn json(value: &impl Serialize) {
+    if let Ok(text) = serde_json::to_string(value) {
+        line(&text);
+    }
+}
+
+/// Says something that the reader should know and need not act on.
+pub fn note(text: &str) {
+    say("info", text);
+}
+
+/// Says that something is wrong that does not stop this run.
+pub fn warning(text: &str) {
+    say("warning", text);
+}
+
+/// Says why this run ends without having done its work.
+pub fn fatal(error: &Error) {
+    say("fatal", &error.to_string());
+}
+
+fn say(level: &str, text: &str) {
+    let mut err = io::stderr().lock();
+    let _gone = writeln!(err, "hermes-s6: {level}: {text}");
+}
+
+/// Gives the one line that stands for a change, on stdout and in the boot log.
+pub fn change_line(change: &Change) -> String {
+    let state = change
+        .prior_state
+        .as_deref()
+        .map_or_else(|| "None".to_owned(), value);
+    let mut line = format!(
+        "profile={} prior_state={state} action={}",
+        value(&change.profile),
+        action_word(change.action)
+    );
+    if let Some(reason) = &change.reason {
+        line.push_str(" reason=");
+        line.push_str(&value(reason));
+    }
+    line
+}
+
+/// Writes a value so that it ends where it seems to end: quoted unless it is a plain word.
+fn value(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("{text:?}")
+    }
+}
+
+fn action_word(action: Action) -> &'static str {
+    match action {
+        Action::Started => "started",
+        Action::Registered => "registered",
+        Action::Updated => "updated",
+        Action::Stopped => "stopped",
+        Action::Removed => "removed",
+        Action::Skipped => "skipped",
+        Action::Unchanged => "unchanged",
+        Action::Failed => "failed",
+    }
+}

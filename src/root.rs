@@ -1,0 +1,77 @@
+//! Where "/" is: every absolute path of the program is looked up beneath it.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Code, Error, Result, escaped};
+
+/// The environment variable that moves "/", for tests and for preparing an image from outside.
+pub const ROOT_VARIABLE: &str = "HERMES_S6_ROOT";
+
+/// The directory that stands for "/".
+///
+/// Paths that people give and scripts contain are *logical*, as seen from inside that directory;
+/// [`Root::at`] turns one into a path of this process.
+#[derive(Debug, Clone)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// Takes the directory that stands for "/".
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self(directory.into())
+    }
+
+    /// Gives the place of a logical absolute path in the file system of this process.
+    pub fn at(&self, logical: impl AsRef<Path>) -> PathBuf {
+        let logical = logical.as_ref();
+        self.0.join(logical.strip_prefix("/").unwrap_or(logical))
+    }
+
+    /// Gives the logical path of a place in the file system of this process.
+    pub fn logical(&self, place: &Path) -> PathBuf {
+        match place.strip_prefix(&self.0) {
+            Ok(rest) => Path::new("/").join(rest),
+            Err(_) => place.to_owned(),
+        }
+    }
+}
+
+/// Checks a path that a person gave: absolute, and without `..`, which a symbolic link could bend.
+///
+/// `option` names the flag or variable that it came from. Trailing and doubled slashes go away.
+pub fn absolute(option: &str, path: &Path) -> Result<PathBuf> {
+    let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    if !plain || path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Error::new(
+            Code::Usage,
+            format!(
+                "{option} '{}' is not an absolute path",
+                escaped(path.as_os_str().as_encoded_bytes())
+            ),
+        )
+        .remedy("give a path that begins with / and has no .. in it"));
+    }
+    Ok(path.components().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logical_path_moves_with_the_root_and_back() {
+        let root = Root::new("/tmp/x");
+        assert_eq!(root.at("/opt/data"), Path::new("/tmp/x/opt/data"));
+        assert_eq!(root.logical(Path::new("/tmp/x/opt")), Path::new("/opt"));
+        assert_eq!(root.logical(Path::new("/usr")), Path::new("/usr"));
+    }
+
+    #[test]
+    fn a_relative_or_climbing_path_is_refused() {
+        assert!(absolute("--home", Path::new("data")).is_err());
+        assert!(absolute("--home", Path::new("/opt/../etc")).is_err());
+        assert_eq!(
+            absolute("--home", Path::new("/opt//data/")).ok(),
+            Some(PathBuf::from("/opt/data"))
+        );
+    }
+}

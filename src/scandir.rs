@@ -1,0 +1,263 @@
+//! The scan directory: the slots in it, who watches it, and whose it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FileType, FlockOperation, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::beneath::Dir;
+use crate::error::{Code, Error, Result, escaped};
+use crate::name::ProfileName;
+use crate::plan::{Found, World};
+use crate::settings::Settings;
+use crate::slot::{Files, MARKER};
+use crate::supervision::{Holder, Status, scanner, supervisor};
+use crate::tool::Tools;
+use crate::wait::wait_until;
+
+/// The file in a scan directory that says that its gateways are ours, and what they were made with.
+pub const OWNER_FILE: &str = ".hermes-s6";
+
+/// The file whose lock the one process that changes a scan directory holds.
+const LOCK_FILE: &str = ".hermes-s6.lock";
+
+/// How names begin that a killed run may leave behind: s6-svscan passes over a leading dot.
+pub const NEW_PREFIX: &str = ".hermes-s6-new-";
+
+/// See [`NEW_PREFIX`].
+pub const OLD_PREFIX: &str = ".hermes-s6-old-";
+
+/// How long to wait for another process that changes the same scan directory.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a new s6-svscan may take for its first look.
+const FIRST_SCAN_WAIT: Duration = Duration::from_secs(2);
+
+/// What a scan directory was made for, written into it when it is first filled.
+///
+/// Whoever comes later, perhaps with another `PATH`, finds the same programs in it, and a second data
+/// root is not taken for the first one with all profiles gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The data root whose profiles have their slots here.
+    pub home: PathBuf,
+    /// The instance of the machine or container that filled it.
+    pub instance: String,
+    /// The programs that the slots name.
+    pub tools: Tools,
+}
+
+/// A scan directory, open.
+#[derive(Debug)]
+pub struct ScanDir {
+    dir: Dir,
+}
+
+impl ScanDir {
+    /// Opens the scan directory of the settings.
+    pub fn open(settings: &Settings) -> Result<Self> {
+        Ok(Self {
+            dir: Dir::open(&settings.root.at(&settings.scandir))?,
+        })
+    }
+
+    /// Gives the directory.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Gives the path of a name in it, in this process' file system.
+    pub fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Finds the s6-svscan that watches it.
+    pub fn watcher(&self) -> Option<Holder> {
+        scanner(&self.dir)
+    }
+
+    /// Waits until nobody else changes it, and keeps others out for as long as the result lives.
+    pub fn lock(&self) -> Result<fs::File> {
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let file = self.dir.file(LOCK_FILE, flags)?;
+        // Only the owner may hold it: anybody who could open it could stop all changes for ever.
+        file.set_permissions(fs::Permissions::from_mode(0o600))
+            .map_err(|cause| Error::system("chmod", self.at(LOCK_FILE), cause))?;
+        let locked = wait_until(LOCK_WAIT, "another hermes-s6 to finish", || {
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        });
+        if !locked {
+            return Err(Error::new(
+                Code::TimedOut,
+                format!(
+                    "another hermes-s6 has been changing {} for a minute",
+                    escaped(self.dir.path().as_os_str().as_encoded_bytes())
+                ),
+            ));
+        }
+        Ok(file)
+    }
+
+    /// Reads whom the directory was made for, if it was ever filled.
+    pub fn owner(&self) -> Option<Owner> {
+        serde_json::from_slice(&self.dir.read(OWNER_FILE, 1 << 16).ok()?).ok()
+    }
+
+    /// Lists the profiles that have a slot made by hermes-s6.
+    pub fn profiles(&self) -> Result<BTreeSet<ProfileName>> {
+        let names = self.dir.names()?;
+        let slots = names
+            .iter()
+            .filter_map(|name| ProfileName::from_slot(name.to_str()?));
+        let mut profiles = BTreeSet::new();
+        profiles.extend(slots.filter(|name| self.is_ours(name.slot())));
+        Ok(profiles)
+    }
+
+    /// Opens a slot.
+    pub fn slot(&self, profile: &ProfileName) -> Result<Dir> {
+        self.dir.dir(profile.slot())
+    }
+
+    /// Tells whether a name is a service directory that hermes-s6 made.
+    pub fn is_ours(&self, name: impl AsRef<OsStr>) -> bool {
+        let slot = self.dir.dir(Path::new(name.as_ref()));
+        let data = slot.and_then(|slot| slot.dir("data"));
+        let marker = Path::new(MARKER).file_name().unwrap_or_default();
+        data.is_ok_and(|data| matches!(data.kind(marker), Ok(Some(FileType::RegularFile))))
+    }
+
+    /// Lists what killed runs left behind.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let ours = |name: &String| name.starts_with(NEW_PREFIX) || name.starts_with(OLD_PREFIX);
+        let names = self.dir.names()?.into_iter();
+        Ok(names
+            .filter_map(|name| name.into_string().ok())
+            .filter(ours)
+            .collect())
+    }
+
+    /// Looks at everything that a plan needs to know.
+    ///
+    /// `rendered` are the files that each profile's slot should have.
+    pub fn world(
+        &self,
+        settings: &Settings,
+        tools: &Tools,
+        rendered: &BTreeMap<ProfileName, Files>,
+    ) -> Result<World> {
+        let watcher = self.watcher();
+        let watched = watcher.is_some();
+        let mut world = World {
+            watched,
+            live: watched
+                && self
+                    .owner()
+                    .is_some_and(|owner| owner.instance == instance(settings)),
+            room: None,
+            slots: BTreeMap::new(),
+        };
+        let mut others = Vec::new();
+        for entry in self.dir.names()? {
+            match entry.to_str().and_then(ProfileName::from_slot) {
+                Some(name) => {
+                    let found = self.found(&name, rendered.get(&name));
+                    if !found.ours {
+                        others.push(entry);
+                    }
+                    world.slots.insert(name, found);
+                }
+                None => others.push(entry),
+            }
+        }
+        if watched {
+            self.await_first_scan(&mut world);
+            let services = others.iter().filter_map(|name| self.dir.dir(name).ok());
+            let loggers: Vec<bool> = services.map(|service| service.dir("log").is_ok()).collect();
+            world.room = Some(crate::capacity::room(settings, tools, watcher, &loggers));
+        }
+        Ok(world)
+    }
+
+    fn found(&self, profile: &ProfileName, files: Option<&Files>) -> Found {
+        let Ok(slot) = self.slot(profile) else {
+            return Found::default();
+        };
+        let mut found = Found {
+            ours: self.is_ours(profile.slot()),
+            outdated: files
+                .map(|files| outdated(slot.path(), files))
+                .unwrap_or_default(),
+            down: matches!(slot.kind("down"), Ok(Some(_))),
+            ..Found::default()
+        };
+        observe(&slot, &mut found);
+        found
+    }
+
+    /// Gives an s6-svscan that has just started the time to take up its services: until then they
+    /// look like services that it has missed.
+    fn await_first_scan(&self, world: &mut World) {
+        wait_until(FIRST_SCAN_WAIT, "s6-svscan to take up its services", || {
+            let missed = world
+                .slots
+                .iter_mut()
+                .filter(|(_, found)| found.ours && !found.supervised);
+            let mut all = true;
+            for (name, found) in missed {
+                if let Ok(slot) = self.slot(name) {
+                    observe(&slot, found);
+                }
+                all &= found.supervised;
+            }
+            all
+        });
+    }
+}
+
+/// Looks at what s6 makes of a slot.
+fn observe(slot: &Dir, found: &mut Found) {
+    let status = Status::read(slot);
+    found.supervised = supervisor(slot).is_some();
+    found.stale = status.is_some() && !found.supervised;
+    found.up =
+        found.supervised && status.is_some_and(|status| status.pid.is_some() || status.wanted_up);
+}
+
+/// Lists the files of a slot that are missing, or other than they should be.
+fn outdated(slot: &Path, files: &Files) -> Vec<&'static str> {
+    let same = |path: &str, mode: u32, content: &[u8]| {
+        let place = slot.join(path);
+        let meta = fs::symlink_metadata(&place)?;
+        let plain = meta.is_file()
+            && meta.permissions().mode() & 0o7777 == mode
+            && meta.len() == content.len() as u64;
+        Ok::<_, std::io::Error>(plain && fs::read(&place)? == content)
+    };
+    files
+        .iter()
+        .filter(|(path, file)| !same(path, file.mode, &file.content).unwrap_or(false))
+        .map(|(path, _)| *path)
+        .collect()
+}
+
+/// Names this instance of the machine or container: another one has another PID 1.
+pub fn instance(settings: &Settings) -> String {
+    let read = |path: &str| fs::read_to_string(settings.root.at(path)).unwrap_or_default();
+    let stat = read("/proc/1/stat");
+    // Field 22, counted behind the command's name, which may contain anything.
+    let start = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().nth(19));
+    format!(
+        "{} {}",
+        read("/proc/sys/kernel/random/boot_id").trim(),
+        start.unwrap_or("-")
+    )
+}

@@ -1,0 +1,255 @@
+//! What `gateway_state.json` says about a profile: the operator's intent, and the run state.
+
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// The file in a profile's home that the gateway and the operator's commands write.
+pub const STATE_FILE: &str = "gateway_state.json";
+
+/// The largest state file that is read, in bytes; real ones have less than two thousand.
+pub const STATE_LIMIT: u64 = 1 << 20;
+
+/// The longest state that is kept, in characters; it goes into log lines.
+const STATE_LENGTH: usize = 64;
+
+/// Which field an intent comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// `desired_state`, which only the operator's commands write.
+    DesiredState,
+    /// `gateway_state`, which the gateway writes: what it was doing when it was last seen.
+    GatewayState,
+}
+
+/// What the operator last asked for, as far as the state file tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The value as the file has it, `None` if there is no usable file or field.
+    pub state: Option<String>,
+    /// Where the value comes from.
+    pub source: Option<Source>,
+}
+
+impl Intent {
+    /// Makes the intent of an operator who asked for the gateway to run.
+    pub fn running() -> Self {
+        Self {
+            state: Some("running".to_owned()),
+            source: Some(Source::DesiredState),
+        }
+    }
+
+    /// Tells whether the gateway is to run.
+    ///
+    /// A gateway that was killed while draining or degraded was running; one that was starting or
+    /// had failed to start is not started again unasked.
+    pub fn wants_running(&self) -> bool {
+        match (self.source, self.state.as_deref()) {
+            (_, Some("running")) => true,
+            (Some(Source::GatewayState), Some(state)) => matches!(state, "draining" | "degraded"),
+            _ => false,
+        }
+    }
+
+    /// Tells whether the operator asked in so many words for the gateway to be down.
+    pub fn wants_stopped(&self) -> bool {
+        self.source == Some(Source::DesiredState) && self.state.as_deref() == Some("stopped")
+    }
+}
+
+/// Why a state file tells nothing: one word for a log line.
+pub type Reason = &'static str;
+
+/// Reads the intent out of the content of a state file.
+///
+/// `desired_state` counts verbatim if it is there and not null, else `gateway_state`.
+pub fn intent(content: &[u8]) -> Result<Intent, Reason> {
+    let file = StateFile::parse(content)?;
+    for (field, source) in [
+        (file.desired_state, Source::DesiredState),
+        (file.gateway_state, Source::GatewayState),
+    ] {
+        match field {
+            Field::Null => {}
+            Field::Text(state) => {
+                let state = state.chars().take(STATE_LENGTH).collect();
+                return Ok(Intent {
+                    state: Some(state),
+                    source: Some(source),
+                });
+            }
+            Field::Number(_) | Field::Other => return Err("state-not-text"),
+        }
+    }
+    Ok(Intent::default())
+}
+
+/// Tells whether the process `pid` has written that it serves: `running` or `degraded`.
+pub fn serves(content: &[u8], pid: u64) -> bool {
+    StateFile::parse(content).is_ok_and(|file| {
+        file.pid == Field::Number(pid)
+            && matches!(&file.gateway_state, Field::Text(state) if state == "running" || state == "degraded")
+    })
+}
+
+/// The fields of a state file that matter here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StateFile {
+    desired_state: Field,
+    gateway_state: Field,
+    pid: Field,
+}
+
+impl StateFile {
+    fn parse(content: &[u8]) -> Result<Self, Reason> {
+        // serde would also take a list for a struct.
+        let object = content.trim_ascii_start().starts_with(b"{");
+        match serde_json::from_slice::<Self>(content) {
+            Ok(file) if object => Ok(file),
+            Err(_) if object => Err("state-not-json"),
+            _ if serde_json::from_slice::<IgnoredAny>(content).is_ok() => {
+                Err("state-not-an-object")
+            }
+            _ => Err("state-not-json"),
+        }
+    }
+}
+
+/// The value of a field, as far as it can matter.
+#[derive(Default, PartialEq)]
+enum Field {
+    #[default]
+    Null,
+    Text(String),
+    Number(u64),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FieldVisitor)
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Field, E> {
+        Ok(Field::Text(text.to_owned()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Field, E> {
+        Ok(Field::Number(number))
+    }
+
+    fn visit_unit<E>(self) -> Result<Field, E> {
+        Ok(Field::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Field, E> {
+        Ok(Field::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Field::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Field, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Field::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(content: &str) -> Option<bool> {
+        intent(content.as_bytes())
+            .ok()
+            .map(|intent| intent.wants_running())
+    }
+
+    #[test]
+    fn desired_state_counts_verbatim_and_before_gateway_state() {
+        for (content, expected) in [
+            (
+                r#"{"desired_state":"running","gateway_state":"stopped"}"#,
+                true,
+            ),
+            (
+                r#"{"desired_state":"stopped","gateway_state":"running"}"#,
+                false,
+            ),
+            (
+                r#"{"desired_state":"draining","gateway_state":"running"}"#,
+                false,
+            ),
+            (r#"{"desired_state":"","gateway_state":"running"}"#, false),
+            (r#"{"desired_state":null,"gateway_state":"running"}"#, true),
+        ] {
+            assert_eq!(running(content), Some(expected), "{content}");
+        }
+    }
+
+    #[test]
+    fn without_desired_state_a_gateway_that_was_serving_is_wanted() {
+        for (state, expected) in [
+            ("running", true),
+            ("draining", true),
+            ("degraded", true),
+            ("starting", false),
+            ("startup_failed", false),
+            ("stopped", false),
+            ("anything", false),
+        ] {
+            let content = format!(r#"{{"gateway_state":"{state}"}}"#);
+            assert_eq!(running(&content), Some(expected), "{state}");
+        }
+        assert_eq!(running("{}"), Some(false));
+    }
+
+    #[test]
+    fn content_that_is_not_a_state_has_a_reason() {
+        assert_eq!(intent(b"[\"running\"]"), Err("state-not-an-object"));
+        assert_eq!(intent(b"\"running\""), Err("state-not-an-object"));
+        assert_eq!(intent(b""), Err("state-not-json"));
+        assert_eq!(
+            intent(b"{\"desired_state\":\"\xff\"}"),
+            Err("state-not-json")
+        );
+        assert_eq!(intent(br#"{"desired_state":[]}"#), Err("state-not-text"));
+        assert_eq!(
+            intent("[".repeat(100_000).as_bytes()),
+            Err("state-not-json")
+        );
+    }
+
+    #[test]
+    fn only_the_gateway_of_that_pid_serves() {
+        let content = br#"{"pid":7,"gateway_state":"running"}"#;
+        assert!(serves(content, 7));
+        assert!(!serves(content, 8));
+        assert!(!serves(br#"{"pid":7,"gateway_state":"starting"}"#, 7));
+        assert!(!serves(br#"{"pid":"7","gateway_state":"running"}"#, 7));
+    }
+}

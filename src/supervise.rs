@@ -1,0 +1,125 @@
+//! The whole tree in one command: converge, then become the s6-svscan of the gateways.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::capacity::{LimitOption, room_by_descriptors};
+use crate::error::{Code, Error, Result};
+use crate::reconcile::{self, Session};
+use crate::report;
+use crate::rights::{Rights, become_account, make_scandir};
+use crate::scandir::ScanDir;
+use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
+use crate::supervision::Holder;
+use crate::tool::Tools;
+
+/// The least number of slots that the tree has room for.
+const ROOM_MIN: usize = 500;
+
+/// Runs the tree. Returns only if that fails.
+pub fn supervise(
+    settings: &Settings,
+    rights: &Rights,
+    tools: &Tools,
+    notification_fd: Option<u32>,
+) -> Result<()> {
+    if let Rights::Drop(account) = rights {
+        make_scandir(settings, rights)?;
+        own_stdout();
+        // Read by root, while it still can: the environment that the container was started with.
+        let envdir = settings.root.at(tools.s6.join("s6-envdir"));
+        let environment = settings.root.at(CONTAINER_ENVIRONMENT);
+        let prefix = [
+            envdir.as_path(),
+            Path::new("-ILf"),
+            Path::new("--"),
+            &environment,
+        ];
+        return Err(become_account(account, tools, settings, &prefix));
+    }
+    let session = Session::begin(settings, rights, tools.clone())?;
+    if let Some(watcher) = session.scandir().watcher() {
+        let by = match watcher {
+            Holder::Process(pid) => format!("s6-svscan (pid {pid})"),
+            Holder::Elsewhere => "an s6-svscan in another container".to_owned(),
+        };
+        return Err(Error::new(
+            Code::Usage,
+            format!("{} is already watched by {by}", settings.scandir.display()),
+        )
+        .remedy(
+            "hermes-s6 status shows what it supervises, hermes-s6 reconcile brings it up to date",
+        ));
+    }
+    session.take_over()?;
+    let outcome = session.converge(true)?;
+    for change in &outcome.plan.changes {
+        report::note(&report::change_line(change));
+    }
+    reconcile::warn(&outcome);
+    let slots = session.scandir().profiles()?.len();
+    let room = (slots * 2)
+        .max(ROOM_MIN)
+        .min(raise_descriptors(slots * 2).max(slots));
+    let scandir: PathBuf = session.scandir().dir().path().to_owned();
+    let mut svscan = tools.command(&settings.root, "s6-svscan");
+    svscan.args(LimitOption::of_installed(settings, tools).arguments(room));
+    if let Some(fd) = notification_fd {
+        svscan.arg(format!("-d{fd}"));
+    }
+    own_stdout();
+    let cause = svscan.arg("--").arg(scandir).exec();
+    Err(Error::exec(svscan.get_program(), cause))
+}
+
+/// Opens stdout anew, so that the loggers, which make it non-blocking for all who share it, do not
+/// do that to whoever gave it to us. A socket cannot be opened so; then it stays as it is.
+fn own_stdout() {
+    let flags = OFlags::APPEND | OFlags::NOCTTY;
+    let opened = OpenOptions::new()
+        .append(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+        .open("/proc/self/fd/1");
+    let _stays = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
+}
+
+/// Raises our limit of open files so far that an s6-svscan has two for each of that many services,
+/// and gives the number of services that there are descriptors for.
+fn raise_descriptors(services: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(services.max(ROOM_MIN) * 2 + 64).unwrap_or(u64::MAX);
+    let needed = limit.maximum.map_or(needed, |maximum| needed.min(maximum));
+    if limit.current.is_some_and(|current| current < needed) {
+        let _as_it_is = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(needed),
+                maximum: limit.maximum,
+            },
+        );
+    }
+    room_by_descriptors()
+}
+
+/// Opens the scan directory for a command that only looks, with a remedy if there is none.
+pub fn open_tree(settings: &Settings) -> Result<ScanDir> {
+    ScanDir::open(settings).map_err(|error| {
+        if error.is_not_found() {
+            Error::new(
+                Code::Unsupervised,
+                format!(
+                    "nothing is supervised here: there is no {}",
+                    settings.scandir.display()
+                ),
+            )
+            .remedy("start the tree with hermes-s6 supervise, or name its directory with --scandir")
+        } else {
+            error
+        }
+    })
+}

@@ -1,0 +1,306 @@
+//! What is on the volume: the profiles, what their operators want, and the ports they have.
+//!
+//! Only reads, and only with the rights of the user who owns the volume: a root process runs
+//! `hermes-s6 survey` as that user and takes its answer, a list of checked names and plain values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+
+use rustix::fs::{FileType, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::beneath::Dir;
+use crate::container::{multiplex_in_config, truth};
+use crate::error::{Result, escaped};
+use crate::name::ProfileName;
+use crate::port::{Ports, setting};
+use crate::settings::Settings;
+use crate::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
+use crate::supervision::holder;
+
+/// The file in the data root that remembers which port each profile was given.
+pub const PORTS_FILE: &str = ".hermes-s6-ports.json";
+
+/// The file in a profile's home whose lock its running gateway holds.
+pub const LOCK_FILE: &str = ".hermes-s6.lock";
+
+/// What a gateway leaves behind when it is killed, and what then stands in the way of the next one.
+const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
+
+/// The largest configuration file that is read, in bytes.
+const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// Everything that a decision needs from the volume.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Survey {
+    /// The profiles that can have a slot: `default`, then the others by name.
+    pub profiles: BTreeMap<ProfileName, Profile>,
+    /// What looks like a profile and cannot have a slot.
+    pub skipped: Vec<Skipped>,
+    /// Names that are there but could not be looked into: whatever they have stays as it is.
+    pub unknown: Vec<ProfileName>,
+    /// Whether the list of profiles is complete; if not, nobody counts as gone.
+    pub complete: bool,
+    /// The ports that were given before, without those of names that are gone.
+    pub ports: Ports,
+    /// The profile that `hermes profile use` chose.
+    pub active: Option<ProfileName>,
+    /// What the default profile's `.env` says about one gateway for all profiles.
+    pub multiplex_in_env_file: Option<bool>,
+    /// What its `config.yaml` says about that.
+    pub multiplex_in_config: Option<bool>,
+}
+
+/// One profile on the volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Profile {
+    /// Its name.
+    pub name: ProfileName,
+    /// What its operator wants.
+    pub intent: Intent,
+    /// Whether it has no state file at all.
+    pub stateless: bool,
+    /// Why its state file says nothing, if that is so.
+    pub problem: Option<Problem>,
+    /// The port that its own environment file sets.
+    pub own_port: Option<u16>,
+    /// Leftovers of a killed gateway that may be removed before the next one starts.
+    pub stale: Vec<String>,
+    /// Whether the directory of its log is there.
+    pub log_directory: bool,
+}
+
+/// Something that is wrong, as a word for a log line and as a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// One word, without spaces.
+    pub reason: String,
+    /// The same for a person, with the remedy.
+    pub text: String,
+}
+
+impl Problem {
+    fn new(reason: &str, text: impl Into<String>) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+/// A directory that looks like a profile's and gets no slot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its file name, made printable.
+    pub name: String,
+    /// Why.
+    pub problem: Problem,
+}
+
+/// Looks at the volume.
+pub fn survey(settings: &Settings) -> Result<Survey> {
+    let home = Dir::open(&settings.root.at(&settings.home)).map_err(|error| {
+        error.remedy("name the data directory of Hermes with --home or HERMES_HOME")
+    })?;
+    let logs = home.dir("logs").and_then(|logs| logs.dir("gateways")).ok();
+    let mut survey = Survey {
+        complete: true,
+        ..Survey::default()
+    };
+    let env_file = read_text(&home, ".env");
+    // Hermes keeps its own gateways from following it.
+    if std::env::var_os("HERMES_S6_SUPERVISED_CHILD").is_none() {
+        survey.active =
+            read_text(&home, "active_profile").and_then(|name| name.trim().parse().ok());
+    }
+    survey.multiplex_in_env_file = env_file
+        .as_deref()
+        .and_then(|text| setting(text, "GATEWAY_MULTIPLEX_PROFILES"))
+        .and_then(|value| truth(&value));
+    survey.multiplex_in_config =
+        read_text(&home, "config.yaml").and_then(|yaml| multiplex_in_config(&yaml));
+    let default = look(
+        ProfileName::default_profile(),
+        &home,
+        logs.as_ref(),
+        env_file,
+    );
+    survey.profiles.insert(default.name.clone(), default);
+    let mut names: BTreeSet<ProfileName> = BTreeSet::new();
+    match home.dir("profiles") {
+        Ok(profiles) => match profiles.names() {
+            Ok(entries) => {
+                for entry in entries {
+                    visit(&profiles, &entry, logs.as_ref(), &mut survey);
+                    names.extend(
+                        entry
+                            .to_str()
+                            .and_then(|name| name.parse::<ProfileName>().ok()),
+                    );
+                }
+            }
+            Err(error) => survey.incomplete(&error.to_string()),
+        },
+        Err(error) if error.is_not_found() => {}
+        Err(error) => survey.incomplete(&format!(
+            "{error}: named profiles must be in a real directory there"
+        )),
+    }
+    survey.ports = recorded_ports(&home);
+    survey
+        .ports
+        .retain(|name, _| names.contains(name) || !survey.complete);
+    Ok(survey)
+}
+
+impl Survey {
+    /// Gives every profile its port, by [`crate::port::assign`].
+    pub fn assigned_ports(&self) -> Ports {
+        let mut taken = BTreeSet::new();
+        taken.extend(
+            self.profiles
+                .values()
+                .filter_map(|profile| profile.own_port),
+        );
+        let mut ports = crate::port::assign(self.profiles.keys(), &self.ports, &taken);
+        // A name that could not be looked into this time keeps what it has.
+        ports.extend(self.ports.iter().map(|(name, port)| (name.clone(), *port)));
+        ports
+    }
+
+    fn incomplete(&mut self, text: &str) {
+        self.complete = false;
+        self.skipped.push(Skipped {
+            name: "profiles".to_owned(),
+            problem: Problem::new("unreadable", text),
+        });
+    }
+
+    fn skip(&mut self, name: &OsStr, reason: &str, text: impl Into<String>) {
+        self.skipped.push(Skipped {
+            name: escaped(name.as_encoded_bytes()),
+            problem: Problem::new(reason, text),
+        });
+    }
+}
+
+/// Looks at one name in `profiles/`. What has no `SOUL.md` is not a profile and not worth a word.
+fn visit(profiles: &Dir, entry: &OsStr, logs: Option<&Dir>, survey: &mut Survey) {
+    let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
+    match profiles.kind(entry) {
+        Ok(Some(FileType::Directory)) => {}
+        Ok(Some(FileType::Symlink)) => {
+            survey.unknown.extend(name);
+            let remedy =
+                "a profile's home must be a directory there: mount it instead of linking to it";
+            return survey.skip(entry, "symlink", remedy);
+        }
+        _ => return,
+    }
+    let home = match profiles.dir(entry) {
+        Ok(home) => home,
+        Err(error) => {
+            survey.unknown.extend(name);
+            return survey.skip(entry, "unreadable", error.to_string());
+        }
+    };
+    match home.kind("SOUL.md") {
+        Ok(Some(FileType::Directory) | None) => return,
+        Ok(Some(_)) => {}
+        Err(error) => {
+            survey.unknown.extend(name);
+            return survey.skip(entry, "unreadable", error.to_string());
+        }
+    }
+    match name {
+        Some(name) if name.is_default() => survey.skip(
+            entry,
+            "reserved-name",
+            "'default' is the profile of the data root itself: rename this one",
+        ),
+        Some(name) => {
+            let env_file = read_text(&home, ".env");
+            survey
+                .profiles
+                .insert(name.clone(), look(name, &home, logs, env_file));
+        }
+        None => {
+            let error = match ProfileName::try_from(escaped(entry.as_encoded_bytes())) {
+                Err(error) => error.to_string(),
+                Ok(_) => "its name is not text".to_owned(),
+            };
+            survey.skip(entry, "invalid-name", error);
+        }
+    }
+}
+
+/// Looks into one profile's home.
+fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<String>) -> Profile {
+    let (intent, problem, stateless) = match home.read(STATE_FILE, STATE_LIMIT) {
+        Ok(content) => match intent(&content) {
+            Ok(intent) => (intent, None, false),
+            Err(reason) => {
+                let text = format!(
+                    "{STATE_FILE} does not say what is wanted ({reason}): start or stop the profile once, or remove the file"
+                );
+                (Intent::default(), Some(Problem::new(reason, text)), false)
+            }
+        },
+        Err(unusable) if unusable.is_missing() => (Intent::default(), None, true),
+        Err(unusable) => {
+            let text = format!("{}: remove it, and start the profile again", unusable.text);
+            let problem = Problem::new(&format!("state-{}", unusable.word), text);
+            (Intent::default(), Some(problem), false)
+        }
+    };
+    let own_port = env_file
+        .and_then(|text| setting(&text, "API_SERVER_PORT"))
+        .and_then(|port| port.parse().ok());
+    let log_directory = logs
+        .and_then(|logs| logs.kind(name.as_str()).ok().flatten())
+        .is_some_and(|kind| kind == FileType::Directory);
+    Profile {
+        stale: stale(home),
+        name,
+        intent,
+        stateless,
+        problem,
+        own_port,
+        log_directory,
+    }
+}
+
+/// Lists the leftovers of a killed gateway, none while anybody runs one on this home.
+///
+/// A gateway of ours holds [`LOCK_FILE`], in whichever container; one that somebody started by hand
+/// holds Hermes' own `gateway.lock`.
+fn stale(home: &Dir) -> Vec<String> {
+    let found: Vec<String> = STALE_FILES
+        .into_iter()
+        .filter(|file| {
+            matches!(
+                home.kind(file),
+                Ok(Some(FileType::RegularFile | FileType::Symlink))
+            )
+        })
+        .map(str::to_owned)
+        .collect();
+    if found.is_empty() || holder(home, LOCK_FILE).is_some() {
+        return Vec::new();
+    }
+    let theirs = home.file("gateway.lock", OFlags::RDONLY).is_ok_and(|file| {
+        // Given back at once, when the file is closed.
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
+    });
+    if theirs { Vec::new() } else { found }
+}
+
+fn recorded_ports(home: &Dir) -> Ports {
+    let content = home.read(PORTS_FILE, CONFIG_LIMIT).unwrap_or_default();
+    serde_json::from_slice(&content).unwrap_or_default()
+}
+
+fn read_text(home: &Dir, name: &str) -> Option<String> {
+    let content = home.read(name, CONFIG_LIMIT).ok()?;
+    Some(String::from_utf8_lossy(&content).into_owned())
+}
