@@ -26,6 +26,9 @@ Examples:
 Exit codes: 0 done, 1 no or partly, 99 timed out, 100 usage, 102 not supervised,
 111 system call failed, 126 and 127 program not executable or not found.")]
 pub struct Cli {
+    /// The options of every command.
+    #[command(flatten)]
+    pub common: Common,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -35,10 +38,10 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Common {
     /// Data directory of Hermes [HERMES_HOME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub home: Option<PathBuf>,
     /// Scan directory of the slots [HERMES_S6_SCANDIR]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub scandir: Option<PathBuf>,
 }
 
@@ -56,8 +59,6 @@ Examples:
   hermes-s6 render -p coder --out /tmp/look   as /tmp/look/gateway-coder/")]
     Render {
         #[command(flatten)]
-        common: Common,
-        #[command(flatten)]
         profile: ProfileOption,
         /// Write the slot beneath this directory instead
         #[arg(long, value_name = "DIR")]
@@ -72,8 +73,6 @@ Examples:
   hermes-s6 reconcile
   hermes-s6 reconcile --dry-run --json | jq '.changes[].profile'")]
     Reconcile {
-        #[command(flatten)]
-        common: Common,
         /// Print what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,
@@ -92,11 +91,9 @@ Examples:
   #!/command/with-contenv ...                 in a service with notification-fd 3:
   hermes-s6 supervise -d 3")]
     Supervise {
-        #[command(flatten)]
-        common: Common,
         /// Tell this descriptor when the tree is up, as s6-svscan -d
         #[arg(short = 'd', long = "notification-fd", value_name = "FD")]
-        notification_fd: Option<u32>,
+        notification_fd: Option<u64>,
     },
     /// Tell whether s6 supervises the gateways here, and why
     #[command(after_help = "\
@@ -105,8 +102,6 @@ Exit code 0: s6 does. 1: it does not.
 Example:
   hermes-s6 detect && hermes-s6 status")]
     Detect {
-        #[command(flatten)]
-        common: Common,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -119,8 +114,6 @@ Examples:
   hermes-s6 status
   hermes-s6 status -p coder --json")]
     Status {
-        #[command(flatten)]
-        common: Common,
         /// Show only this profile; can be repeated
         #[arg(short, long, value_name = "NAME")]
         profile: Vec<ProfileName>,
@@ -135,8 +128,6 @@ Two words a line, for scripts: name and state.
 Example:
   hermes-s6 list | while read -r profile state; do echo \"$profile is $state\"; done")]
     List {
-        #[command(flatten)]
-        common: Common,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -146,8 +137,6 @@ Example:
 Example:
   curl http://127.0.0.1:$(hermes-s6 port -p coder)/health")]
     Port {
-        #[command(flatten)]
-        common: Common,
         #[command(flatten)]
         profile: ProfileOption,
     },
@@ -178,16 +167,10 @@ Example:
     },
     /// Print what is on the volume as JSON (used by root, with the rights of the volume's owner)
     #[command(hide = true)]
-    Survey {
-        #[command(flatten)]
-        common: Common,
-    },
+    Survey,
     /// Apply changes of the volume from stdin (used by root, with the rights of the volume's owner)
     #[command(hide = true)]
-    Settle {
-        #[command(flatten)]
-        common: Common,
-    },
+    Settle,
 }
 
 /// The one profile that a command is about.

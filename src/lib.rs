@@ -13,6 +13,8 @@
 //!   scripts of a slot run.
 //! - [`error`] is the one error with the exit codes; [`report`] is all that prints.
 
+#![forbid(unsafe_code)]
+
 pub mod account;
 pub mod apply;
 pub mod beneath;
@@ -42,9 +44,10 @@ pub mod tool;
 pub mod wait;
 pub mod word;
 
+use std::fs::OpenOptions;
 use std::io::{IsTerminal, Read};
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -60,8 +63,9 @@ use crate::slot::Renderer;
 use crate::survey::Survey;
 use crate::tool::Tools;
 
-/// Runs the program.
-pub fn main() -> ExitCode {
+/// Runs the program, and gives its exit code.
+pub fn main() -> u8 {
+    own_standard_descriptors();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
             .location()
@@ -76,24 +80,40 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match run(cli.command) {
-        Ok(code) => ExitCode::from(code),
+    match run(&cli.common, cli.command) {
+        Ok(code) => code,
         Err(error) => {
             report::fatal(&error);
-            ExitCode::from(error.code() as u8)
+            error.code() as u8
+        }
+    }
+}
+
+/// Takes up closed standard descriptors, so that no file of ours is mistaken for one of them.
+fn own_standard_descriptors() {
+    let closed = |fd: BorrowedFd| rustix::io::fcntl_getfd(fd).is_err();
+    for standard in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        if closed(standard) {
+            // The lowest free descriptor is the one that is closed.
+            let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+            let _kept = null.map(IntoRawFd::into_raw_fd);
         }
     }
 }
 
 /// Prints help and version as asked, and a usage error as one line.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> u8 {
     let text = error.render().to_string();
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
         report::print(&text);
-        return ExitCode::SUCCESS;
+        return Code::Done as u8;
     }
     let said: Vec<&str> = text
         .lines()
@@ -107,27 +127,19 @@ fn usage(error: &clap::Error) -> ExitCode {
         _ => said.strip_prefix("error: ").unwrap_or(&said),
     };
     report::fatal(&Error::new(Code::Usage, said).remedy("see hermes-s6 --help"));
-    ExitCode::from(Code::Usage as u8)
+    Code::Usage as u8
 }
 
-fn run(command: Command) -> Result<u8> {
+fn run(common: &Common, command: Command) -> Result<u8> {
     match command {
-        Command::Render {
-            common,
-            profile,
-            out,
-        } => {
-            let context = Context::of(&common)?;
+        Command::Render { profile, out } => {
+            let context = Context::of(common)?;
             let tools = context.enter()?;
             let profile = context.profile(profile.profile, &tools)?;
             render(&context, &tools, &profile, out.as_deref())
         }
-        Command::Reconcile {
-            common,
-            dry_run,
-            json,
-        } => {
-            let context = Context::of(&common)?;
+        Command::Reconcile { dry_run, json } => {
+            let context = Context::of(common)?;
             if let Rights::Drop(_) = context.rights {
                 rights::make_scandir(&context.settings, &context.rights)?;
             }
@@ -142,11 +154,8 @@ fn run(command: Command) -> Result<u8> {
             reconcile::say(&outcome, json, dry_run);
             Ok(outcome.code() as u8)
         }
-        Command::Supervise {
-            common,
-            notification_fd,
-        } => {
-            let context = Context::of(&common)?;
+        Command::Supervise { notification_fd } => {
+            let context = Context::of(common)?;
             if context.rights == Rights::Own || context.rights.drop_to().is_some() {
                 context.warn();
             }
@@ -154,8 +163,8 @@ fn run(command: Command) -> Result<u8> {
             supervise::supervise(&context.settings, &context.rights, &tools, notification_fd)?;
             Ok(Code::Done as u8)
         }
-        Command::Detect { common, json } => {
-            let context = Context::of(&common)?;
+        Command::Detect { json } => {
+            let context = Context::of(common)?;
             let detection = detect::detect(&context.settings);
             if json {
                 report::json(&detection);
@@ -168,12 +177,8 @@ fn run(command: Command) -> Result<u8> {
                 Code::No
             } as u8)
         }
-        Command::Status {
-            common,
-            profile,
-            json,
-        } => {
-            let mut status = status_report(&common)?;
+        Command::Status { profile, json } => {
+            let mut status = status_report(common)?;
             for wanted in &profile {
                 if !status.profiles.iter().any(|row| row.profile == *wanted) {
                     return Err(no_such_profile(wanted));
@@ -192,8 +197,8 @@ fn run(command: Command) -> Result<u8> {
             let missing = status.profiles.iter().any(status::Row::is_missing);
             Ok(if missing { Code::No } else { Code::Done } as u8)
         }
-        Command::List { common, json } => {
-            let status = status_report(&common)?;
+        Command::List { json } => {
+            let status = status_report(common)?;
             if json {
                 report::json(&status);
             } else {
@@ -203,8 +208,8 @@ fn run(command: Command) -> Result<u8> {
             }
             Ok(Code::Done as u8)
         }
-        Command::Port { common, profile } => {
-            let context = Context::of(&common)?;
+        Command::Port { profile } => {
+            let context = Context::of(common)?;
             let tools = context.enter()?;
             let survey = context.survey(&tools)?;
             let profile = context.profile_in(profile.profile, &survey)?;
@@ -234,16 +239,16 @@ fn run(command: Command) -> Result<u8> {
             let ready = chain::check_ready(&home)?;
             Ok(if ready { Code::Done } else { Code::No } as u8)
         }
-        Command::Survey { common } => {
-            let settings = Settings::gather(&common)?;
+        Command::Survey => {
+            let settings = Settings::gather(common)?;
             let survey = survey::survey(&settings)?;
             let answer = serde_json::to_vec(&survey)
                 .map_err(|error| Error::new(Code::Bug, error.to_string()))?;
             report::bytes(&answer);
             Ok(Code::Done as u8)
         }
-        Command::Settle { common } => {
-            let settings = Settings::gather(&common)?;
+        Command::Settle => {
+            let settings = Settings::gather(common)?;
             let mut request = Vec::new();
             std::io::stdin()
                 .lock()

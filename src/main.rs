@@ -1,7 +1,45 @@
 //! The program: everything is in the library, whose crate documentation is the map.
+//!
+//! With a static glibc the way in is ours, and what the C library would bring along for messages of
+//! its own is left out: that would be a third of a program that is to be small.
 
-use std::process::ExitCode;
+#![cfg_attr(target_env = "gnu", no_main)]
 
-fn main() -> ExitCode {
-    hermes_s6::main()
+#[cfg(not(target_env = "gnu"))]
+fn main() -> std::process::ExitCode {
+    hermes_s6::main().into()
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the names are what the linker looks for")]
+mod start {
+    use std::ffi::{c_char, c_int, c_uint};
+
+    /// Starts the program in place of Rust's runtime, which would look for the stack's guard page in
+    /// /proc/self/maps, with scanf and all number formats of the C library.
+    #[unsafe(no_mangle)]
+    extern "C" fn main() -> c_int {
+        hermes_s6::main().into()
+    }
+
+    /// Translates nothing: a static program finds no catalogues, and needs no iconv to read them.
+    #[unsafe(no_mangle)]
+    extern "C" fn __dcgettext(
+        _domain: *const c_char,
+        message: *const c_char,
+        _category: c_int,
+    ) -> *const c_char {
+        message
+    }
+
+    /// Ends the program where the C library finds itself broken, without printf for wide characters.
+    #[unsafe(no_mangle)]
+    extern "C" fn __assert_fail(
+        _assertion: *const c_char,
+        _file: *const c_char,
+        _line: c_uint,
+        _function: *const c_char,
+    ) -> ! {
+        std::process::abort()
+    }
 }

@@ -26,7 +26,7 @@ pub fn supervise(
     settings: &Settings,
     rights: &Rights,
     tools: &Tools,
-    notification_fd: Option<u32>,
+    notification_fd: Option<u64>,
 ) -> Result<()> {
     if let Rights::Drop(account) = rights {
         make_scandir(settings, rights)?;
