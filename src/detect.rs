@@ -16,6 +16,14 @@ pub struct Detection {
 }
 
 impl Detection {
+    /// Makes the answer that nobody supervises.
+    pub fn none(reason: String) -> Self {
+        Self {
+            manager: "none",
+            reason,
+        }
+    }
+
     /// Tells whether s6 supervises the gateways.
     pub fn is_s6(&self) -> bool {
         self.manager == "s6"
@@ -31,10 +39,7 @@ pub fn detect(settings: &Settings) -> Detection {
         manager: "s6",
         reason,
     };
-    let none = |reason| Detection {
-        manager: "none",
-        reason,
-    };
+    let none = Detection::none;
     let Ok(scandir) = ScanDir::open(settings) else {
         return none(format!("there is no scan directory {place}"));
     };

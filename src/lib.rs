@@ -164,8 +164,7 @@ fn run(common: &Common, command: Command) -> Result<u8> {
             Ok(Code::Done as u8)
         }
         Command::Detect { json } => {
-            let context = Context::of(common)?;
-            let detection = detect::detect(&context.settings);
+            let detection = detection(common)?;
             if json {
                 report::json(&detection);
             } else {
@@ -316,6 +315,19 @@ impl Context {
             .get(&profile)
             .map(|_| profile.clone())
             .ok_or_else(|| no_such_profile(&profile))
+    }
+}
+
+/// Finds out who supervises. Where there is no s6, or no user to serve, nobody does.
+fn detection(common: &Common) -> Result<detect::Detection> {
+    let context = Context::of(common).and_then(|context| {
+        context.enter()?;
+        Ok(context)
+    });
+    match context {
+        Ok(context) => Ok(detect::detect(&context.settings)),
+        Err(error) if error.code() == Code::System => Err(error),
+        Err(error) => Ok(detect::Detection::none(error.to_string())),
     }
 }
 

@@ -172,6 +172,8 @@ impl ScanDir {
                     }
                     world.slots.insert(name, found);
                 }
+                // s6-svscan passes over names with a leading dot.
+                None if entry.as_encoded_bytes().starts_with(b".") => {}
                 None => others.push(entry),
             }
         }

@@ -1,1 +1,18 @@
-//! Integration tests.
+//! Integration tests: the real binary, on real s6, and with the real Hermes where it is installed.
+//!
+//! Modules: `golden` compares rendered trees with `tests/golden/`, `cli` exit codes and messages,
+//! `volume` what bad input on a volume costs, `word` what the real execlineb makes of quoted values,
+//! `s6` trees of an ordinary user, `pid1` s6-svscan as PID 1 of a namespace, `hermes` the real Hermes
+//! Agent. What cannot run somewhere prints `skipped: reason`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+mod cli;
+mod golden;
+mod hermes;
+mod pid1;
+mod s6;
+mod volume;
+mod word;
