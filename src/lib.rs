@@ -105,6 +105,9 @@ fn own_standard_descriptors() {
     }
 }
 
+/// How the lines begin that clap adds to a message.
+const USAGE_TAIL: [&str; 3] = ["Usage:", "tip:", "For more information"];
+
 /// Prints help and version as asked, and a usage error as one line.
 fn usage(error: &clap::Error) -> u8 {
     let text = error.render().to_string();
@@ -118,7 +121,7 @@ fn usage(error: &clap::Error) -> u8 {
     let said: Vec<&str> = text
         .lines()
         .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("tip:"))
+        .take_while(|line| !USAGE_TAIL.iter().any(|tail| line.starts_with(tail)))
         .filter(|line| !line.is_empty())
         .collect();
     let said = said.join(" ");

@@ -75,10 +75,18 @@ pub fn change_line(change: &Change) -> String {
 fn value(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        format!("{text:?}")
+        return text.to_owned();
     }
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        if character.is_control() || character == '"' {
+            quoted.extend(character.escape_default());
+        } else {
+            quoted.push(character);
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn action_word(action: Action) -> &'static str {

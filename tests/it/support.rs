@@ -51,6 +51,8 @@ pub struct TestEnv {
     pub home: PathBuf,
     pub scandir: PathBuf,
     pub variables: Vec<(String, String)>,
+    /// The user to whom everything belongs when the tests are run by root.
+    pub owner: u32,
 }
 
 impl TestEnv {
@@ -67,6 +69,7 @@ impl TestEnv {
             home,
             scandir,
             variables: Vec::new(),
+            owner: NOBODY,
         };
         env.own();
         env
@@ -76,8 +79,12 @@ impl TestEnv {
     pub fn own(&self) {
         if is_root() {
             for entry in walkdir::WalkDir::new(&self.place) {
-                std::os::unix::fs::lchown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY))
-                    .unwrap();
+                std::os::unix::fs::lchown(
+                    entry.unwrap().path(),
+                    Some(self.owner),
+                    Some(self.owner),
+                )
+                .unwrap();
             }
         }
     }
@@ -107,7 +114,7 @@ impl TestEnv {
             self.write(&home.join("gateway_state.json"), state);
         }
         if is_root() {
-            chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+            chown(&home, Some(self.owner), Some(self.owner)).unwrap();
         }
         self
     }
@@ -126,7 +133,7 @@ impl TestEnv {
     pub fn write(&self, path: &Path, content: &str) {
         fs::write(path, content).unwrap();
         if is_root() {
-            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            chown(path, Some(self.owner), Some(self.owner)).unwrap();
         }
     }
 
@@ -147,7 +154,7 @@ impl TestEnv {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.root_command(program);
         if is_root() {
-            command.uid(NOBODY).gid(NOBODY);
+            command.uid(self.owner).gid(self.owner);
         }
         command
     }

@@ -1,1 +1,360 @@
-//! To come.
+//! What is on the volume: bad input costs only itself, and nothing changes without a reason.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::support::{TestEnv, fingerprint, is_root, wait_for};
+
+/// Reconciles, and checks the code and that these lines are among those for the profiles.
+fn reconcile(env: &TestEnv, code: i32, lines: &[&str]) -> String {
+    let ran = env.run(&["reconcile"]);
+    assert_eq!(ran.code, code, "{ran:?}");
+    for line in lines {
+        assert!(
+            ran.stdout.contains(&format!("reconcile: profile={line}\n")),
+            "{line}\n{ran:?}"
+        );
+    }
+    ran.stderr
+}
+
+#[test]
+fn a_name_that_no_profile_can_have_costs_only_itself() {
+    let env = TestEnv::new();
+    let strange = OsStr::from_bytes(b"caf\xe9");
+    for name in ["Foo", "mmm.bak", "_template", "root", "default"]
+        .map(OsStr::new)
+        .iter()
+        .chain([&strange])
+    {
+        let home = env.home.join("profiles").join(name);
+        fs::create_dir(&home).unwrap();
+        fs::write(home.join("SOUL.md"), "").unwrap();
+    }
+    fs::create_dir(env.home.join("profiles/no-soul")).unwrap();
+    fs::create_dir(env.home.join("profiles/.git")).unwrap();
+    fs::write(env.home.join("profiles/README"), "").unwrap();
+    env.own();
+    env.running("zz-last");
+    let warnings = reconcile(
+        &env,
+        1,
+        &[
+            "Foo prior_state=None action=skipped reason=invalid-name",
+            "mmm.bak prior_state=None action=skipped reason=invalid-name",
+            "_template prior_state=None action=skipped reason=invalid-name",
+            "root prior_state=None action=skipped reason=invalid-name",
+            "default prior_state=None action=skipped reason=reserved-name",
+            "\"caf\\xe9\" prior_state=None action=skipped reason=invalid-name",
+            "zz-last prior_state=running action=started",
+            "default prior_state=None action=registered",
+        ],
+    );
+    assert_eq!(warnings.lines().count(), 6, "one line each: {warnings}");
+    let slots = fs::read_dir(&env.scandir).unwrap();
+    let slots = slots.filter(|entry| {
+        entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .as_bytes()
+            .starts_with(b"gateway-")
+    });
+    assert_eq!(slots.count(), 2);
+}
+
+#[test]
+fn a_state_file_that_says_nothing_costs_only_its_own_intent() {
+    let env = TestEnv::new();
+    for name in [
+        "list", "fifo", "dir", "large", "dangling", "outward", "mixed", "latin", "empty", "scalar",
+        "deep",
+    ] {
+        env.profile(name, "");
+    }
+    let state = |name: &str| env.home_of(name).join("gateway_state.json");
+    fs::write(state("list"), "[\"running\"]").unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(state("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    fs::create_dir(state("dir")).unwrap();
+    fs::File::create(state("large"))
+        .unwrap()
+        .set_len(100 << 20)
+        .unwrap();
+    symlink("nowhere", state("dangling")).unwrap();
+    let secret = env.place.join("outside.json");
+    fs::write(&secret, r#"{"desired_state":"running"}"#).unwrap();
+    symlink(&secret, state("outward")).unwrap();
+    fs::write(
+        state("mixed"),
+        r#"{"desired_state":[],"gateway_state":"running"}"#,
+    )
+    .unwrap();
+    fs::write(state("latin"), b"{\"desired_state\":\"\xe9\"}").unwrap();
+    fs::write(state("empty"), "").unwrap();
+    fs::write(state("scalar"), "1").unwrap();
+    fs::write(state("deep"), format!("{{\"x\":{}", "[".repeat(100_000))).unwrap();
+    env.own();
+    env.running("zz-last");
+    let lines = [
+        "list prior_state=None action=registered reason=state-not-an-object",
+        "fifo prior_state=None action=registered reason=state-not-a-file",
+        "dir prior_state=None action=registered reason=state-not-a-file",
+        "large prior_state=None action=registered reason=state-too-large",
+        "dangling prior_state=None action=registered reason=state-symlink",
+        "outward prior_state=None action=registered reason=state-symlink",
+        "mixed prior_state=None action=registered reason=state-not-text",
+        "latin prior_state=None action=registered reason=state-not-json",
+        "empty prior_state=None action=registered reason=state-not-json",
+        "scalar prior_state=None action=registered reason=state-not-an-object",
+        "deep prior_state=None action=registered reason=state-not-json",
+        "zz-last prior_state=running action=started",
+    ];
+    let warnings = reconcile(&env, 1, &lines);
+    assert_eq!(warnings.lines().count(), 11, "one line each: {warnings}");
+    // Reported again, and nothing changed.
+    let again = env.run(&["reconcile"]);
+    assert_eq!(again.code, 1);
+    assert!(
+        again.stdout.contains(
+            "profile=list prior_state=None action=unchanged reason=state-not-an-object\n"
+        ),
+        "{again:?}"
+    );
+    assert!(
+        again.stdout.ends_with("reconcile: nothing changed\n"),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn a_profile_that_is_a_link_or_cannot_be_read_keeps_what_it_has() {
+    let env = TestEnv::new();
+    env.running("linked").running("closed").running("open");
+    reconcile(&env, 0, &["linked prior_state=running action=started"]);
+    let (home, moved) = (env.home_of("linked"), env.place.join("moved"));
+    fs::rename(&home, &moved).unwrap();
+    symlink(&moved, &home).unwrap();
+    fs::set_permissions(env.home_of("closed"), fs::Permissions::from_mode(0)).unwrap();
+    let ran = env.run(&["reconcile"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for line in [
+        "linked prior_state=None action=skipped reason=symlink",
+        "closed prior_state=None action=skipped reason=unreadable",
+    ] {
+        assert!(ran.stdout.contains(line), "{ran:?}");
+    }
+    assert!(env.slot("linked").is_dir() && env.slot("closed").is_dir());
+    fs::set_permissions(env.home_of("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn when_the_list_of_profiles_cannot_be_read_no_slot_goes() {
+    let env = TestEnv::new();
+    env.running("coder");
+    reconcile(&env, 0, &[]);
+    let profiles = env.home.join("profiles");
+    for make_bad in [
+        (|path: &std::path::Path| fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap())
+            as fn(&std::path::Path),
+        |path| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::rename(path, path.with_file_name("elsewhere")).unwrap();
+            symlink("elsewhere", path).unwrap();
+        },
+    ] {
+        make_bad(&profiles);
+        let ran = env.run(&["reconcile"]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(
+            ran.stdout
+                .contains("profile=profiles prior_state=None action=skipped reason=unreadable"),
+            "{ran:?}"
+        );
+        assert!(env.slot("coder").is_dir());
+    }
+}
+
+#[test]
+fn a_thousand_profiles_take_one_pass_and_the_second_touches_nothing() {
+    let env = TestEnv::new();
+    for number in 0..999 {
+        env.profile(&format!("p{number:03}"), r#"{"gateway_state":"running"}"#);
+    }
+    let first = env.run(&["reconcile"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let lines: Vec<_> = first.stdout.lines().collect();
+    assert_eq!(
+        (lines.len(), lines[1000]),
+        (1001, "reconcile: 1000 changed")
+    );
+    assert!(
+        lines[1..1000]
+            .iter()
+            .all(|line| line.ends_with(" prior_state=running action=started")),
+        "{}",
+        lines[1]
+    );
+    let before = (fingerprint(&env.scandir), fingerprint(&env.home));
+    let second = env.run(&["reconcile"]);
+    assert_eq!(
+        (second.code, second.stdout.as_str(), second.stderr.as_str()),
+        (0, "reconcile: nothing changed\n", "")
+    );
+    assert!(
+        before == (fingerprint(&env.scandir), fingerprint(&env.home)),
+        "something was touched"
+    );
+}
+
+#[test]
+fn leftovers_of_a_killed_gateway_go_at_boot_and_only_then() {
+    let env = TestEnv::new();
+    env.running("coder").running("used");
+    for profile in ["coder", "used", "default"] {
+        for file in ["gateway.pid", "processes.json"] {
+            env.write(&env.home_of(profile).join(file), "{}");
+        }
+    }
+    // Somebody runs this one by hand, with the lock that Hermes itself takes.
+    env.write(&env.home_of("used").join("gateway.lock"), "{}");
+    let mut by_hand = env
+        .command("flock")
+        .arg(env.home_of("used").join("gateway.lock"))
+        .args(["sleep", "60"])
+        .spawn()
+        .unwrap();
+    wait_for(
+        "the lock",
+        || env.processes_named("sleep").len() == 1,
+        String::new,
+    );
+    let left = |profile: &str| {
+        ["gateway.pid", "processes.json"].map(|file| env.home_of(profile).join(file).exists())
+    };
+    reconcile(&env, 0, &[]);
+    assert_eq!(
+        (left("coder"), left("default"), left("used")),
+        ([false; 2], [false; 2], [true; 2])
+    );
+    by_hand.kill().unwrap();
+    by_hand.wait().unwrap();
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    env.write(&env.home_of("coder").join("gateway.pid"), "{}");
+    env.profile("new", "");
+    env.write(&env.home_of("new").join("gateway.pid"), "{}");
+    assert_eq!(env.run(&["reconcile"]).code, 0);
+    assert!(
+        env.home_of("coder").join("gateway.pid").exists()
+            && env.home_of("new").join("gateway.pid").exists()
+    );
+}
+
+#[test]
+fn a_port_never_moves_when_other_profiles_come_and_go() {
+    let env = TestEnv::new();
+    // p0004 and p0017 and so on: as many names as make collisions certain.
+    let names: Vec<String> = (0..300).map(|number| format!("p{number:04}")).collect();
+    for name in names.iter().rev().take(150) {
+        env.profile(name, "");
+    }
+    reconcile(&env, 0, &[]);
+    let ports = |count: usize| -> Vec<String> {
+        let taken = names.iter().rev().take(count);
+        taken
+            .map(|name| fs::read_to_string(env.slot(name).join("env/API_SERVER_PORT")).unwrap())
+            .collect()
+    };
+    let before = ports(150);
+    for name in names.iter().take(150) {
+        env.profile(name, "");
+    }
+    reconcile(&env, 0, &[]);
+    assert_eq!(ports(150), before);
+    let mut all = ports(300);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 300, "each has its own");
+    for name in names.iter().take(150) {
+        fs::remove_dir_all(env.home_of(name)).unwrap();
+    }
+    reconcile(&env, 0, &[]);
+    assert_eq!(ports(150), before);
+}
+
+#[test]
+fn a_port_that_a_profile_sets_itself_wins_and_is_given_to_nobody() {
+    let env = TestEnv::new();
+    env.profile("coder", "").profile("owner", "");
+    let natural = env.run(&["port", "-p", "coder"]).stdout;
+    env.write(
+        &env.home_of("owner").join(".env"),
+        &format!("API_SERVER_PORT={natural}"),
+    );
+    assert_eq!(env.run(&["port", "-p", "owner"]).stdout, natural);
+    assert_ne!(env.run(&["port", "-p", "coder"]).stdout, natural);
+}
+
+#[test]
+fn on_a_volume_that_cannot_be_written_the_slots_come_all_the_same() {
+    let env = TestEnv::new();
+    env.running("coder");
+    fs::set_permissions(&env.home, fs::Permissions::from_mode(0o555)).unwrap();
+    let warnings = reconcile(&env, 1, &["coder prior_state=running action=started"]);
+    assert!(
+        warnings.contains("/home/logs: Permission denied"),
+        "{warnings}"
+    );
+    fs::set_permissions(&env.home, fs::Permissions::from_mode(0o755)).unwrap();
+    if is_root() {
+        env.own();
+    }
+    assert!(env.slot("coder").is_dir());
+}
+
+#[test]
+fn nothing_is_written_through_a_link_on_the_volume() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let outside = env.place.join("outside");
+    fs::create_dir(&outside).unwrap();
+    symlink(&outside, env.home.join("logs")).unwrap();
+    let ports = env.place.join("ports");
+    fs::write(&ports, "{}").unwrap();
+    symlink(&ports, env.home.join(".hermes-s6-ports.json")).unwrap();
+    env.own();
+    let ran = env.run(&["reconcile"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(&ports).unwrap(), "{}");
+    assert!(
+        fs::symlink_metadata(env.home.join(".hermes-s6-ports.json"))
+            .unwrap()
+            .is_file(),
+        "replaced, not followed"
+    );
+}
+
+#[test]
+fn the_boot_log_is_put_aside_when_it_is_full() {
+    let env = TestEnv::new();
+    fs::create_dir(env.home.join("logs")).unwrap();
+    env.write(
+        &env.home.join("logs/container-boot.log"),
+        &"x".repeat(256 * 1024),
+    );
+    env.own();
+    reconcile(&env, 0, &[]);
+    let log = fs::read_to_string(env.home.join("logs/container-boot.log")).unwrap();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(env.home.join("logs/container-boot.log.1").exists());
+}
