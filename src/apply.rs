@@ -232,7 +232,7 @@ impl Apply<'_> {
         let slot = self.scandir.at(name.slot());
         for step in &change.steps {
             match step {
-                Step::Reset => self.reset(&slot)?,
+                Step::Reset => forget_status(&slot)?,
                 Step::Write(paths) => {
                     let files = self.rendered.get(name);
                     for path in paths {
@@ -251,22 +251,6 @@ impl Apply<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Removes what an earlier supervisor of a slot and its logger left: status, tally and FIFOs.
-    fn reset(&self, slot: &Path) -> Result<()> {
-        for service in [slot.to_owned(), slot.join("log")] {
-            for leftover in ["supervise", "event"] {
-                let path = service.join(leftover);
-                match fs::remove_dir_all(&path) {
-                    Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                        return Err(Error::system("remove", &path, cause));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        self.control(slot)
     }
 
     /// Gives hermes control of a slot of root's: it may read its status by name and write to its
@@ -432,6 +416,24 @@ pub fn write_tree(place: &Path, files: &Files) -> Result<()> {
     files
         .iter()
         .try_for_each(|(path, file)| write(place, path, file))
+}
+
+/// Removes the status that an earlier supervisor of a slot and its logger left, which would go on to
+/// answer for a service that is not supervised. All else in `supervise/` and `event/` is of use to the
+/// next supervisor, or to somebody who already waits for it.
+fn forget_status(slot: &Path) -> Result<()> {
+    for path in [
+        slot.join("supervise/status"),
+        slot.join("log/supervise/status"),
+    ] {
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::system("remove", &path, cause));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Puts a file in its place at once.

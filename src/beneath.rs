@@ -55,14 +55,20 @@ impl Dir {
 
     /// Opens a directory in this one.
     pub fn dir(&self, name: impl AsRef<Path>) -> Result<Self> {
-        let path = self.path.join(name.as_ref());
-        let handle = rustix::fs::openat(
-            &self.handle,
-            name.as_ref(),
-            DIRECTORY | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )
-        .map_err(|errno| Error::system("open", &path, errno))?;
+        self.open_dir(name.as_ref(), DIRECTORY)
+    }
+
+    /// Opens a directory in this one only to go through it, for which one need not be allowed to list
+    /// it.
+    pub fn passage(&self, name: impl AsRef<Path>) -> Result<Self> {
+        self.open_dir(name.as_ref(), DIRECTORY | OFlags::PATH)
+    }
+
+    fn open_dir(&self, name: &Path, flags: OFlags) -> Result<Self> {
+        let path = self.path.join(name);
+        let flags = flags | OFlags::NOFOLLOW;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty())
+            .map_err(|errno| Error::system("open", &path, errno))?;
         Ok(Self { handle, path })
     }
 

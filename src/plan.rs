@@ -72,7 +72,7 @@ pub enum Action {
 pub enum Step {
     /// End the supervisors of the slot and remove it.
     Remove,
-    /// Forget what an earlier supervisor left in the slot.
+    /// Forget the status that an earlier supervisor left in the slot.
     Reset,
     /// Write the outdated files.
     Write(Vec<&'static str>),

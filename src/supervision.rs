@@ -49,7 +49,7 @@ pub struct Status {
 impl Status {
     /// Reads the status of a service directory; none if it was never supervised.
     pub fn read(service: &Dir) -> Option<Self> {
-        Self::parse(&service.dir("supervise").ok()?.read("status", 64).ok()?)
+        Self::parse(&service.passage("supervise").ok()?.read("status", 64).ok()?)
     }
 
     /// Parses a status file: 35 bytes, or 43 with a process group from s6 2.13.0 and 2.13.1.
@@ -77,7 +77,7 @@ impl Status {
 /// Reads how the processes of a service ended, oldest first, since its supervisor started.
 pub fn deaths(service: &Dir) -> Vec<(SystemTime, Death)> {
     let tally = service
-        .dir("supervise")
+        .passage("supervise")
         .ok()
         .and_then(|dir| dir.read("death_tally", 1 << 16).ok());
     tally
@@ -115,7 +115,7 @@ pub fn holder(dir: &Dir, file: &str) -> Option<Holder> {
 
 /// Finds the s6-supervise of a service directory: the holder of its `supervise/lock`.
 pub fn supervisor(service: &Dir) -> Option<Holder> {
-    holder(&service.dir("supervise").ok()?, "lock")
+    holder(&service.passage("supervise").ok()?, "lock")
 }
 
 /// Finds the s6-svscan of a scan directory: the holder of its `.s6-svscan/lock`.
