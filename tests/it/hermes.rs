@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,7 +41,18 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree()
     // Hermes slows a sixth start within two minutes down; here nothing shall wait.
     env.set("HERMES_S6_HERMES", &hermes)
         .set("HERMES_GATEWAY_MAX_STARTS", "0");
-    for profile in ["coder", "viewer"] {
+    // Names whose ports nobody else on this machine uses.
+    let free = |name: &String| {
+        env.profile(name, "");
+        let port = env.run(&["port", "-p", name]).stdout;
+        std::fs::remove_dir_all(env.home_of(name)).unwrap();
+        TcpListener::bind(format!("127.0.0.1:{}", port.trim())).is_ok()
+    };
+    let mut names = (0..)
+        .map(|number| format!("t{}-{number}", std::process::id()))
+        .filter(free);
+    let profiles = [names.next().unwrap(), names.next().unwrap()];
+    for profile in &profiles {
         let created = env
             .command(&hermes)
             .args(["profile", "create", profile, "--no-alias", "--no-skills"])
@@ -58,13 +69,14 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree()
             r#"{"desired_state":"running"}"#,
         );
     }
-    let ports = ["coder", "viewer"]
+    let ports = profiles
+        .each_ref()
         .map(|profile| env.run(&["port", "-p", profile]).stdout.trim().to_owned());
     assert_ne!(ports[0], ports[1]);
     for round in 1..=2 {
         let tree = env.supervise();
         tree.await_watched();
-        for (profile, port) in ["coder", "viewer"].iter().zip(&ports) {
+        for (profile, port) in profiles.iter().zip(&ports) {
             wait_for(
                 "the slot",
                 || env.slot(profile).join("supervise/status").exists(),
@@ -87,7 +99,7 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree()
         }
         assert_eq!(env.run(&["status"]).code, 0);
         assert_eq!(tree.stop(), 0);
-        for profile in ["coder", "viewer"] {
+        for profile in &profiles {
             let own = fs::read_to_string(env.home_of(profile).join("logs/gateway.log"))
                 .unwrap_or_default();
             assert_eq!(stops(&env, profile), round, "{own}");
@@ -100,8 +112,11 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree()
     }
     let boot = fs::read_to_string(env.home.join("logs/container-boot.log")).unwrap();
     assert_eq!(
-        boot.matches("profile=coder prior_state=running action=started")
-            .count(),
+        boot.matches(&format!(
+            "profile={} prior_state=running action=started",
+            profiles[0]
+        ))
+        .count(),
         2,
         "{boot}"
     );
