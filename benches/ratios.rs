@@ -1,2 +1,204 @@
-//! placeholder
-fn main() {}
+//! What hermes-s6 costs, as ratios in one run: against the Python original, where the program of a venv
+//! with Hermes Agent is named by `HERMES_S6_TEST_HERMES`, and against a yardstick of bare system calls
+//! that does the least that the same outcome needs. Machines differ and are noisy: only ratios count.
+
+#![expect(clippy::cast_precision_loss, reason = "sizes of files")]
+#![expect(clippy::print_stdout, reason = "a benchmark is read by people")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on has failed"
+)]
+
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hermes-s6");
+
+fn main() {
+    // As in a container: the volume on a disk, the scan directory in memory.
+    let name = format!("hermes-s6-bench-{}", std::process::id());
+    let place = std::env::temp_dir().join(&name);
+    let memory = Path::new("/dev/shm").join(&name);
+    for directory in [&place, &memory] {
+        remove(directory);
+        fs::create_dir(directory).unwrap();
+    }
+    size();
+    start_up();
+    println!();
+    println!(
+        "{:<34}{:>12}{:>14}{:>12}",
+        "reconcile", "hermes-s6", "bare calls", "original"
+    );
+    for count in [1, 10, 100, 1000] {
+        reconcile(&place, &memory, count);
+    }
+    for directory in [&place, &memory] {
+        remove(directory);
+    }
+}
+
+fn size() {
+    let bytes = fs::metadata(PROGRAM).unwrap().len();
+    println!(
+        "size: {bytes} bytes, {:.2} of the limit of 1500000",
+        bytes as f64 / 1.5e6
+    );
+}
+
+/// The yardstick of a start is that of the smallest program there is.
+fn start_up() {
+    let ours = median(200, || run(Command::new(PROGRAM).arg("--version")));
+    let least = median(200, || run(&mut Command::new("/bin/true")));
+    println!(
+        "start-up: {}, {:.1} times that of /bin/true ({})",
+        shown(ours),
+        ratio(ours, least),
+        shown(least)
+    );
+}
+
+fn reconcile(place: &Path, memory: &Path, count: usize) {
+    let home = place.join(format!("home{count}"));
+    for number in 1..count {
+        let profile = home.join(format!("profiles/p{number:03}"));
+        fs::create_dir_all(&profile).unwrap();
+        fs::write(profile.join("SOUL.md"), "").unwrap();
+        fs::write(
+            profile.join("gateway_state.json"),
+            r#"{"gateway_state":"running"}"#,
+        )
+        .unwrap();
+    }
+    fs::create_dir_all(home.join("logs")).unwrap();
+    let scandir = memory.join(format!("service{count}"));
+    let rounds = if count == 1000 { 5 } else { 15 };
+    let ours = || {
+        run(Command::new(PROGRAM)
+            .arg("reconcile")
+            .env("HERMES_HOME", &home)
+            .env("HERMES_S6_SCANDIR", &scandir));
+    };
+    let fresh = median_of(rounds, || remove(&scandir), ours);
+    let files = rendered(&scandir);
+    let bare = memory.join(format!("bare{count}"));
+    let written = median_of(rounds, || remove(&bare), || write_bare(&bare, &files));
+    // The second run finds nothing to do; the least for that is to read everything once.
+    let again = median(rounds, ours);
+    let read = median(rounds, || {
+        let home_files =
+            (1..count).map(|number| home.join(format!("profiles/p{number:03}/gateway_state.json")));
+        let slot_files = files.iter().map(|(path, _)| scandir.join(path));
+        for path in home_files.chain(slot_files) {
+            black_box(fs::read(path).unwrap());
+        }
+    });
+    let original = |fresh: bool| -> Option<Duration> {
+        let python =
+            Path::new(&std::env::var_os("HERMES_S6_TEST_HERMES")?).with_file_name("python");
+        let scandir = memory.join(format!("original{count}"));
+        let boot = || {
+            run(Command::new(&python)
+                .args(["-m", "hermes_cli.container_boot"])
+                .env("HERMES_HOME", &home)
+                .env("S6_PROFILE_GATEWAY_SCANDIR", &scandir));
+        };
+        let prepare = || {
+            if fresh {
+                remove(&scandir);
+                fs::create_dir(&scandir).unwrap();
+            }
+        };
+        Some(median_of(5, prepare, boot))
+    };
+    row(
+        &format!("{count} profiles, new slots"),
+        fresh,
+        written,
+        original(true),
+    );
+    row(
+        &format!("{count} profiles, nothing changed"),
+        again,
+        read,
+        original(false),
+    );
+}
+
+fn row(what: &str, ours: Duration, bare: Duration, original: Option<Duration>) {
+    let original = original.map_or_else(
+        || "-".to_owned(),
+        |original| format!("{:.0} x", ratio(original, ours)),
+    );
+    println!(
+        "{what:<34}{:>12}{:>14}{original:>12}",
+        shown(ours),
+        format!("{:.2} x", ratio(bare, ours))
+    );
+}
+
+/// All files that a run has written, with their content.
+fn rendered(scandir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let walk = walkdir::WalkDir::new(scandir)
+        .into_iter()
+        .map(Result::unwrap);
+    walk.filter(|entry| entry.file_type().is_file())
+        .map(|entry| {
+            let path = entry.path().strip_prefix(scandir).unwrap().to_owned();
+            (path, fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+fn write_bare(place: &Path, files: &[(PathBuf, Vec<u8>)]) {
+    for (path, content) in files {
+        let path = place.join(path);
+        let directory = path.parent().unwrap();
+        if !directory.exists() {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::write(path, content).unwrap();
+    }
+}
+
+fn run(command: &mut Command) {
+    // As root, the gateways of this benchmark would be root's own: nothing is dropped.
+    command
+        .env("HERMES_S6_USER", "root")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+fn remove(directory: &Path) {
+    let _none = fs::remove_dir_all(directory);
+}
+
+fn median(rounds: usize, work: impl Fn()) -> Duration {
+    median_of(rounds, || (), work)
+}
+
+fn median_of(rounds: usize, prepare: impl Fn(), work: impl Fn()) -> Duration {
+    let mut times: Vec<Duration> = (0..rounds)
+        .map(|_| {
+            prepare();
+            let start = Instant::now();
+            work();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[rounds / 2]
+}
+
+fn ratio(one: Duration, other: Duration) -> f64 {
+    one.as_secs_f64() / other.as_secs_f64()
+}
+
+fn shown(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
