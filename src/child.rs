@@ -75,7 +75,7 @@ pub fn as_account<T: DeserializeOwned>(
 fn read_all(mut output: ChildStdout) -> std::io::Result<Option<Vec<u8>>> {
     let end = Instant::now() + LIMIT;
     let mut content = Vec::new();
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = [0; 1 << 14];
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let left = Timespec {

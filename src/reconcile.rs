@@ -133,15 +133,8 @@ impl<'a> Session<'a> {
 
 /// Decides as [`Session::converge`] would, and does nothing.
 pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Outcome> {
-    let scandir = match ScanDir::open(settings) {
-        Ok(scandir) => Some(scandir),
-        Err(error) if error.is_not_found() => None,
-        Err(error) => return Err(error),
-    };
-    let tools = match &scandir {
-        Some(scandir) => check_owner(settings, scandir, tools)?,
-        None => tools,
-    };
+    let tools = tools_of_tree(settings, tools)?;
+    let scandir = open_if_there(settings)?;
     let survey = look(settings, rights, &tools)?;
     let rendered = render(settings, rights, &tools, &survey)?;
     let world = match scandir {
@@ -180,6 +173,22 @@ fn render(
         );
     }
     Ok(rendered)
+}
+
+/// Gives the programs that slots would name: those of the tree that runs, if one does.
+pub fn tools_of_tree(settings: &Settings, tools: Tools) -> Result<Tools> {
+    match open_if_there(settings)? {
+        Some(scandir) => check_owner(settings, &scandir, tools),
+        None => Ok(tools),
+    }
+}
+
+fn open_if_there(settings: &Settings) -> Result<Option<ScanDir>> {
+    match ScanDir::open(settings) {
+        Ok(scandir) => Ok(Some(scandir)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Refuses a scan directory of another data root, and gives the programs to use: those that a running

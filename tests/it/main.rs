@@ -6,6 +6,14 @@
 //! Agent. What cannot run somewhere prints `skipped: reason`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::explicit_write,
+    reason = "the harness keeps what eprintln prints to itself"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "random bytes are truncated random numbers"
+)]
 
 mod support;
 

@@ -18,11 +18,11 @@ fn volume() -> Option<TestEnv> {
     let mut env = TestEnv::new();
     env.owner = HERMES;
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let passwd: String = passwd
+    let others: Vec<&str> = passwd
         .lines()
         .filter(|line| !line.starts_with("hermes:"))
-        .map(|line| format!("{line}\n"))
         .collect();
+    let passwd = others.join("\n") + "\n";
     fs::write(
         env.place.join("passwd"),
         format!("{passwd}hermes:x:{HERMES}:{HERMES}::/:/bin/sh\n"),

@@ -493,7 +493,7 @@ fn an_operators_intent_moves_a_live_slot() {
     let _tree = env.supervise();
     env.await_state("coder", "ready");
     let state = |profile: &str, text: &str| {
-        env.write(&env.home_of(profile).join("gateway_state.json"), text)
+        env.write(&env.home_of(profile).join("gateway_state.json"), text);
     };
     state("viewer", r#"{"desired_state":"running"}"#);
     state("coder", r#"{"desired_state":"stopped"}"#);

@@ -143,7 +143,7 @@ fn a_profile_that_is_a_link_or_cannot_be_read_keeps_what_it_has() {
     let (home, moved) = (env.home_of("linked"), env.place.join("moved"));
     fs::rename(&home, &moved).unwrap();
     symlink(&moved, &home).unwrap();
-    fs::set_permissions(env.home_of("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(env.home_of("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     let ran = env.run(&["reconcile"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     for line in [
@@ -163,8 +163,9 @@ fn when_the_list_of_profiles_cannot_be_read_no_slot_goes() {
     reconcile(&env, 0, &[]);
     let profiles = env.home.join("profiles");
     for make_bad in [
-        (|path: &std::path::Path| fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap())
-            as fn(&std::path::Path),
+        (|path: &std::path::Path| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+        }) as fn(&std::path::Path),
         |path| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
             fs::rename(path, path.with_file_name("elsewhere")).unwrap();

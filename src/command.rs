@@ -1,0 +1,270 @@
+//! The commands: each puts together what the other modules do, and gives its exit code.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::apply;
+use crate::apply::volume::settle;
+use crate::chain;
+use crate::cli::{Command, Common};
+use crate::detect::{Detection, detect};
+use crate::error::{Code, Error, Result};
+use crate::name::ProfileName;
+use crate::plan::VolumeChanges;
+use crate::reconcile::{self, Session};
+use crate::report;
+use crate::rights::{self, Rights};
+use crate::root::Root;
+use crate::settings::Settings;
+use crate::slot::Renderer;
+use crate::status::{self, Report, Row};
+use crate::supervise;
+use crate::survey::{Survey, survey};
+use crate::tool::Tools;
+
+/// Runs a command.
+pub fn run(common: &Common, command: Command) -> Result<u8> {
+    match command {
+        Command::Render { profile, out } => render(common, profile.profile, out.as_deref()),
+        Command::Reconcile { dry_run, json } => reconcile(common, dry_run, json),
+        Command::Supervise { notification_fd } => supervise(common, notification_fd),
+        Command::Detect { json } => detection(common, json),
+        Command::Status { profile, json } => show_status(common, &profile, json),
+        Command::List { json } => list(common, json),
+        Command::Port { profile } => port(common, profile.profile),
+        Command::OwnEnv { prog } => return Err(chain::own_env(&prog)),
+        Command::HoldLock {
+            timeout,
+            home,
+            prog,
+        } => {
+            let limit = Duration::from_millis(timeout);
+            return chain::hold_lock(&Root::new("/"), &home, limit, &prog);
+        }
+        Command::CheckReady { home } => chain::check_ready(&home).map(yes),
+        Command::Survey => answer_survey(common),
+        Command::Settle => answer_settle(common),
+    }
+    .map(|code| code as u8)
+}
+
+fn yes(answer: bool) -> Code {
+    if answer { Code::Done } else { Code::No }
+}
+
+fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> Result<Code> {
+    let context = Context::enter(common)?;
+    let survey = context.survey()?;
+    let profile = context.profile(profile, &survey)?;
+    let port = survey.assigned_ports().get(&profile).copied();
+    let tools = reconcile::tools_of_tree(&context.settings, context.tools.clone())?;
+    let renderer = Renderer::new(&context.settings, &tools, context.rights.drop_to());
+    let files = renderer.render(&profile, port)?;
+    if let Some(out) = out {
+        let place = out.join(profile.slot());
+        if place.symlink_metadata().is_ok() {
+            return Err(
+                Error::new(Code::Usage, format!("{} is already there", place.display()))
+                    .remedy("remove it, or name another directory with --out"),
+            );
+        }
+        apply::write_tree(&place, &files)?;
+        report::line(&place.display().to_string());
+        return Ok(Code::Done);
+    }
+    for (path, file) in &files {
+        report::line(&format!(
+            "==> {}/{path} ({:04o}) <==",
+            profile.slot(),
+            file.mode
+        ));
+        report::bytes(&file.content);
+        report::line("");
+    }
+    Ok(Code::Done)
+}
+
+fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
+    let settings = Settings::gather(common)?;
+    let rights = Rights::of(&settings)?;
+    if matches!(rights, Rights::Drop(_)) && !dry_run {
+        // What only root can: afterwards all is done by the user of the gateways.
+        rights::make_scandir(&settings, &rights)?;
+    }
+    let context = Context::enter(common)?;
+    context.warn();
+    let Context {
+        settings,
+        rights,
+        tools,
+    } = context;
+    let outcome = if dry_run {
+        reconcile::dry_run(&settings, &rights, tools)?
+    } else {
+        Session::begin(&settings, &rights, tools)?.converge(false)?
+    };
+    reconcile::say(&outcome, json, dry_run);
+    Ok(outcome.code())
+}
+
+fn supervise(common: &Common, notification_fd: Option<u64>) -> Result<Code> {
+    let settings = Settings::gather(common)?;
+    let rights = Rights::of(&settings)?;
+    let tools = Tools::find(&settings)?;
+    let context = Context {
+        settings,
+        rights,
+        tools,
+    };
+    if !matches!(context.rights, Rights::Drop(_)) {
+        context.warn();
+    }
+    supervise::supervise(
+        &context.settings,
+        &context.rights,
+        &context.tools,
+        notification_fd,
+    )?;
+    Ok(Code::Done)
+}
+
+/// Finds out who supervises. Where there is no s6, or no user to serve, nobody does.
+fn detection(common: &Common, json: bool) -> Result<Code> {
+    let detection = match Context::enter(common) {
+        Ok(context) => detect(&context.settings),
+        Err(error) if error.code() == Code::System => return Err(error),
+        Err(error) => Detection::none(error.to_string()),
+    };
+    if json {
+        report::json(&detection);
+    } else {
+        report::line(&format!("{}: {}", detection.manager, detection.reason));
+    }
+    Ok(yes(detection.is_s6()))
+}
+
+fn show_status(common: &Common, profiles: &[ProfileName], json: bool) -> Result<Code> {
+    let mut status = look(common)?;
+    for wanted in profiles {
+        if !status.profiles.iter().any(|row| row.profile == *wanted) {
+            return Err(no_such_profile(wanted));
+        }
+    }
+    status
+        .profiles
+        .retain(|row| profiles.is_empty() || profiles.contains(&row.profile));
+    if json {
+        report::json(&status);
+    } else {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        report::print(&status::table(&status, colour));
+    }
+    Ok(yes(!status.profiles.iter().any(Row::is_missing)))
+}
+
+fn list(common: &Common, json: bool) -> Result<Code> {
+    let status = look(common)?;
+    if json {
+        report::json(&status);
+    } else {
+        for row in &status.profiles {
+            report::line(&format!("{} {}", row.profile, row.state.word()));
+        }
+    }
+    Ok(Code::Done)
+}
+
+fn look(common: &Common) -> Result<Report> {
+    let context = Context::enter(common)?;
+    let scandir = supervise::open_tree(&context.settings)?;
+    status::report(&context.settings, &scandir, &context.survey()?)
+}
+
+fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
+    let context = Context::enter(common)?;
+    let survey = context.survey()?;
+    let profile = context.profile(profile, &survey)?;
+    let given = survey.assigned_ports().get(&profile).copied();
+    let port = status::port(&context.settings, &survey, &profile, given).ok_or_else(|| {
+        let what = format!("profile {profile} has no port: all of 9200 to 9799 are given");
+        Error::new(Code::No, what).remedy("set API_SERVER_PORT in its .env")
+    })?;
+    report::line(&port.to_string());
+    Ok(Code::Done)
+}
+
+fn answer_survey(common: &Common) -> Result<Code> {
+    report::json(&survey(&Settings::gather(common)?)?);
+    Ok(Code::Done)
+}
+
+fn answer_settle(common: &Common) -> Result<Code> {
+    let settings = Settings::gather(common)?;
+    let mut request = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut request)
+        .map_err(|cause| Error::system("read", "stdin", cause))?;
+    let changes: VolumeChanges = serde_json::from_slice(&request).map_err(|error| {
+        Error::new(
+            Code::Usage,
+            format!("unable to understand the changes: {error}"),
+        )
+    })?;
+    report::json(&settle(&settings, &changes));
+    Ok(Code::Done)
+}
+
+/// What was asked for, whose rights are used for it, and the programs.
+struct Context {
+    settings: Settings,
+    rights: Rights,
+    tools: Tools,
+}
+
+impl Context {
+    /// Finds everything out; a root process that serves somebody else's tree becomes that user first.
+    fn enter(common: &Common) -> Result<Self> {
+        let settings = Settings::gather(common)?;
+        let rights = Rights::of(&settings)?;
+        let tools = Tools::find(&settings)?;
+        match &rights {
+            Rights::Drop(account) => Err(rights::become_account(account, &tools, &settings, &[])),
+            _ => Ok(Self {
+                settings,
+                rights,
+                tools,
+            }),
+        }
+    }
+
+    fn warn(&self) {
+        self.settings
+            .warnings
+            .iter()
+            .for_each(|warning| report::warning(warning));
+    }
+
+    fn survey(&self) -> Result<Survey> {
+        reconcile::look(&self.settings, &self.rights, &self.tools)
+    }
+
+    /// Finds the profile that a command is about, which must exist.
+    fn profile(&self, given: Option<ProfileName>, survey: &Survey) -> Result<ProfileName> {
+        let profile = given
+            .or_else(|| self.settings.home_profile.clone())
+            .or_else(|| survey.active.clone())
+            .unwrap_or_else(ProfileName::default_profile);
+        if survey.profiles.contains_key(&profile) {
+            Ok(profile)
+        } else {
+            Err(no_such_profile(&profile))
+        }
+    }
+}
+
+fn no_such_profile(profile: &ProfileName) -> Error {
+    Error::new(Code::Usage, format!("profile {profile} does not exist"))
+        .remedy(format!("create it with hermes profile create {profile}"))
+}
