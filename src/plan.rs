@@ -386,3 +386,6 @@ impl Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
