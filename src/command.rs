@@ -244,6 +244,12 @@ impl Context {
             .warnings
             .iter()
             .for_each(|warning| report::warning(warning));
+        if !self.tools.has_hermes(&self.settings) {
+            let hermes = self.tools.hermes.display();
+            report::warning(&format!(
+                "there is no program {hermes}, and no gateway starts without: install Hermes Agent, or name it with HERMES_S6_HERMES"
+            ));
+        }
     }
 
     fn survey(&self) -> Result<Survey> {

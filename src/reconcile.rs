@@ -255,6 +255,7 @@ pub fn say(outcome: &Outcome, json: bool, dry_run: bool) {
         .count();
     report::line(&match (count, dry_run) {
         (0, _) if outcome.plan.is_empty() => "reconcile: nothing changed".to_owned(),
+        (0, _) => "reconcile: no slot changed".to_owned(),
         (count, false) => format!("reconcile: {count} changed"),
         (count, true) => format!("reconcile: {count} would change"),
     });

@@ -49,8 +49,17 @@ pub fn fatal(error: &Error) {
 }
 
 fn say(level: &str, text: &str) {
-    let mut err = io::stderr().lock();
-    let _gone = writeln!(err, "hermes-s6: {level}: {text}");
+    // One line, whatever somebody has put into a name or a message.
+    let mut line = format!("hermes-s6: {level}: ");
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line.push('\n');
+    let _gone = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Gives the one line that stands for a change, on stdout and in the boot log.

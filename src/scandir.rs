@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,7 +85,15 @@ impl ScanDir {
     /// Waits until nobody else changes it, and keeps others out for as long as the result lives.
     pub fn lock(&self) -> Result<fs::File> {
         let flags = OFlags::RDWR | OFlags::CREATE;
-        let file = self.dir.file(LOCK_FILE, flags)?;
+        let file = self
+            .dir
+            .file(LOCK_FILE, flags)
+            .map_err(|error| match error.kind() {
+                Some(ErrorKind::PermissionDenied) => {
+                    error.remedy("run this as the owner of the scan directory")
+                }
+                _ => error,
+            })?;
         // Only the owner may hold it: anybody who could open it could stop all changes for ever.
         file.set_permissions(fs::Permissions::from_mode(0o600))
             .map_err(|cause| Error::system("chmod", self.at(LOCK_FILE), cause))?;

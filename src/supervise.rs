@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -73,7 +74,8 @@ pub fn supervise(
         svscan.arg(format!("-d{fd}"));
     }
     own_stdout();
-    let cause = svscan.arg("--").arg(scandir).exec();
+    // A terminal or pipe of ours is nothing for gateways to read from.
+    let cause = svscan.arg("--").arg(scandir).stdin(Stdio::null()).exec();
     Err(Error::exec(svscan.get_program(), cause))
 }
 

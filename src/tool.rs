@@ -70,6 +70,11 @@ impl Tools {
         })
     }
 
+    /// Tells whether there is a Hermes to run.
+    pub fn has_hermes(&self, settings: &Settings) -> bool {
+        is_executable(&settings.root.at(&self.hermes))
+    }
+
     /// Prepares a call of an s6 program.
     pub fn command(&self, root: &Root, program: &str) -> Command {
         Command::new(root.at(self.s6.join(program)))
