@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,8 @@ pub struct Apply<'a> {
     pub settings: &'a Settings,
     /// The programs.
     pub tools: &'a Tools,
+    /// How long a gateway may take to stop.
+    pub stop_timeout: Duration,
     /// Whose slots they are.
     pub rights: &'a Rights,
     /// The scan directory, locked.
@@ -137,7 +139,7 @@ impl Apply<'_> {
             self.let_go(service, "-dx");
         }
         let main = |service: &&Dir| supervisor(service).is_some();
-        let limit = self.settings.stop_timeout + SUPERVISOR_TIME;
+        let limit = self.stop_timeout + SUPERVISOR_TIME;
         if !wait_until(limit, "gateways to end", || !orphans.iter().any(main)) {
             for service in orphans.iter().filter(|service| main(service)) {
                 kill(supervisor(service))?;
@@ -203,7 +205,7 @@ impl Apply<'_> {
             .collect();
         if self.scandir.watcher().is_some() {
             let _waited_for_below = self.s6("s6-svscanctl", &["-an"], self.scandir.dir().path());
-            let limit = self.settings.stop_timeout + SUPERVISOR_TIME;
+            let limit = self.stop_timeout + SUPERVISOR_TIME;
             wait_until(limit, "removed gateways to end", || {
                 !open.iter().any(is_supervised)
             });
@@ -403,7 +405,7 @@ pub fn write_tree(place: &Path, files: &Files) -> Result<()> {
     // `env` even when it is empty: the run script reads it.
     parents.insert(Path::new("env"));
     for directory in parents {
-        let directory = place.join(directory);
+        let directory: PathBuf = place.join(directory).components().collect();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)

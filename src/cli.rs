@@ -88,8 +88,7 @@ directory is root's. If an earlier s6-svscan was killed, its gateways are taken 
 Examples:
   hermes-s6 supervise
   HERMES_S6_SCANDIR=$XDG_RUNTIME_DIR/hermes hermes-s6 supervise
-  #!/command/with-contenv ...                 in a service with notification-fd 3:
-  hermes-s6 supervise -d 3")]
+  hermes-s6 supervise -d 3                    in a service with notification-fd 3")]
     Supervise {
         /// Tell this descriptor when the tree is up, as s6-svscan -d
         #[arg(short = 'd', long = "notification-fd", value_name = "FD")]
@@ -154,7 +153,8 @@ Example:
         #[arg(short)]
         timeout: u64,
         /// The profile's home
-        home: PathBuf,
+        #[arg(value_name = "HOME")]
+        directory: PathBuf,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         prog: Vec<OsString>,
@@ -163,7 +163,8 @@ Example:
     #[command(hide = true)]
     CheckReady {
         /// The profile's home
-        home: PathBuf,
+        #[arg(value_name = "HOME")]
+        directory: PathBuf,
     },
     /// Print what is on the volume as JSON (used by root, with the rights of the volume's owner)
     #[command(hide = true)]

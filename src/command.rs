@@ -36,13 +36,13 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::OwnEnv { prog } => return Err(chain::own_env(&prog)),
         Command::HoldLock {
             timeout,
-            home,
+            directory,
             prog,
         } => {
             let limit = Duration::from_millis(timeout);
-            return chain::hold_lock(&Root::new("/"), &home, limit, &prog);
+            return chain::hold_lock(&Root::new("/"), &directory, limit, &prog);
         }
-        Command::CheckReady { home } => chain::check_ready(&home).map(yes),
+        Command::CheckReady { directory } => chain::check_ready(&directory).map(yes),
         Command::Survey => answer_survey(common),
         Command::Settle => answer_settle(common),
     }
@@ -58,8 +58,9 @@ fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> 
     let survey = context.survey()?;
     let profile = context.profile(profile, &survey)?;
     let port = survey.assigned_ports().get(&profile).copied();
-    let tools = reconcile::tools_of_tree(&context.settings, context.tools.clone())?;
-    let renderer = Renderer::new(&context.settings, &tools, context.rights.drop_to());
+    let tools = Tools::find(&context.settings)?;
+    let choices = reconcile::choices_of_tree(&context.settings, tools)?;
+    let renderer = Renderer::new(&context.settings, &choices, context.rights.drop_to());
     let files = renderer.render(&profile, port)?;
     if let Some(out) = out {
         let place = out.join(profile.slot());
@@ -94,11 +95,8 @@ fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
     }
     let context = Context::enter(common)?;
     context.warn();
-    let Context {
-        settings,
-        rights,
-        tools,
-    } = context;
+    let Context { settings, rights } = context;
+    let tools = Tools::find(&settings)?;
     let outcome = if dry_run {
         reconcile::dry_run(&settings, &rights, tools)?
     } else {
@@ -109,28 +107,19 @@ fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
 }
 
 fn supervise(common: &Common, notification_fd: Option<u64>) -> Result<Code> {
-    let settings = Settings::gather(common)?;
-    let rights = Rights::of(&settings)?;
-    let tools = Tools::find(&settings)?;
-    let context = Context {
-        settings,
-        rights,
-        tools,
-    };
+    let context = Context::of(Settings::gather(common)?)?;
+    let tools = Tools::find(&context.settings)?;
     if !matches!(context.rights, Rights::Drop(_)) {
         context.warn();
     }
-    supervise::supervise(
-        &context.settings,
-        &context.rights,
-        &context.tools,
-        notification_fd,
-    )?;
+    supervise::supervise(&context.settings, &context.rights, &tools, notification_fd)?;
     Ok(Code::Done)
 }
 
 /// Finds out who supervises. Where there is no s6, or no user to serve, nobody does.
 fn detection(common: &Common, json: bool) -> Result<Code> {
+    // What was typed must make sense; that there is no user to serve is an answer.
+    Settings::gather(common)?;
     let detection = match Context::enter(common) {
         Ok(context) => detect(&context.settings),
         Err(error) if error.code() == Code::System => return Err(error),
@@ -178,6 +167,7 @@ fn list(common: &Common, json: bool) -> Result<Code> {
 fn look(common: &Common) -> Result<Report> {
     let context = Context::enter(common)?;
     let scandir = supervise::open_tree(&context.settings)?;
+    reconcile::owner_of(&context.settings, &scandir)?;
     status::report(&context.settings, &scandir, &context.survey()?)
 }
 
@@ -216,27 +206,33 @@ fn answer_settle(common: &Common) -> Result<Code> {
     Ok(Code::Done)
 }
 
-/// What was asked for, whose rights are used for it, and the programs.
+/// What was asked for, and whose rights are used for it.
 struct Context {
     settings: Settings,
     rights: Rights,
-    tools: Tools,
 }
 
 impl Context {
     /// Finds everything out; a root process that serves somebody else's tree becomes that user first.
     fn enter(common: &Common) -> Result<Self> {
-        let settings = Settings::gather(common)?;
-        let rights = Rights::of(&settings)?;
-        let tools = Tools::find(&settings)?;
-        match &rights {
-            Rights::Drop(account) => Err(rights::become_account(account, &tools, &settings, &[])),
-            _ => Ok(Self {
-                settings,
-                rights,
-                tools,
-            }),
+        let context = Self::of(Settings::gather(common)?)?;
+        match &context.rights {
+            Rights::Drop(account) => {
+                let tools = Tools::find(&context.settings)?;
+                Err(rights::become_account(
+                    account,
+                    &tools,
+                    &context.settings,
+                    &[],
+                ))
+            }
+            _ => Ok(context),
         }
+    }
+
+    fn of(settings: Settings) -> Result<Self> {
+        let rights = Rights::of(&settings)?;
+        Ok(Self { settings, rights })
     }
 
     fn warn(&self) {
@@ -244,16 +240,10 @@ impl Context {
             .warnings
             .iter()
             .for_each(|warning| report::warning(warning));
-        if !self.tools.has_hermes(&self.settings) {
-            let hermes = self.tools.hermes.display();
-            report::warning(&format!(
-                "there is no program {hermes}, and no gateway starts without: install Hermes Agent, or name it with HERMES_S6_HERMES"
-            ));
-        }
     }
 
     fn survey(&self) -> Result<Survey> {
-        reconcile::look(&self.settings, &self.rights, &self.tools)
+        reconcile::look(&self.settings, &self.rights, None)
     }
 
     /// Finds the profile that a command is about, which must exist.
@@ -264,6 +254,8 @@ impl Context {
             .unwrap_or_else(ProfileName::default_profile);
         if survey.profiles.contains_key(&profile) {
             Ok(profile)
+        } else if let Some(skipped) = survey.skipped.iter().find(|_| !survey.complete) {
+            Err(Error::new(Code::System, skipped.problem.text.clone()))
         } else {
             Err(no_such_profile(&profile))
         }

@@ -2,13 +2,16 @@
 
 use serde::Serialize;
 
+use crate::name::ProfileName;
 use crate::scandir::ScanDir;
 use crate::settings::Settings;
-use crate::supervision::Holder;
+use crate::supervision::{Holder, supervisor};
 
 /// The answer, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Detection {
+    /// The version of this schema, and of that of the status, which has these fields too.
+    pub version: u32,
     /// `s6` or `none`.
     pub manager: &'static str,
     /// Why, for a person.
@@ -19,6 +22,7 @@ impl Detection {
     /// Makes the answer that nobody supervises.
     pub fn none(reason: String) -> Self {
         Self {
+            version: 1,
             manager: "none",
             reason,
         }
@@ -36,6 +40,7 @@ impl Detection {
 pub fn detect(settings: &Settings) -> Detection {
     let place = settings.scandir.display();
     let s6 = |reason| Detection {
+        version: 1,
         manager: "s6",
         reason,
     };
@@ -57,6 +62,20 @@ pub fn detect(settings: &Settings) -> Detection {
             ));
         }
         None => {}
+    }
+    // Not to be looked into by us; but a supervisor of ours proves an s6-svscan above it.
+    let closed = matches!(scandir.dir().dir(".s6-svscan"), Err(error) if !error.is_not_found());
+    let supervised = |name: &ProfileName| {
+        scandir
+            .slot(name)
+            .is_ok_and(|slot| supervisor(&slot).is_some())
+    };
+    if closed
+        && scandir
+            .profiles()
+            .is_ok_and(|names| names.iter().any(supervised))
+    {
+        return s6(format!("gateways in {place} are supervised"));
     }
     let init = std::fs::read_to_string(settings.root.at("/proc/1/comm")).unwrap_or_default();
     if init.trim_end() != "s6-svscan" {

@@ -24,6 +24,11 @@ const RESERVED: [&str; 5] = ["hermes", "root", "sudo", "test", "tmp"];
 #[serde(try_from = "String", into = "String")]
 pub struct ProfileName(String);
 
+/// Tells whether Hermes keeps a name for itself.
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
+
 impl ProfileName {
     /// Names the profile of the data root.
     pub fn default_profile() -> Self {
@@ -90,7 +95,7 @@ impl TryFrom<String> for ProfileName {
             )
             .remedy("use 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit"));
         }
-        if RESERVED.contains(&text.as_str()) {
+        if is_reserved(&text) {
             return Err(Error::new(
                 Code::Usage,
                 format!("the name '{text}' is reserved by Hermes"),

@@ -1,6 +1,6 @@
 //! The decision, free of I/O: what is desired, against what is found, gives what is to be done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::name::ProfileName;
 use crate::port::Ports;
 use crate::settings::Settings;
 use crate::state::{Intent, Source};
-use crate::survey::{Profile, Survey};
+use crate::survey::{Problem, Profile, Record, Skipped, Survey};
 
 /// A slot as it lies in the scan directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -153,90 +153,144 @@ impl Plan {
 
 /// Decides.
 pub fn plan(settings: &Settings, command: &Command, survey: &Survey, world: &World) -> Plan {
-    let mut plan = Plan::default();
-    let boot = !world.live;
-    plan.volume.seed = seed(settings, command, survey).filter(|_| boot);
-    let ports = survey.assigned_ports();
-    if ports != survey.ports {
-        plan.volume.ports = Some(ports);
-    }
-    let known =
-        |name: &ProfileName| survey.profiles.contains_key(name) || survey.unknown.contains(name);
-    let mut kept = 0;
-    for name in world
-        .slots
-        .iter()
-        .filter(|(_, found)| found.ours)
-        .map(|(name, _)| name)
-    {
-        if survey.complete && !known(name) {
-            plan.changes.push(Change {
-                reason: Some("profile-gone".to_owned()),
-                steps: vec![Step::Remove],
-                ..Change::new(name, None, Action::Removed)
-            });
-        } else {
-            kept += 1;
-        }
-    }
-    let mut room = world
-        .room
-        .map_or(usize::MAX, |room| room.saturating_sub(kept));
-    for profile in survey.profiles.values() {
-        let wish = Wish::of(profile, settings, command, survey, plan.volume.seed);
-        let change = match world.slots.get(&profile.name) {
-            None if room == 0 => Some(Change {
-                reason: Some("capacity".to_owned()),
-                warning: Some(
-                    "s6-svscan has no room for its slot: restart the tree with hermes-s6 supervise, or s6-svscan with a larger -C".to_owned(),
-                ),
-                ..Change::new(&profile.name, wish.prior_state.clone(), Action::Skipped)
-            }),
-            None => {
-                room -= 1;
-                Some(wish.publish(Vec::new(), None))
-            }
-            Some(found) if !found.ours => Some(Change {
-                reason: Some("foreign-slot".to_owned()),
-                warning: Some(
-                    "its place in the scan directory is taken by a directory that hermes-s6 did not make: remove that".to_owned(),
-                ),
-                ..Change::new(&profile.name, wish.prior_state.clone(), Action::Skipped)
-            }),
+    let volume = volume(settings, command, survey, world);
+    let conflicts = conflicts(survey, &survey.assigned_ports());
+    let wish = |profile| Wish::of(profile, settings, command, survey, volume.seed, &conflicts);
+    let wishes: Vec<Wish> = survey.profiles.values().map(wish).collect();
+    let mut changes = removals(survey, world);
+    let admitted = admitted(&wishes, world, &changes);
+    for wish in &wishes {
+        changes.extend(match world.slots.get(&wish.profile.name) {
+            None if admitted.contains(&wish.profile.name) => Some(wish.publish(Vec::new(), None)),
+            None => Some(wish.skip(
+                "capacity",
+                "s6-svscan has no room for its slot: restart the tree with hermes-s6 supervise, or s6-svscan with a larger limit",
+            )),
+            Some(found) if !found.ours => Some(wish.skip(
+                "foreign-slot",
+                "its place in the scan directory is taken by a directory that hermes-s6 did not make: remove that",
+            )),
             Some(found) if world.watched && !found.supervised => {
                 // s6-svscan has missed it; it looks again only at a new directory.
                 Some(wish.publish(vec![Step::Remove], Some("unsupervised")))
             }
             Some(found) => wish.converge(found),
-        };
-        plan.changes.extend(change);
-        if boot {
-            let stale = profile
-                .stale
-                .iter()
-                .map(|file| (profile.name.clone(), file.clone()));
-            let running = world
-                .slots
-                .get(&profile.name)
-                .is_some_and(|found| found.supervised);
-            plan.volume.remove.extend(stale.filter(|_| !running));
-        }
-        if !profile.log_directory {
-            plan.volume.log_directories.push(profile.name.clone());
-        }
-    }
-    for skipped in &survey.skipped {
-        plan.changes.push(Change {
-            profile: skipped.name.clone(),
-            name: None,
-            prior_state: None,
-            action: Action::Skipped,
-            reason: Some(skipped.problem.reason.clone()),
-            warning: Some(skipped.problem.text.clone()),
-            steps: Vec::new(),
         });
     }
-    plan
+    let skipped = |skipped: &Skipped| Change::without_slot(&skipped.name, skipped.problem.clone());
+    changes.extend(survey.skipped.iter().map(skipped));
+    Plan { changes, volume }
+}
+
+/// Decides what goes onto the volume.
+fn volume(settings: &Settings, command: &Command, survey: &Survey, world: &World) -> VolumeChanges {
+    let mut changes = VolumeChanges::default();
+    let ports = survey.assigned_ports();
+    if ports != survey.ports || survey.record == Record::Outdated {
+        changes.ports = Some(ports);
+    }
+    if !world.live {
+        changes.seed = seed(settings, command, survey);
+    }
+    for profile in survey.profiles.values() {
+        let supervised = world
+            .slots
+            .get(&profile.name)
+            .is_some_and(|found| found.supervised);
+        if !world.live && !supervised {
+            let stale = profile.stale.iter();
+            changes
+                .remove
+                .extend(stale.map(|file| (profile.name.clone(), file.clone())));
+        }
+        if !profile.log_directory {
+            changes.log_directories.push(profile.name.clone());
+        }
+    }
+    changes
+}
+
+/// Decides which slots go: those of profiles that are surely gone.
+fn removals(survey: &Survey, world: &World) -> Vec<Change> {
+    let is_gone = |name: &ProfileName| {
+        survey.complete && !survey.profiles.contains_key(name) && !survey.unknown.contains(name)
+    };
+    let ours = world.slots.iter().filter(|(_, found)| found.ours);
+    let gone: Vec<_> = ours
+        .map(|(name, _)| name)
+        .filter(|name| is_gone(name))
+        .collect();
+    // A volume that has served named profiles remembers their ports. One that does not, beneath slots
+    // of named profiles, is another one, or not mounted.
+    if survey.record == Record::None && !gone.is_empty() {
+        let text = format!(
+            "{} slots have no profile on this volume, which has never served any: is it the right one, and mounted? Nothing is removed",
+            gone.len()
+        );
+        return vec![Change::without_slot(
+            "profiles/",
+            Problem::new("other-volume", text),
+        )];
+    }
+    let removed = |name: &ProfileName| Change {
+        reason: Some("profile-gone".to_owned()),
+        steps: vec![Step::Remove],
+        ..Change::new(name, None, Action::Removed)
+    };
+    gone.into_iter().map(removed).collect()
+}
+
+/// Chooses the profiles that get a new slot. Where there is not room for all, those that are to run
+/// come first, then the others, each by name; who has a slot keeps it.
+fn admitted<'a>(
+    wishes: &[Wish<'a>],
+    world: &World,
+    removals: &[Change],
+) -> BTreeSet<&'a ProfileName> {
+    let ours = world.slots.values().filter(|found| found.ours).count();
+    let removed = removals
+        .iter()
+        .filter(|change| !change.steps.is_empty())
+        .count();
+    let room = world
+        .room
+        .map_or(usize::MAX, |room| room.saturating_sub(ours - removed));
+    let new = |up: bool| {
+        wishes
+            .iter()
+            .filter(move |wish| wish.up == up && !world.slots.contains_key(&wish.profile.name))
+            .map(|wish| &wish.profile.name)
+    };
+    let mut admitted = BTreeSet::new();
+    admitted.extend(new(true).chain(new(false)).take(room));
+    admitted
+}
+
+/// Finds the profiles whose port another one has, which comes before them: only one of them can serve.
+fn conflicts(survey: &Survey, given: &Ports) -> BTreeMap<ProfileName, Problem> {
+    let mut owners: BTreeMap<u16, &ProfileName> = BTreeMap::new();
+    let mut conflicts = BTreeMap::new();
+    // Who sets a port means it; who was given one can be told to choose another.
+    let set = survey
+        .profiles
+        .values()
+        .filter_map(|profile| Some((profile.own_port?, profile)));
+    let unset = survey
+        .profiles
+        .values()
+        .filter(|profile| profile.own_port.is_none());
+    let unset = unset.filter_map(|profile| Some((*given.get(&profile.name)?, profile)));
+    for (port, profile) in set.chain(unset) {
+        if let Some(owner) = owners.get(&port) {
+            let text = format!(
+                "its port {port} is also that of {owner}: set another API_SERVER_PORT in the .env of one of them"
+            );
+            conflicts.insert(profile.name.clone(), Problem::new("port-conflict", text));
+        } else {
+            owners.insert(port, &profile.name);
+        }
+    }
+    conflicts
 }
 
 /// Tells why the default profile gets its first intent, if it does. A state file, whatever is in it,
@@ -263,6 +317,8 @@ struct Wish<'a> {
     held: Option<String>,
     /// What the intent says in so many words.
     intent: Intent,
+    /// What is wrong with the profile.
+    problem: Option<Problem>,
 }
 
 impl<'a> Wish<'a> {
@@ -272,6 +328,7 @@ impl<'a> Wish<'a> {
         command: &Command,
         survey: &Survey,
         seed: Option<Seed>,
+        conflicts: &BTreeMap<ProfileName, Problem>,
     ) -> Self {
         let seeded = seed.is_some() && profile.name.is_default();
         let intent = if seeded {
@@ -297,12 +354,17 @@ impl<'a> Wish<'a> {
             up: intent.wants_running() && held.is_none(),
             held: held.filter(|_| intent.wants_running()),
             intent,
+            problem: profile
+                .problem
+                .as_ref()
+                .or_else(|| conflicts.get(&profile.name))
+                .cloned(),
             profile,
         }
     }
 
     fn change(&self, action: Action, reason: Option<&str>, steps: Vec<Step>) -> Change {
-        let problem = self.profile.problem.as_ref();
+        let problem = self.problem.as_ref();
         let reason = reason
             .or(self.held.as_deref())
             .or(problem.map(|problem| problem.reason.as_str()));
@@ -311,6 +373,18 @@ impl<'a> Wish<'a> {
             warning: problem.map(|problem| problem.text.clone()),
             steps,
             ..Change::new(&self.profile.name, self.prior_state.clone(), action)
+        }
+    }
+
+    fn skip(&self, reason: &str, text: &str) -> Change {
+        Change {
+            reason: Some(reason.to_owned()),
+            warning: Some(text.to_owned()),
+            ..Change::new(
+                &self.profile.name,
+                self.prior_state.clone(),
+                Action::Skipped,
+            )
         }
     }
 
@@ -366,7 +440,7 @@ impl<'a> Wish<'a> {
             }
         }
         if steps.is_empty() {
-            self.profile.problem.as_ref()?;
+            self.problem.as_ref()?;
             action = Action::Unchanged;
         }
         Some(self.change(action, None, steps))
@@ -374,6 +448,19 @@ impl<'a> Wish<'a> {
 }
 
 impl Change {
+    /// Makes the line for something that looks like a profile and gets no slot.
+    fn without_slot(name: &str, problem: Problem) -> Self {
+        Self {
+            profile: name.to_owned(),
+            name: None,
+            prior_state: None,
+            action: Action::Skipped,
+            reason: Some(problem.reason),
+            warning: Some(problem.text),
+            steps: Vec::new(),
+        }
+    }
+
     fn new(name: &ProfileName, prior_state: Option<String>, action: Action) -> Self {
         Self {
             profile: name.to_string(),

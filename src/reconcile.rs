@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::error::{Code, Error, Result, escaped};
 use crate::plan::{Action, Change, Plan, VolumeChanges, World, plan};
 use crate::report;
 use crate::rights::{Rights, make_scandir};
-use crate::scandir::{Owner, ScanDir, instance};
+use crate::scandir::{Choices, Owner, ScanDir, instance};
 use crate::settings::Settings;
 use crate::slot::{Rendered, Renderer};
 use crate::survey::{Survey, survey};
@@ -50,7 +51,7 @@ impl Outcome {
 pub struct Session<'a> {
     settings: &'a Settings,
     rights: &'a Rights,
-    tools: Tools,
+    choices: Choices,
     scandir: ScanDir,
     _lock: File,
 }
@@ -61,11 +62,12 @@ impl<'a> Session<'a> {
         make_scandir(settings, rights)?;
         let scandir = ScanDir::open(settings)?;
         let lock = scandir.lock()?;
-        let tools = check_owner(settings, &scandir, tools)?;
+        let choices = check_owner(settings, &scandir, tools)?;
+        warn_of_hermes(settings, &choices.tools);
         Ok(Self {
             settings,
             rights,
-            tools,
+            choices,
             scandir,
             _lock: lock,
         })
@@ -83,9 +85,11 @@ impl<'a> Session<'a> {
 
     /// Converges. `starting` says that an s6-svscan of ours comes next, with all the room it can get.
     pub fn converge(&self, starting: bool) -> Result<Outcome> {
-        let survey = look(self.settings, self.rights, &self.tools)?;
-        let rendered = render(self.settings, self.rights, &self.tools, &survey)?;
-        let mut world = self.scandir.world(self.settings, &self.tools, &rendered)?;
+        let survey = look(self.settings, self.rights, Some(&self.choices.tools))?;
+        let rendered = render(self.settings, self.rights, &self.choices, &survey)?;
+        let mut world = self
+            .scandir
+            .world(self.settings, &self.choices.tools, &rendered)?;
         if starting {
             world.room = Some(room_by_descriptors());
         }
@@ -96,7 +100,7 @@ impl<'a> Session<'a> {
         apply.owner(&Owner {
             home: self.settings.home.clone(),
             instance: instance(self.settings),
-            tools: self.tools.clone(),
+            choices: self.choices.clone(),
         })?;
         let slots = apply.slots(&plan);
         mark_failures(&mut plan, slots);
@@ -111,7 +115,8 @@ impl<'a> Session<'a> {
     fn apply<'s>(&'s self, rendered: &'s Rendered) -> Apply<'s> {
         Apply {
             settings: self.settings,
-            tools: &self.tools,
+            tools: &self.choices.tools,
+            stop_timeout: self.choices.stop_timeout,
             rights: self.rights,
             scandir: &self.scandir,
             rendered,
@@ -123,9 +128,13 @@ impl<'a> Session<'a> {
             return Ok(Vec::new());
         }
         match self.rights {
-            Rights::Direct(account) => {
-                as_account(self.settings, &self.tools, account, "settle", changes)
-            }
+            Rights::Direct(account) => as_account(
+                self.settings,
+                &self.choices.tools,
+                account,
+                "settle",
+                changes,
+            ),
             _ => Ok(settle(self.settings, changes)),
         }
     }
@@ -133,12 +142,13 @@ impl<'a> Session<'a> {
 
 /// Decides as [`Session::converge`] would, and does nothing.
 pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Outcome> {
-    let tools = tools_of_tree(settings, tools)?;
+    let choices = choices_of_tree(settings, tools)?;
+    warn_of_hermes(settings, &choices.tools);
     let scandir = open_if_there(settings)?;
-    let survey = look(settings, rights, &tools)?;
-    let rendered = render(settings, rights, &tools, &survey)?;
+    let survey = look(settings, rights, Some(&choices.tools))?;
+    let rendered = render(settings, rights, &choices, &survey)?;
     let world = match scandir {
-        Some(scandir) => scandir.world(settings, &tools, &rendered)?,
+        Some(scandir) => scandir.world(settings, &choices.tools, &rendered)?,
         None => World::default(),
     };
     let command = Command::detect(&settings.root);
@@ -148,10 +158,15 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     })
 }
 
-/// Looks at the volume with the rights of its owner.
-pub fn look(settings: &Settings, rights: &Rights, tools: &Tools) -> Result<Survey> {
-    match rights {
-        Rights::Direct(account) => as_account(settings, tools, account, "survey", &()),
+/// Looks at the volume with the rights of its owner; root needs the programs for that.
+pub fn look(settings: &Settings, rights: &Rights, tools: Option<&Tools>) -> Result<Survey> {
+    match (rights, tools) {
+        (Rights::Direct(account), Some(tools)) => {
+            as_account(settings, tools, account, "survey", &())
+        }
+        (Rights::Direct(account), None) => {
+            as_account(settings, &Tools::find(settings)?, account, "survey", &())
+        }
         _ => survey(settings),
     }
 }
@@ -160,10 +175,10 @@ pub fn look(settings: &Settings, rights: &Rights, tools: &Tools) -> Result<Surve
 fn render(
     settings: &Settings,
     rights: &Rights,
-    tools: &Tools,
+    choices: &Choices,
     survey: &Survey,
 ) -> Result<Rendered> {
-    let renderer = Renderer::new(settings, tools, rights.drop_to());
+    let renderer = Renderer::new(settings, choices, rights.drop_to());
     let ports = survey.assigned_ports();
     let mut rendered = Rendered::new();
     for name in survey.profiles.keys() {
@@ -175,11 +190,14 @@ fn render(
     Ok(rendered)
 }
 
-/// Gives the programs that slots would name: those of the tree that runs, if one does.
-pub fn tools_of_tree(settings: &Settings, tools: Tools) -> Result<Tools> {
+/// Gives what slots would be made with: what those of the tree that runs were, if one does.
+pub fn choices_of_tree(settings: &Settings, tools: Tools) -> Result<Choices> {
     match open_if_there(settings)? {
         Some(scandir) => check_owner(settings, &scandir, tools),
-        None => Ok(tools),
+        None => Ok(Choices {
+            tools,
+            stop_timeout: settings.stop_timeout,
+        }),
     }
 }
 
@@ -191,32 +209,62 @@ fn open_if_there(settings: &Settings) -> Result<Option<ScanDir>> {
     }
 }
 
-/// Refuses a scan directory of another data root, and gives the programs to use: those that a running
-/// tree was started with, since a client and a supervisor of two versions misunderstand each other.
-fn check_owner(settings: &Settings, scandir: &ScanDir, tools: Tools) -> Result<Tools> {
-    let Some(owner) = scandir.owner() else {
-        return Ok(tools);
+/// Refuses a scan directory of another data root, and gives what to make slots with. A tree that runs
+/// keeps what it was started with, whatever this caller's environment says: a client and a supervisor
+/// of two versions misunderstand each other, and a setting for one command is none for all gateways.
+fn check_owner(settings: &Settings, scandir: &ScanDir, tools: Tools) -> Result<Choices> {
+    let fresh = Choices {
+        tools,
+        stop_timeout: settings.stop_timeout,
     };
-    if owner.home != settings.home {
-        let shown = |path: &std::path::Path| escaped(path.as_os_str().as_encoded_bytes());
-        return Err(Error::new(
-            Code::Usage,
-            format!(
-                "{} has the gateways of {}, not of {}",
-                shown(&settings.scandir),
-                shown(&owner.home),
-                shown(&settings.home)
-            ),
-        )
-        .remedy("name that data directory with --home, or another scan directory with --scandir"));
-    }
+    let Some(owner) = owner_of(settings, scandir)? else {
+        return Ok(fresh);
+    };
     let running = scandir.watcher().is_some() && owner.instance == instance(settings);
-    let named = settings.bindir.is_some() || settings.hermes.is_some();
-    Ok(if running && !named {
-        owner.tools
-    } else {
-        tools
-    })
+    if !running {
+        return Ok(fresh);
+    }
+    let other = settings
+        .hermes
+        .as_ref()
+        .is_some_and(|hermes| *hermes != owner.choices.tools.hermes)
+        || settings
+            .bindir
+            .as_ref()
+            .is_some_and(|bindir| *bindir != owner.choices.tools.s6);
+    if other {
+        report::warning(
+            "the tree that runs keeps its own programs: HERMES_S6_HERMES and HERMES_S6_BINDIR count when it is started again",
+        );
+    }
+    Ok(owner.choices)
+}
+
+/// Reads whose gateways a scan directory has, and refuses another data root's.
+pub fn owner_of(settings: &Settings, scandir: &ScanDir) -> Result<Option<Owner>> {
+    let owner = scandir.owner();
+    let other = owner.as_ref().filter(|owner| owner.home != settings.home);
+    let Some(other) = other else {
+        return Ok(owner);
+    };
+    let shown = |path: &Path| escaped(path.as_os_str().as_encoded_bytes());
+    let what = format!(
+        "{} has the gateways of {}, not of {}",
+        shown(&settings.scandir),
+        shown(&other.home),
+        shown(&settings.home)
+    );
+    Err(Error::new(Code::Usage, what)
+        .remedy("name that data directory with --home, or another scan directory with --scandir"))
+}
+
+fn warn_of_hermes(settings: &Settings, tools: &Tools) {
+    if !tools.has_hermes(settings) {
+        report::warning(&format!(
+            "there is no program {}, and no gateway starts without: install Hermes Agent, or name it with HERMES_S6_HERMES",
+            tools.hermes.display()
+        ));
+    }
 }
 
 fn mark_failures(plan: &mut Plan, mut failures: Failures) {
@@ -249,15 +297,25 @@ pub fn say(outcome: &Outcome, json: bool, dry_run: bool) {
     for change in changes {
         report::line(&format!("reconcile: {}", report::change_line(change)));
     }
-    let count = changes
+    let failed = changes
+        .iter()
+        .filter(|change| change.action == Action::Failed)
+        .count();
+    let changed = changes
         .iter()
         .filter(|change| !change.steps.is_empty())
-        .count();
-    report::line(&match (count, dry_run) {
+        .count()
+        - failed;
+    let failed = if failed == 0 {
+        String::new()
+    } else {
+        format!(", {failed} failed")
+    };
+    report::line(&match (changed, dry_run) {
         (0, _) if outcome.plan.is_empty() => "reconcile: nothing changed".to_owned(),
-        (0, _) => "reconcile: no slot changed".to_owned(),
-        (count, false) => format!("reconcile: {count} changed"),
-        (count, true) => format!("reconcile: {count} would change"),
+        (0, _) if failed.is_empty() => "reconcile: no slot changed".to_owned(),
+        (_, false) => format!("reconcile: {changed} changed{failed}"),
+        (_, true) => format!("reconcile: {changed} would change"),
     });
     warn(outcome);
 }

@@ -1,6 +1,7 @@
 //! With whose rights we work: it follows from who runs us and who owns the scan directory.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -71,6 +72,9 @@ pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     if scandir.exists() {
         return Ok(());
     }
+    if let Rights::Direct(_) = rights {
+        only_root_changes(settings)?;
+    }
     let failed = |cause| {
         Error::system("create", &scandir, cause)
             .remedy("choose a directory of yours with --scandir or HERMES_S6_SCANDIR")
@@ -84,8 +88,7 @@ pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
         Rights::Drop(account) => {
             chown(&scandir, Some(account.uid), Some(account.gid)).map_err(failed)
         }
-        Rights::Direct(_) => only_root_changes(settings),
-        Rights::Own => Ok(()),
+        Rights::Direct(_) | Rights::Own => Ok(()),
     }
 }
 
@@ -114,8 +117,11 @@ pub fn become_account(
 fn only_root_changes(settings: &Settings) -> Result<()> {
     let place = settings.root.at(&settings.scandir);
     for directory in place.ancestors() {
-        let meta =
-            fs::metadata(directory).map_err(|cause| Error::system("stat", directory, cause))?;
+        let meta = match fs::metadata(directory) {
+            // To be made by us, in what is above.
+            Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
+            meta => meta.map_err(|cause| Error::system("stat", directory, cause))?,
+        };
         let shared = meta.mode() & 0o022 != 0;
         // In a sticky directory nobody can replace what is root's.
         let sticky = meta.mode() & 0o1000 != 0 && directory != place;

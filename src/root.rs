@@ -44,7 +44,7 @@ pub fn absolute(option: &str, path: &Path) -> Result<PathBuf> {
         return Err(Error::new(
             Code::Usage,
             format!(
-                "{option} '{}' is not an absolute path",
+                "{option} '{}' is not a plain absolute path",
                 escaped(path.as_os_str().as_encoded_bytes())
             ),
         )

@@ -49,8 +49,17 @@ pub struct Owner {
     pub home: PathBuf,
     /// The instance of the machine or container that filled it.
     pub instance: String,
-    /// The programs that the slots name.
+    /// What its slots were made with.
+    pub choices: Choices,
+}
+
+/// What slots are made with, besides the profiles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choices {
+    /// The programs that they name.
     pub tools: Tools,
+    /// How long a gateway may take to stop.
+    pub stop_timeout: Duration,
 }
 
 /// A scan directory, open.

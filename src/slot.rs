@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::time::Duration;
 
 use askama::Template;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Error, Result};
 use crate::name::ProfileName;
+use crate::scandir::Choices;
 use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
 use crate::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW};
 use crate::tool::Tools;
@@ -19,6 +21,9 @@ pub const MARKER: &str = "data/hermes-s6";
 /// The exit code of a gateway whose lock is held elsewhere: EX_UNAVAILABLE of sysexits.h, which
 /// Hermes itself does not use.
 pub const EXIT_LOCKED: u8 = 69;
+
+/// How long a logger may take to end after its gateway.
+const LOGGER_MARGIN: Duration = Duration::from_secs(5);
 
 /// One file of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,16 +45,19 @@ pub type Rendered = BTreeMap<ProfileName, Files>;
 pub struct Renderer<'a> {
     settings: &'a Settings,
     tools: &'a Tools,
+    stop_timeout: Duration,
     /// The user to drop to, if the slots are supervised by root.
     drop_to: Option<&'a str>,
 }
 
 impl<'a> Renderer<'a> {
-    /// Prepares to render; `drop_to` names the user of the direct layout.
-    pub fn new(settings: &'a Settings, tools: &'a Tools, drop_to: Option<&'a str>) -> Self {
+    /// Prepares to render; `drop_to` names the user of the direct layout, and a gateway has
+    /// `stop_timeout` to end.
+    pub fn new(settings: &'a Settings, choices: &'a Choices, drop_to: Option<&'a str>) -> Self {
         Self {
             settings,
-            tools,
+            tools: &choices.tools,
+            stop_timeout: choices.stop_timeout,
             drop_to,
         }
     }
@@ -58,7 +66,7 @@ impl<'a> Renderer<'a> {
     ///
     /// The same input gives the same bytes: no dates, no versions, nothing random.
     pub fn render(&self, profile: &ProfileName, port: Option<u16>) -> Result<Files> {
-        let milliseconds = self.settings.stop_timeout.as_millis();
+        let milliseconds = self.stop_timeout.as_millis();
         let word = |value: &OsStr| Word::new(value);
         let execline = word(self.tools.execline.as_os_str());
         let s6 = word(self.tools.s6.as_os_str());
@@ -112,6 +120,7 @@ impl<'a> Renderer<'a> {
             directory: word(self.settings.log_of(profile).as_os_str()),
             slot: &profile.slot(),
             profile: profile.as_str(),
+            milliseconds: milliseconds + LOGGER_MARGIN.as_millis(),
             drop_to: drop_to.as_ref(),
         };
         add("log/run", 0o755, log.render())?;
@@ -213,6 +222,7 @@ struct LogRun<'a> {
     directory: Word,
     slot: &'a str,
     profile: &'a str,
+    milliseconds: u128,
     drop_to: Option<&'a Word>,
 }
 

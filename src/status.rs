@@ -65,6 +65,8 @@ pub struct Row {
     pub state: State,
     /// Why, where the state does not say it.
     pub reason: Option<String>,
+    /// The command that makes it run again, where it does not although it is wanted.
+    pub remedy: Option<String>,
     /// The process of the gateway.
     pub pid: Option<u32>,
     /// For how long it has been up or down, in seconds.
@@ -89,8 +91,6 @@ impl Row {
 /// The status of all profiles.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The version of this schema.
-    pub version: u32,
     /// Who supervises, and how we know.
     #[serde(flatten)]
     pub manager: Detection,
@@ -114,7 +114,6 @@ pub fn report(settings: &Settings, scandir: &ScanDir, survey: &Survey) -> Result
         look(settings, scandir, name, &intent, port, now)
     };
     Ok(Report {
-        version: 1,
         manager: detect(settings),
         profiles: names.iter().map(row).collect(),
     })
@@ -149,6 +148,7 @@ fn look(
         profile: name.clone(),
         state: State::Unregistered,
         reason: None,
+        remedy: None,
         pid: None,
         seconds: None,
         last_exit: None,
@@ -189,9 +189,29 @@ fn look(
         row.reason = parked(settings, name, intent, &deaths);
         if row.reason.is_some() {
             row.state = State::Parked;
+        } else if row.wanted {
+            row.reason = Some("s6-svc has told it so, although it is wanted".to_owned());
         }
     }
+    row.remedy = remedy(scandir, &row);
     row
+}
+
+/// Gives the command with which a gateway runs again, once what was wrong is put right.
+fn remedy(scandir: &ScanDir, row: &Row) -> Option<String> {
+    let slot = scandir.at(row.profile.slot());
+    let slot = crate::error::escaped(slot.as_os_str().as_encoded_bytes());
+    match (row.state, row.last_exit) {
+        // With its deaths still counted, the next one would park it again.
+        (State::Parked, Some(death)) if !matches!(death, Death::Exit(0 | EXIT_LOCKED | 78)) => {
+            Some(format!("s6-svdt-clear {slot} && s6-svc -u {slot}"))
+        }
+        (State::Parked, _) => Some(format!("s6-svc -u {slot}")),
+        (State::Down, _) if row.wanted => Some(format!("s6-svc -u {slot}")),
+        (State::Unsupervised, _) if row.wanted => Some("hermes-s6 supervise".to_owned()),
+        (State::Unregistered, _) if row.wanted => Some("hermes-s6 reconcile".to_owned()),
+        _ => None,
+    }
 }
 
 /// Tells why `finish` parked a gateway, `None` if it did not.
@@ -300,20 +320,24 @@ pub fn table(report: &Report, colour: bool) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    let mut first = true;
     for row in &report.profiles {
-        if let Some(reason) = &row.reason {
-            text.extend([
-                "\n",
-                row.profile.as_str(),
-                " is ",
-                row.state.word(),
-                ": ",
-                reason,
-            ]);
+        let (Some(reason), state) = (&row.reason, row.state.word()) else {
+            continue;
+        };
+        text.extend([
+            if first { "\n" } else { "" },
+            row.profile.as_str(),
+            " is ",
+            state,
+            ": ",
+            reason,
+        ]);
+        if let Some(remedy) = &row.remedy {
+            text.extend(["; start it again with ", remedy]);
         }
-    }
-    if report.profiles.iter().any(|row| row.reason.is_some()) {
         text.push('\n');
+        first = false;
     }
     text
 }

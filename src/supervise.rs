@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::capacity::{LimitOption, room_by_descriptors};
@@ -80,12 +80,16 @@ pub fn supervise(
 }
 
 /// Opens stdout anew, so that the loggers, which make it non-blocking for all who share it, do not
-/// do that to whoever gave it to us. A socket cannot be opened so; then it stays as it is.
+/// do that to whoever gave it to us. Only a pipe or a terminal can be made so, and opened so.
 fn own_stdout() {
-    let flags = OFlags::APPEND | OFlags::NOCTTY;
+    let kind = rustix::fs::fstat(rustix::stdio::stdout())
+        .map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if !matches!(kind, Ok(FileType::Fifo | FileType::CharacterDevice)) {
+        return;
+    }
     let opened = OpenOptions::new()
-        .append(true)
-        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+        .write(true)
+        .custom_flags(i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0))
         .open("/proc/self/fd/1");
     let _stays = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::beneath::Dir;
 use crate::container::{multiplex_in_config, truth};
 use crate::error::{Result, escaped};
-use crate::name::ProfileName;
+use crate::name::{ProfileName, is_reserved};
 use crate::port::{Ports, setting};
 use crate::settings::Settings;
 use crate::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
@@ -43,12 +43,27 @@ pub struct Survey {
     pub complete: bool,
     /// The ports that were given before, without those of names that are gone.
     pub ports: Ports,
+    /// What the volume remembers of them.
+    pub record: Record,
     /// The profile that `hermes profile use` chose.
     pub active: Option<ProfileName>,
     /// What the default profile's `.env` says about one gateway for all profiles.
     pub multiplex_in_env_file: Option<bool>,
     /// What its `config.yaml` says about that.
     pub multiplex_in_config: Option<bool>,
+}
+
+/// How a volume remembers the ports that were given.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Not at all: no named profile has ever been served from it.
+    #[default]
+    None,
+    /// As the survey has it.
+    Current,
+    /// With names that are gone, or in a file that is damaged.
+    Outdated,
 }
 
 /// One profile on the volume.
@@ -80,7 +95,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(reason: &str, text: impl Into<String>) -> Self {
+    /// Puts both together.
+    pub fn new(reason: &str, text: impl Into<String>) -> Self {
         Self {
             reason: reason.to_owned(),
             text: text.into(),
@@ -146,10 +162,26 @@ pub fn survey(settings: &Settings) -> Result<Survey> {
             "{error}: named profiles must be in a real directory there"
         )),
     }
-    survey.ports = recorded_ports(&home);
-    survey
-        .ports
-        .retain(|name, _| names.contains(name) || !survey.complete);
+    let recorded = recorded_ports(&home);
+    survey.record = match &recorded {
+        None => Record::None,
+        Some(recorded) => {
+            let sound = recorded
+                .iter()
+                .filter_map(|(name, port)| Some((name.parse().ok()?, *port)));
+            let mut used = BTreeSet::new();
+            survey
+                .ports
+                .extend(sound.filter(|(name, port): &(ProfileName, u16)| {
+                    (names.contains(name) || !survey.complete) && used.insert(*port)
+                }));
+            if survey.ports.len() == recorded.len() {
+                Record::Current
+            } else {
+                Record::Outdated
+            }
+        }
+    };
     Ok(survey)
 }
 
@@ -171,7 +203,7 @@ impl Survey {
     fn incomplete(&mut self, text: &str) {
         self.complete = false;
         self.skipped.push(Skipped {
-            name: "profiles".to_owned(),
+            name: "profiles/".to_owned(),
             problem: Problem::new("unreadable", text),
         });
     }
@@ -229,7 +261,13 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Option<&Dir>, survey: &mut Survey)
                 Err(error) => error.to_string(),
                 Ok(_) => "its name is not text".to_owned(),
             };
-            survey.skip(entry, "invalid-name", error);
+            let reserved = entry.to_str().is_some_and(is_reserved);
+            let reason = if reserved {
+                "reserved-name"
+            } else {
+                "invalid-name"
+            };
+            survey.skip(entry, reason, error);
         }
     }
 }
@@ -295,9 +333,16 @@ fn stale(home: &Dir) -> Vec<String> {
     if theirs { Vec::new() } else { found }
 }
 
-fn recorded_ports(home: &Dir) -> Ports {
-    let content = home.read(PORTS_FILE, CONFIG_LIMIT).unwrap_or_default();
-    serde_json::from_slice(&content).unwrap_or_default()
+/// Reads the record of ports, with names as they stand there. A damaged one has an entry of no name, so
+/// that it does not pass for sound.
+fn recorded_ports(home: &Dir) -> Option<BTreeMap<String, u16>> {
+    match home.read(PORTS_FILE, CONFIG_LIMIT) {
+        Ok(content) => serde_json::from_slice(&content)
+            .ok()
+            .or_else(|| Some(BTreeMap::from([(String::new(), 0)]))),
+        Err(unusable) if unusable.is_missing() => None,
+        Err(_) => Some(BTreeMap::from([(String::new(), 0)])),
+    }
 }
 
 fn read_text(home: &Dir, name: &str) -> Option<String> {

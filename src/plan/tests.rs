@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::root::Root;
-use crate::survey::{Problem, Skipped};
 
 fn settings() -> Settings {
     Settings {
@@ -57,6 +56,7 @@ fn survey(state: &str) -> Survey {
         survey.profiles.insert(profile.name.clone(), profile);
     }
     survey.ports = survey.assigned_ports();
+    survey.record = Record::Current;
     survey
 }
 
@@ -246,6 +246,13 @@ fn a_slot_goes_only_when_its_profile_is_surely_gone() {
         ..gone.clone()
     };
     assert_eq!(coder(&incomplete, &world(up())), None);
+    let other_volume = Survey {
+        record: Record::None,
+        ..gone.clone()
+    };
+    assert_eq!(coder(&other_volume, &world(up())), None);
+    let plan = decide(&other_volume, &world(up()));
+    assert_eq!(plan.changes[0].reason.as_deref(), Some("other-volume"));
     let foreign = Found {
         ours: false,
         ..up()
@@ -348,23 +355,38 @@ fn leftovers_of_a_killed_gateway_go_at_boot_where_no_supervisor_has_one() {
 }
 
 #[test]
-fn where_the_room_ends_the_first_names_have_it() {
-    let world = World {
-        watched: true,
-        live: true,
-        room: Some(1),
-        ..World::default()
+fn where_the_room_ends_those_that_are_to_run_have_it_and_then_the_first_names() {
+    let told = |state: &str| -> Vec<(String, Action)> {
+        let world = World {
+            watched: true,
+            live: true,
+            room: Some(1),
+            ..World::default()
+        };
+        let changes = decide(&survey(state), &world).changes;
+        changes
+            .into_iter()
+            .map(|change| (change.profile, change.action))
+            .collect()
     };
-    let changes = decide(&survey(RUNNING), &world).changes;
+    let both = |default, coder| vec![("default".to_owned(), default), ("coder".to_owned(), coder)];
+    assert_eq!(told(RUNNING), both(Action::Skipped, Action::Started));
+    assert_eq!(told(STOPPED), both(Action::Registered, Action::Skipped));
+}
+
+#[test]
+fn two_profiles_with_one_port_are_told() {
+    let mut survey = survey(RUNNING);
+    let port = survey.ports[&name("coder")];
+    if let Some(default) = survey.profiles.get_mut(&name("default")) {
+        default.own_port = Some(port);
+    }
+    let changes = decide(&survey, &world(up())).changes;
     let told: Vec<_> = changes
         .iter()
-        .map(|change| (change.profile.as_str(), change.action))
+        .map(|change| (change.profile.as_str(), change.reason.as_deref()))
         .collect();
-    assert_eq!(
-        told,
-        [("default", Action::Registered), ("coder", Action::Skipped)]
-    );
-    assert_eq!(changes[1].reason.as_deref(), Some("capacity"));
+    assert_eq!(told, [("coder", Some("port-conflict"))]);
 }
 
 #[test]

@@ -220,6 +220,35 @@ fn an_orphan_of_a_killed_supervisor_is_ended_and_replaced() {
 }
 
 #[test]
+fn after_all_supervisors_were_killed_the_log_goes_on_where_it_was() {
+    let env = TestEnv::new();
+    env.running("coder").behaviour("coder", "save 1\n");
+    let tree = env.supervise();
+    env.await_state("coder", "ready");
+    for process in env.processes_named("s6-supervise") {
+        process.kill("KILL");
+    }
+    tree.kill();
+    assert_eq!(env.gateways("coder").len(), 1, "it lives on");
+    let _tree = env.supervise();
+    wait_for(
+        "a new gateway",
+        || env.count("coder", "start") == 2,
+        || env.out(),
+    );
+    env.await_state("coder", "ready");
+    assert_eq!(
+        (env.gateways("coder").len(), env.count("coder", "TERM")),
+        (1, 1)
+    );
+    let line = format!("stand-in gateway of coder, pid {}", env.pid("coder"));
+    let log =
+        || fs::read_to_string(env.home.join("logs/gateways/coder/current")).unwrap_or_default();
+    wait_for("the line in the log", || log().contains(&line), log);
+    assert!(log().contains("has saved"), "{}", log());
+}
+
+#[test]
 fn an_orphan_that_ignores_sigterm_is_killed_in_time() {
     let mut env = TestEnv::new();
     env.set("HERMES_S6_STOP_TIMEOUT", "1");
@@ -639,7 +668,9 @@ fn lines_go_to_stdout_with_the_profiles_name_and_to_the_log_with_a_time() {
 
 #[test]
 fn a_gateway_runs_although_its_log_cannot_be_written_or_is_anothers() {
-    let env = TestEnv::new();
+    let mut env = TestEnv::new();
+    // Its logger waits that long, and 5 s more, for the one that has the directory.
+    env.set("HERMES_S6_STOP_TIMEOUT", "1");
     env.running("coder").running("writer");
     let logs = env.home.join("logs/gateways");
     fs::create_dir_all(&logs).unwrap();
@@ -804,12 +835,12 @@ fn beyond_the_room_of_s6_svscan_a_fixed_set_stays_and_the_rest_is_told() {
     );
     let ran = env.run(&["reconcile"]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    // The default profile comes first, then the names in order.
+    // Those that are to run come first, then the names in order.
     for (profile, end) in [
-        ("default", "prior_state=None action=registered"),
+        ("default", "prior_state=None action=skipped reason=capacity"),
         ("a", "prior_state=running action=started"),
         ("b", "prior_state=running action=started"),
-        ("c", "prior_state=running action=skipped reason=capacity"),
+        ("c", "prior_state=running action=started"),
         ("d", "prior_state=running action=skipped reason=capacity"),
         ("e", "prior_state=running action=skipped reason=capacity"),
     ] {
@@ -828,10 +859,10 @@ fn beyond_the_room_of_s6_svscan_a_fixed_set_stays_and_the_rest_is_told() {
     );
     assert!(
         ran.stdout
-            .contains("profile=c prior_state=running action=started"),
+            .contains("profile=d prior_state=running action=started"),
         "{ran:?}"
     );
-    env.await_state("c", "ready");
+    env.await_state("d", "ready");
     assert!(!env.out().contains("too many services"), "{}", env.out());
 }
 

@@ -46,7 +46,7 @@ fn a_name_that_no_profile_can_have_costs_only_itself() {
             "Foo prior_state=None action=skipped reason=invalid-name",
             "mmm.bak prior_state=None action=skipped reason=invalid-name",
             "_template prior_state=None action=skipped reason=invalid-name",
-            "root prior_state=None action=skipped reason=invalid-name",
+            "root prior_state=None action=skipped reason=reserved-name",
             "default prior_state=None action=skipped reason=reserved-name",
             "\"caf\\xe9\" prior_state=None action=skipped reason=invalid-name",
             "zz-last prior_state=running action=started",
@@ -176,8 +176,9 @@ fn when_the_list_of_profiles_cannot_be_read_no_slot_goes() {
         let ran = env.run(&["reconcile"]);
         assert_eq!(ran.code, 1, "{ran:?}");
         assert!(
-            ran.stdout
-                .contains("profile=profiles prior_state=None action=skipped reason=unreadable"),
+            ran.stdout.contains(
+                "profile=\"profiles/\" prior_state=None action=skipped reason=unreadable"
+            ),
             "{ran:?}"
         );
         assert!(env.slot("coder").is_dir());
