@@ -26,12 +26,15 @@ use crate::rights::Rights;
 use crate::scandir::{NEW_PREFIX, OLD_PREFIX, OWNER_FILE, Owner, ScanDir};
 use crate::settings::Settings;
 use crate::slot::{File, Files, down};
-use crate::supervision::{Holder, supervisor};
+use crate::supervision::{Holder, Status, supervisor};
 use crate::tool::Tools;
 use crate::wait::wait_until;
 
 /// How long a supervisor may take beyond the gateway's own time: `finish` has 5 s.
 const SUPERVISOR_TIME: Duration = Duration::from_secs(7);
+
+/// The longest time that is waited for a gateway to end, whatever its slot says.
+const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 /// How long a logger may take to write what it has read.
 const LOGGER_TIME: Duration = Duration::from_secs(2);
@@ -84,17 +87,6 @@ impl Apply<'_> {
         }
         let published = with(&|step| matches!(step, Step::Publish { .. }));
         self.publish(&published, &mut failures);
-        for change in &plan.changes {
-            for (step, letter) in [(Step::Up, "-u"), (Step::Down, "-d")] {
-                if let Some(name) = &change.name
-                    && change.steps.contains(&step)
-                    && !failures.contains_key(name)
-                    && let Err(error) = self.s6("s6-svc", &[letter], &self.scandir.at(name.slot()))
-                {
-                    failures.insert(name.clone(), error);
-                }
-            }
-        }
         failures
     }
 
@@ -139,10 +131,22 @@ impl Apply<'_> {
             self.let_go(service, "-dx");
         }
         let main = |service: &&Dir| supervisor(service).is_some();
-        let limit = self.stop_timeout + SUPERVISOR_TIME;
+        let own = orphans
+            .iter()
+            .filter_map(|service| own_stop_timeout(service))
+            .max();
+        let limit = own.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
         if !wait_until(limit, "gateways to end", || !orphans.iter().any(main)) {
+            // First what they supervise, which without them nobody would end.
             for service in orphans.iter().filter(|service| main(service)) {
-                kill(supervisor(service))?;
+                kill(gateway(service))?;
+            }
+            if !wait_until(SUPERVISOR_TIME, "supervisors to end", || {
+                !orphans.iter().any(main)
+            }) {
+                for service in orphans.iter().filter(|service| main(service)) {
+                    kill(supervisor(service))?;
+                }
             }
         }
         // A logger ends by itself when nobody can write to it any more; then so must its supervisor.
@@ -205,7 +209,8 @@ impl Apply<'_> {
             .collect();
         if self.scandir.watcher().is_some() {
             let _waited_for_below = self.s6("s6-svscanctl", &["-an"], self.scandir.dir().path());
-            let limit = self.stop_timeout + SUPERVISOR_TIME;
+            let own = open.iter().filter_map(own_stop_timeout).max();
+            let limit = own.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
             wait_until(limit, "removed gateways to end", || {
                 !open.iter().any(is_supervised)
             });
@@ -249,7 +254,9 @@ impl Apply<'_> {
                     fs::remove_file(&path)
                         .map_err(|cause| Error::system("remove", &path, cause))?;
                 }
-                Step::Remove | Step::Publish { .. } | Step::Up | Step::Down => {}
+                Step::Up => self.s6("s6-svc", &["-u"], &slot)?,
+                Step::Down => self.s6("s6-svc", &["-d"], &slot)?,
+                Step::Remove | Step::Publish { .. } => {}
             }
         }
         Ok(())
@@ -473,6 +480,19 @@ fn is_supervised(service: &Dir) -> bool {
         || service
             .dir("log")
             .is_ok_and(|log| supervisor(&log).is_some())
+}
+
+/// Reads how long the service itself gives its process to end.
+fn own_stop_timeout(service: &Dir) -> Option<Duration> {
+    let content = service.read("timeout-kill", 32).ok()?;
+    let milliseconds = String::from_utf8_lossy(&content).trim().parse().ok()?;
+    Some(Duration::from_millis(milliseconds).min(STOP_TIMEOUT_MAX))
+}
+
+/// Finds the process of a service.
+fn gateway(service: &Dir) -> Option<Holder> {
+    let pid = Status::read(service)?.pid?;
+    i32::try_from(pid).ok().map(Holder::Process)
 }
 
 /// Kills a process that did not end when asked to.

@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -162,28 +163,44 @@ impl Dir {
         Ok(content)
     }
 
-    /// Creates a file that must not exist yet.
+    /// Creates a file that must not exist yet, whole or not at all.
     ///
     /// Gives `false`, and leaves the file alone, if it does.
     pub fn create_new(&self, name: &str, content: &[u8]) -> Result<bool> {
-        match self.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL) {
-            Ok(mut file) => {
-                file.write_all(content)
-                    .and_then(|()| file.sync_all())
-                    .map_err(|cause| Error::system("write", self.path.join(name), cause))?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == Some(std::io::ErrorKind::AlreadyExists) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let fresh = self.write_aside(name, content)?;
+        let named = rustix::fs::linkat(&self.handle, &*fresh, &self.handle, name, AtFlags::empty());
+        let created = match named {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(Error::system("create", self.path.join(name), errno)),
+        };
+        self.remove(&fresh)?;
+        created
     }
 
     /// Replaces a file at once: readers see the old content or the new, never a part.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let fresh = format!(".{name}.new");
-        self.remove(&fresh)?;
-        self.create_new(&fresh, content)?;
+        let fresh = self.write_aside(name, content)?;
         self.rename(&fresh, name)
+    }
+
+    /// Writes a file under another name, and gives that.
+    fn write_aside(&self, name: &str, content: &[u8]) -> Result<String> {
+        let fresh = format!(".{}.new", name.trim_start_matches('.'));
+        let failed = |cause: std::io::Error| Error::system("write", self.path.join(name), cause);
+        // Left by a run that was killed.
+        let _none = rustix::fs::unlinkat(&self.handle, &*fresh, AtFlags::empty());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = rustix::fs::openat(&self.handle, &*fresh, flags, Mode::from_raw_mode(0o644))
+            .map(File::from)
+            .map_err(|errno| failed(errno.into()))?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        if let Err(cause) = written {
+            self.remove(&fresh)?;
+            return Err(failed(cause));
+        }
+        Ok(fresh)
     }
 
     /// Renames a file inside this directory.
@@ -205,6 +222,14 @@ impl Dir {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::system("remove", self.path.join(name), errno)),
         }
+    }
+
+    /// Tells when a file was last written.
+    pub fn modified(&self, name: &str) -> Option<SystemTime> {
+        let stat = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let seconds = u64::try_from(stat.st_mtime).ok()?;
+        let nanoseconds = u32::try_from(stat.st_mtime_nsec).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
     }
 
     /// Gives the size of a file in bytes, 0 if there is none.

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::settings::Settings;
 use crate::supervision::Holder;
@@ -13,7 +13,7 @@ use crate::tool::Tools;
 const USUAL_DIRECTORIES: usize = 1000;
 
 /// Descriptors that an s6-svscan needs besides the two of each logged service.
-const OTHER_DESCRIPTORS: usize = 16;
+const OTHER_DESCRIPTORS: usize = 64;
 
 /// Which options an s6-svscan takes for its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,32 @@ pub fn room(settings: &Settings, tools: &Tools, watcher: Option<Holder>, others:
 /// as far as it goes.
 pub fn room_by_descriptors() -> usize {
     by_descriptors(getrlimit(Resource::Nofile).maximum)
+}
+
+/// Gives our limit of open files, `None` if there is none.
+pub fn descriptors() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// Raises our limit of open files to what that many slots need, or as far as it goes.
+pub fn raise_descriptors(slots: usize) {
+    let needed = u64::try_from(slots.saturating_mul(2).saturating_add(OTHER_DESCRIPTORS)).ok();
+    set_descriptors(needed);
+}
+
+/// Gives an s6-svscan of that many slots the limit that we had before, or what it needs.
+pub fn lower_descriptors(before: Option<u64>, slots: usize) {
+    let needed = u64::try_from(slots * 2 + OTHER_DESCRIPTORS).ok();
+    set_descriptors(before.and_then(|before| Some(before.max(needed?))));
+}
+
+fn set_descriptors(wanted: Option<u64>) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = match (wanted, maximum) {
+        (Some(wanted), Some(maximum)) => Some(wanted.min(maximum)),
+        (wanted, maximum) => wanted.or(maximum),
+    };
+    let _as_it_is = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
 fn directories(limit: usize, others: usize) -> usize {
@@ -147,7 +173,7 @@ mod tests {
 
     #[test]
     fn descriptors_are_two_for_each_slot() {
-        assert_eq!(by_descriptors(Some(1024)), 504);
+        assert_eq!(by_descriptors(Some(1024)), 480);
         assert_eq!(by_descriptors(None), usize::MAX);
         assert_eq!(
             open_files("Limit x\nMax open files            1024                 4096 files\n"),

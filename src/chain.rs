@@ -6,7 +6,7 @@ use std::io::{Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -26,13 +26,15 @@ use crate::wait::wait_until;
 
 /// How the variables begin that hold the tokens and addresses of one profile's messaging accounts: the
 /// platforms of Hermes Agent 0.19.0 (`gateway/config.py`, `plugins/platforms/`).
-const ACCOUNT_PREFIXES: [&str; 30] = [
+const ACCOUNT_PREFIXES: [&str; 32] = [
     "API_SERVER_",
     "BLUEBUBBLES_",
     "DINGTALK_",
     "DISCORD_",
     "EMAIL_",
     "FEISHU_",
+    "GATEWAY_PROXY_",
+    "GATEWAY_RELAY_",
     "GOOGLE_CHAT_",
     "HASS_",
     "IRC_",
@@ -58,6 +60,15 @@ const ACCOUNT_PREFIXES: [&str; 30] = [
     "WHATSAPP_",
     "YUANBAO_",
 ];
+
+/// How long one call of `data/check` looks; s6-notifyoncheck gives it 2 s.
+const CHECK_TIME: Duration = Duration::from_millis(1500);
+
+/// How often it looks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// By how much the time of a file may lie before that of a clock read earlier: a tick of the kernel.
+const CLOCK_GRAIN: Duration = Duration::from_millis(10);
 
 /// How long a killed process may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(5);
@@ -89,11 +100,13 @@ pub fn own_env(prog: &[OsString]) -> Error {
 /// do not have it, and the kernel names its holder. A holder that we can see and that has no
 /// supervisor is an orphan: it gets SIGTERM, `limit` to save, then SIGKILL. Any other holder, in
 /// another container or beneath another supervisor, is left alone, and this ends with
-/// [`EXIT_LOCKED`], on which the finish script parks the slot.
+/// [`EXIT_LOCKED`], on which the finish script parks the slot, unless it ends within `limit` and a bit.
 pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -> Result<u8> {
     let home = Dir::open(home)?;
     let mut file = home.file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
-    // Bounded by the waits inside: each round ends an orphan, takes the lock or gives up.
+    // Bounded by the waits inside: each round takes the lock, ends an orphan, or waits for another's
+    // gateway to end, once.
+    let mut waited = false;
     for _ in 0..8 {
         match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
@@ -115,23 +128,28 @@ pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -
         match holder(&home, LOCK_FILE) {
             None => {}
             Some(Holder::Process(pid)) if is_orphan(root, pid) => end_orphan(&home, pid, limit)?,
-            Some(_) => break,
+            Some(_) if waited => break,
+            // A container that is being replaced by ours saves, and ends.
+            Some(_) => {
+                waited = true;
+                let what = format!(
+                    "the gateway elsewhere to end: {} is in use by {}",
+                    home.path().display(),
+                    signature(&home)
+                );
+                wait_until(limit + KILL_TIME, &what, || {
+                    holder(&home, LOCK_FILE).is_none()
+                });
+            }
         }
     }
-    let signed = home.read(LOCK_FILE, 512).unwrap_or_default();
-    let signed = String::from_utf8_lossy(&signed);
-    let by = signed
-        .lines()
-        .next()
-        .filter(|line| !line.is_empty())
-        .unwrap_or("somebody unknown");
     report::fatal(
         &Error::new(
             Code::No,
             format!(
                 "{} is in use: its lock is held by {}",
                 home.path().display(),
-                escaped(by.as_bytes())
+                signature(&home)
             ),
         )
         .remedy("stop the profile there first"),
@@ -139,14 +157,48 @@ pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -
     Ok(EXIT_LOCKED)
 }
 
+/// Reads who wrote himself into the lock file of a home.
+pub fn signature(home: &Dir) -> String {
+    let content = home.read(LOCK_FILE, 512).unwrap_or_default();
+    match String::from_utf8_lossy(&content).lines().next() {
+        Some(holder) if !holder.is_empty() => escaped(holder.as_bytes()),
+        _ => "somebody unknown".to_owned(),
+    }
+}
+
 /// Tells whether the gateway that s6 supervises in the current directory has written that it serves.
-pub fn check_ready(home: &Path) -> Result<bool> {
+///
+/// Looks again for a while: that costs less than to be started again for each look.
+pub fn check_ready(root: &Root, home: &Path) -> Result<bool> {
     let service = Dir::open(Path::new("."))?;
-    let Some(pid) = Status::read(&service).and_then(|status| status.pid) else {
-        return Ok(false);
+    let home = Dir::open(home)?;
+    let end = Instant::now() + CHECK_TIME;
+    loop {
+        if is_ready(root, &service, &home) {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(CHECK_INTERVAL);
+    }
+}
+
+fn is_ready(root: &Root, service: &Dir, home: &Dir) -> bool {
+    let Some((status, pid)) =
+        Status::read(service).and_then(|status| Some((status.clone(), status.pid?)))
+    else {
+        return false;
     };
-    let state = Dir::open(home)?.read(STATE_FILE, STATE_LIMIT);
-    Ok(state.is_ok_and(|content| serves(&content, u64::from(pid))))
+    // Not the word of an earlier process, whose pid this one may have got again.
+    let fresh = home
+        .modified(STATE_FILE)
+        .is_some_and(|time| time + CLOCK_GRAIN >= status.since);
+    fresh
+        && home.read(STATE_FILE, STATE_LIMIT).is_ok_and(|content| {
+            let start = stat_field(root, &pid.to_string(), 22).and_then(|field| field.parse().ok());
+            serves(&content, u64::from(pid), start)
+        })
 }
 
 /// Writes into the lock file who holds it, for whoever finds it held. Not worth failing for.
@@ -180,13 +232,9 @@ fn is_orphan(root: &Root, pid: i32) -> bool {
     if ours.is_none() || namespace(&pid.to_string()) != ours {
         return false;
     }
-    let stat = std::fs::read_to_string(process(&pid.to_string()).join("stat")).unwrap_or_default();
-    // The parent is the second field behind the command's name.
-    let parent = stat
-        .rsplit(')')
-        .next()
-        .and_then(|rest| rest.split_whitespace().nth(1));
-    let comm = parent.and_then(|parent| std::fs::read_to_string(process(parent).join("comm")).ok());
+    let parent = stat_field(root, &pid.to_string(), 4);
+    let comm =
+        parent.and_then(|parent| std::fs::read_to_string(process(&parent).join("comm")).ok());
     comm.is_some_and(|comm| comm.trim_end() != "s6-supervise")
 }
 
@@ -214,6 +262,17 @@ fn end_orphan(home: &Dir, pid: i32, limit: Duration) -> Result<()> {
         wait_until(limit, "the orphaned gateway to save and end", || !holds());
     }
     Ok(())
+}
+
+/// Reads a field of /proc/PID/stat, by the number that proc(5) gives it.
+fn stat_field(root: &Root, pid: &str, number: usize) -> Option<String> {
+    let stat = std::fs::read_to_string(root.at(format!("/proc/{pid}/stat"))).ok()?;
+    // Counted behind the command's name, which may contain anything: the third field comes first.
+    stat.rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(number - 3)
+        .map(str::to_owned)
 }
 
 fn command(prog: &[OsString]) -> Command {

@@ -42,7 +42,9 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             let limit = Duration::from_millis(timeout);
             return chain::hold_lock(&Root::new("/"), &directory, limit, &prog);
         }
-        Command::CheckReady { directory } => chain::check_ready(&directory).map(yes),
+        Command::CheckReady { directory } => {
+            chain::check_ready(&Root::new("/"), &directory).map(yes)
+        }
         Command::Survey => answer_survey(common),
         Command::Settle => answer_settle(common),
     }

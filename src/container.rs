@@ -24,7 +24,8 @@ pub struct Command {
 impl Command {
     /// Finds the command in the process table.
     ///
-    /// Only processes of the user who owns PID 1 count: nobody else can pretend a role.
+    /// Only processes of this container and of the user who owns PID 1 count: nobody else can pretend a
+    /// role.
     pub fn detect(root: &Root) -> Self {
         let proc = root.at("/proc");
         let owner = |process: &Path| std::fs::metadata(process).ok().map(|meta| meta.uid());
@@ -44,6 +45,7 @@ impl Command {
             };
             if let Some(command) = Self::parse(&cmdline)
                 && owner(&process) == Some(init)
+                && is_of_this_container(&process)
             {
                 return command;
             }
@@ -89,6 +91,13 @@ impl Command {
                 && !words.iter().any(|word| word == "--no-supervise"),
         })
     }
+}
+
+/// Tells whether a process has no pid in a namespace beneath ours: that would be another container.
+fn is_of_this_container(process: &Path) -> bool {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
 }
 
 /// Reads a truth value as Hermes does: 1, true, yes, on and their opposites, `None` for the rest.

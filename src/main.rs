@@ -19,7 +19,18 @@ mod start {
     /// /proc/self/maps, with scanf and all number formats of the C library.
     #[unsafe(no_mangle)]
     extern "C" fn main() -> c_int {
+        // As Rust's runtime does: a reader who goes away is an error to handle, not a death. The
+        // standard library takes it back in every program that it executes.
+        // SAFETY: nothing else runs yet, and the values are those of <signal.h>.
+        unsafe { signal(SIGPIPE, SIG_IGN) };
         hermes_s6::main().into()
+    }
+
+    const SIGPIPE: c_int = 13;
+    const SIG_IGN: usize = 1;
+
+    unsafe extern "C" {
+        fn signal(number: c_int, handler: usize) -> usize;
     }
 
     /// Translates nothing: a static program finds no catalogues, and needs no iconv to read them.

@@ -307,6 +307,26 @@ fn seed(settings: &Settings, command: &Command, survey: &Survey) -> Option<Seed>
     }
 }
 
+/// Tells why a gateway that its operator wants is held down all the same, if it is.
+pub fn held(
+    settings: &Settings,
+    command: &Command,
+    survey: &Survey,
+    profile: &ProfileName,
+) -> Option<String> {
+    // In the order in which the gateway itself looks: its .env overrides its environment.
+    let multiplex = survey
+        .multiplex_in_env_file
+        .or(settings.multiplex)
+        .or(survey.multiplex_in_config);
+    match (settings.autostart, command.other_role) {
+        (Some(false), _) => Some("autostart=never".to_owned()),
+        (None, Some(role)) => Some(format!("role={role}")),
+        _ if multiplex == Some(true) && !profile.is_default() => Some("multiplex".to_owned()),
+        _ => None,
+    }
+}
+
 /// What is desired of one profile.
 struct Wish<'a> {
     profile: &'a Profile,
@@ -336,19 +356,7 @@ impl<'a> Wish<'a> {
         } else {
             profile.intent.clone()
         };
-        // In the order in which the gateway itself looks: its .env overrides its environment.
-        let multiplex = survey
-            .multiplex_in_env_file
-            .or(settings.multiplex)
-            .or(survey.multiplex_in_config);
-        let held = match (settings.autostart, command.other_role) {
-            (Some(false), _) => Some("autostart=never".to_owned()),
-            (None, Some(role)) => Some(format!("role={role}")),
-            _ if multiplex == Some(true) && !profile.name.is_default() => {
-                Some("multiplex".to_owned())
-            }
-            _ => None,
-        };
+        let held = held(settings, command, survey, &profile.name);
         Self {
             prior_state: profile.intent.state.clone(),
             up: intent.wants_running() && held.is_none(),
@@ -427,7 +435,8 @@ impl<'a> Wish<'a> {
             // state that it writes itself also says "starting" while it goes its way. One that is
             // down without a down file was parked, or told so by s6-svc: it stays.
             if self.up && found.down {
-                steps.extend([Step::UnmarkDown, Step::Up]);
+                // In this order: a run that is killed in between is made good by the next.
+                steps.extend([Step::Up, Step::UnmarkDown]);
                 action = Action::Started;
             } else if self.intent.wants_stopped() && (found.up || !found.down) {
                 action = if found.up {

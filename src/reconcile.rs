@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::apply::volume::settle;
 use crate::apply::{Apply, Failures};
-use crate::capacity::room_by_descriptors;
+use crate::capacity::{raise_descriptors, room_by_descriptors};
 use crate::child::as_account;
 use crate::container::Command;
 use crate::error::{Code, Error, Result, escaped};
@@ -60,7 +60,12 @@ impl<'a> Session<'a> {
     /// Opens and locks the scan directory; it is made if it is not there.
     pub fn begin(settings: &'a Settings, rights: &'a Rights, tools: Tools) -> Result<Self> {
         make_scandir(settings, rights)?;
+        raise_descriptors(usize::MAX);
         let scandir = ScanDir::open(settings)?;
+        scandir.ours()?;
+        if let Rights::Direct(_) = rights {
+            scandir.only_roots()?;
+        }
         let lock = scandir.lock()?;
         let choices = check_owner(settings, &scandir, tools)?;
         warn_of_hermes(settings, &choices.tools);
@@ -145,6 +150,9 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     let choices = choices_of_tree(settings, tools)?;
     warn_of_hermes(settings, &choices.tools);
     let scandir = open_if_there(settings)?;
+    if let Some(scandir) = &scandir {
+        scandir.ours()?;
+    }
     let survey = look(settings, rights, Some(&choices.tools))?;
     let rendered = render(settings, rights, &choices, &survey)?;
     let world = match scandir {

@@ -1,10 +1,9 @@
 //! With whose rights we work: it follows from who runs us and who owns the scan directory.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::account::Account;
@@ -38,7 +37,7 @@ impl Rights {
         match fs::symlink_metadata(&scandir) {
             Ok(meta) if meta.uid() == account.uid => Ok(Self::Drop(account)),
             Ok(meta) if meta.uid() == 0 => {
-                only_root_changes(settings)?;
+                only_root_changes(&scandir)?;
                 Ok(Self::Direct(account))
             }
             Ok(meta) => Err(Error::new(
@@ -72,21 +71,26 @@ pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     if scandir.exists() {
         return Ok(());
     }
-    if let Rights::Direct(_) = rights {
-        only_root_changes(settings)?;
+    if *rights != Rights::Own {
+        only_root_changes(scandir.parent().unwrap_or(&scandir))?;
     }
     let failed = |cause| {
         Error::system("create", &scandir, cause)
             .remedy("choose a directory of yours with --scandir or HERMES_S6_SCANDIR")
     };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&scandir)
-        .map_err(failed)?;
+    let mut missing: Vec<&Path> = scandir
+        .ancestors()
+        .take_while(|place| !place.exists())
+        .collect();
+    missing.reverse();
+    for directory in missing {
+        fs::create_dir(directory).map_err(failed)?;
+        // Whatever the umask says: everybody has to get through it.
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    }
     match rights {
         Rights::Drop(account) => {
-            chown(&scandir, Some(account.uid), Some(account.gid)).map_err(failed)
+            lchown(&scandir, Some(account.uid), Some(account.gid)).map_err(failed)
         }
         Rights::Direct(_) | Rights::Own => Ok(()),
     }
@@ -113,27 +117,41 @@ pub fn become_account(
     Error::exec(program, cause)
 }
 
-/// Refuses a scan directory of root's that somebody else could put services into: root runs them.
-fn only_root_changes(settings: &Settings) -> Result<()> {
-    let place = settings.root.at(&settings.scandir);
-    for directory in place.ancestors() {
-        let meta = match fs::metadata(directory) {
-            // To be made by us, in what is above.
-            Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
-            meta => meta.map_err(|cause| Error::system("stat", directory, cause))?,
-        };
+/// Refuses a place for a scan directory of root's where somebody else could put services: root runs
+/// them.
+fn only_root_changes(place: &Path) -> Result<()> {
+    match changeable_by_others(place)? {
+        None => Ok(()),
+        Some(directory) => Err(Error::new(
+            Code::Usage,
+            format!(
+                "{} can be changed by others than root, who would run what they put there",
+                shown(&directory)
+            ),
+        )
+        .remedy("use a new directory beneath one of root's, or one that belongs to the user of the gateways")),
+    }
+}
+
+/// Finds a directory on the way to a place, links resolved, in which others than root could change what
+/// is found there. What does not exist yet will be made by us.
+pub fn changeable_by_others(place: &Path) -> Result<Option<PathBuf>> {
+    let there = place
+        .ancestors()
+        .find(|directory| directory.exists())
+        .unwrap_or(Path::new("/"));
+    let there = fs::canonicalize(there).map_err(|cause| Error::system("resolve", there, cause))?;
+    for directory in there.ancestors() {
+        let meta =
+            fs::metadata(directory).map_err(|cause| Error::system("stat", directory, cause))?;
         let shared = meta.mode() & 0o022 != 0;
         // In a sticky directory nobody can replace what is root's.
         let sticky = meta.mode() & 0o1000 != 0 && directory != place;
         if meta.uid() != 0 || (shared && !sticky) {
-            return Err(Error::new(
-                Code::Usage,
-                format!("{} can be changed by others than root, who would run what they put there", shown(directory)),
-            )
-            .remedy("chown root and chmod go-w it, or use a scan directory that belongs to the user of the gateways"));
+            return Ok(Some(directory.to_owned()));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn shown(path: &Path) -> String {

@@ -40,7 +40,7 @@ impl Root {
 /// `option` names the flag or variable that it came from. Trailing and doubled slashes go away.
 pub fn absolute(option: &str, path: &Path) -> Result<PathBuf> {
     let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
-    if !plain || path.as_os_str().as_encoded_bytes().contains(&0) {
+    if !plain || path.to_str().is_none() {
         return Err(Error::new(
             Code::Usage,
             format!(
@@ -48,7 +48,7 @@ pub fn absolute(option: &str, path: &Path) -> Result<PathBuf> {
                 escaped(path.as_os_str().as_encoded_bytes())
             ),
         )
-        .remedy("give a path that begins with / and has no .. in it"));
+        .remedy("give a path that begins with / and has no .. in it, in UTF-8"));
     }
     Ok(path.components().collect())
 }

@@ -6,14 +6,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, FlockOperation, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::Dir;
 use crate::error::{Code, Error, Result, escaped};
-use crate::name::ProfileName;
+use crate::name::{ProfileName, SLOT_PREFIX};
 use crate::plan::{Found, World};
 use crate::settings::Settings;
 use crate::slot::{Files, MARKER};
@@ -36,8 +36,11 @@ pub const OLD_PREFIX: &str = ".hermes-s6-old-";
 /// How long to wait for another process that changes the same scan directory.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// How long a new s6-svscan may take for its first look.
-const FIRST_SCAN_WAIT: Duration = Duration::from_secs(2);
+/// How long a new s6-svscan may go without taking up another service.
+const FIRST_SCAN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it may take for all of them.
+const FIRST_SCAN_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a scan directory was made for, written into it when it is first filled.
 ///
@@ -74,6 +77,33 @@ impl ScanDir {
         Ok(Self {
             dir: Dir::open(&settings.root.at(&settings.scandir))?,
         })
+    }
+
+    /// Refuses to change a scan directory of somebody else.
+    pub fn ours(&self) -> Result<()> {
+        let stat = rustix::fs::fstat(&self.dir)
+            .map_err(|errno| Error::system("stat", self.dir.path(), errno))?;
+        let us = rustix::process::geteuid().as_raw();
+        if stat.st_uid == us || us == 0 {
+            return Ok(());
+        }
+        let place = escaped(self.dir.path().as_os_str().as_encoded_bytes());
+        Err(Error::new(
+            Code::Usage,
+            format!("{place} belongs to uid {}, not to us", stat.st_uid),
+        )
+        .remedy("run this as the owner of the scan directory"))
+    }
+
+    /// Refuses, as root, slots that somebody else has made or could change: root runs what is in them.
+    pub fn only_roots(&self) -> Result<()> {
+        for name in self.dir.names()? {
+            let text = name.to_string_lossy();
+            if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) {
+                only_roots(&self.dir, &name, 0)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives the directory.
@@ -223,21 +253,59 @@ impl ScanDir {
     /// Gives an s6-svscan that has just started the time to take up its services: until then they
     /// look like services that it has missed.
     fn await_first_scan(&self, world: &mut World) {
-        wait_until(FIRST_SCAN_WAIT, "s6-svscan to take up its services", || {
-            let missed = world
-                .slots
-                .iter_mut()
-                .filter(|(_, found)| found.ours && !found.supervised);
-            let mut all = true;
-            for (name, found) in missed {
-                if let Ok(slot) = self.slot(name) {
-                    observe(&slot, found);
+        let mut missed = usize::MAX;
+        let mut progress = Instant::now();
+        wait_until(
+            FIRST_SCAN_LIMIT,
+            "s6-svscan to take up its services",
+            || {
+                let mut left = 0;
+                let unsupervised = world
+                    .slots
+                    .iter_mut()
+                    .filter(|(_, found)| found.ours && !found.supervised);
+                for (name, found) in unsupervised {
+                    if let Ok(slot) = self.slot(name) {
+                        observe(&slot, found);
+                    }
+                    left += usize::from(!found.supervised);
                 }
-                all &= found.supervised;
-            }
-            all
-        });
+                if left < missed {
+                    missed = left;
+                    progress = Instant::now();
+                }
+                left == 0 || progress.elapsed() > FIRST_SCAN_PATIENCE
+            },
+        );
     }
+}
+
+/// How deep a service directory is: `gateway-x/log/supervise/control`.
+const SLOT_DEPTH: usize = 3;
+
+fn only_roots(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
+    let path = dir.path().join(name);
+    let stat = rustix::fs::statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| Error::system("stat", &path, errno))?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    // The control FIFO is for hermes' group to write to, and s6 makes event/ for a group of root's.
+    let shared = stat.st_mode & 0o002 != 0
+        || (stat.st_mode & 0o020 != 0 && stat.st_gid != 0 && kind != FileType::Fifo);
+    if stat.st_uid != 0 || shared || kind == FileType::Symlink || depth > SLOT_DEPTH {
+        let path = escaped(path.as_os_str().as_encoded_bytes());
+        return Err(Error::new(
+            Code::Usage,
+            format!("{path} is not root's alone, and root would run what is in it"),
+        )
+        .remedy("use a new, empty scan directory"));
+    }
+    if kind == FileType::Directory {
+        let inner = dir.dir(name)?;
+        for name in inner.names()? {
+            only_roots(&inner, &name, depth + 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// Looks at what s6 makes of a slot.

@@ -87,10 +87,12 @@ pub fn intent(content: &[u8]) -> Result<Intent, Reason> {
     Ok(Intent::default())
 }
 
-/// Tells whether the process `pid` has written that it serves: `running` or `degraded`.
-pub fn serves(content: &[u8], pid: u64) -> bool {
+/// Tells whether the process `pid`, which started at `start`, has written that it serves: `running` or
+/// `degraded`. Pids repeat in a container; a file without a start time is asked nothing about it.
+pub fn serves(content: &[u8], pid: u64, start: Option<u64>) -> bool {
     StateFile::parse(content).is_ok_and(|file| {
         file.pid == Field::Number(pid)
+            && (file.start_time == Field::Null || start.is_some_and(|start| file.start_time == Field::Number(start)))
             && matches!(&file.gateway_state, Field::Text(state) if state == "running" || state == "degraded")
     })
 }
@@ -102,6 +104,8 @@ struct StateFile {
     desired_state: Field,
     gateway_state: Field,
     pid: Field,
+    /// Field 22 of /proc/PID/stat.
+    start_time: Field,
 }
 
 impl StateFile {
@@ -245,11 +249,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_gateway_of_that_pid_serves() {
+    fn only_the_gateway_of_that_pid_and_start_serves() {
         let content = br#"{"pid":7,"gateway_state":"running"}"#;
-        assert!(serves(content, 7));
-        assert!(!serves(content, 8));
-        assert!(!serves(br#"{"pid":7,"gateway_state":"starting"}"#, 7));
-        assert!(!serves(br#"{"pid":"7","gateway_state":"running"}"#, 7));
+        assert!(serves(content, 7, Some(1)));
+        assert!(!serves(content, 8, Some(1)));
+        assert!(!serves(br#"{"pid":7,"gateway_state":"starting"}"#, 7, None));
+        assert!(!serves(
+            br#"{"pid":"7","gateway_state":"running"}"#,
+            7,
+            None
+        ));
+        let content = br#"{"pid":7,"start_time":1,"gateway_state":"degraded"}"#;
+        assert!(serves(content, 7, Some(1)));
+        assert!(
+            !serves(content, 7, Some(2)),
+            "an earlier process of that pid"
+        );
+        assert!(!serves(content, 7, None));
     }
 }

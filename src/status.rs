@@ -4,16 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::container::Command;
 use crate::detect::{Detection, detect};
 use crate::error::Result;
 use crate::name::ProfileName;
+use crate::plan::held;
 use crate::port::HERMES_DEFAULT;
 use crate::scandir::ScanDir;
 use crate::settings::Settings;
 use crate::slot::EXIT_LOCKED;
 use crate::state::Intent;
 use crate::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death, Status, deaths, supervisor};
-use crate::survey::{LOCK_FILE, Survey};
+use crate::survey::{Profile, Survey};
 
 /// How long a gateway usually takes to get ready, and then some.
 const STARTING: Duration = Duration::from_secs(60);
@@ -105,13 +107,8 @@ pub fn report(settings: &Settings, scandir: &ScanDir, survey: &Survey) -> Result
     let ports = survey.assigned_ports();
     let now = SystemTime::now();
     let row = |name: &ProfileName| {
-        let intent = survey
-            .profiles
-            .get(name)
-            .map(|profile| profile.intent.clone())
-            .unwrap_or_default();
         let port = port(settings, survey, name, ports.get(name).copied());
-        look(settings, scandir, name, &intent, port, now)
+        look(settings, scandir, survey, name, port, now)
     };
     Ok(Report {
         manager: detect(settings),
@@ -139,11 +136,15 @@ pub fn port(
 fn look(
     settings: &Settings,
     scandir: &ScanDir,
+    survey: &Survey,
     name: &ProfileName,
-    intent: &Intent,
     port: Option<u16>,
     now: SystemTime,
 ) -> Row {
+    let profile = survey.profiles.get(name);
+    let intent = profile
+        .map(|profile| profile.intent.clone())
+        .unwrap_or_default();
     let mut row = Row {
         profile: name.clone(),
         state: State::Unregistered,
@@ -156,17 +157,18 @@ fn look(
         wanted: intent.wants_running(),
         port,
     };
-    let Ok(slot) = scandir.slot(name).and_then(|slot| {
-        if scandir.is_ours(name.slot()) {
-            Ok(slot)
-        } else {
-            scandir.dir().dir("\0")
-        }
-    }) else {
+    let slot = scandir
+        .slot(name)
+        .ok()
+        .filter(|_| scandir.is_ours(name.slot()));
+    let Some(slot) = slot else {
         return row;
     };
-    let held = matches!(slot.kind("down"), Ok(Some(_)));
-    row.wanted &= !held;
+    if row.wanted && matches!(slot.kind("down"), Ok(Some(_))) {
+        // Looked for only here: it costs a look at every process.
+        row.reason = held(settings, &Command::detect(&settings.root), survey, name);
+        row.wanted = row.reason.is_none();
+    }
     row.state = State::Unsupervised;
     let (Some(status), Some(_)) = (Status::read(&slot), supervisor(&slot)) else {
         return row;
@@ -186,8 +188,8 @@ fn look(
         None => State::Down,
     };
     if row.state == State::Down && !intent.wants_stopped() {
-        row.reason = parked(settings, name, intent, &deaths);
-        if row.reason.is_some() {
+        if let Some(reason) = parked(profile, &intent, &deaths) {
+            row.reason = Some(reason);
             row.state = State::Parked;
         } else if row.wanted {
             row.reason = Some("s6-svc has told it so, although it is wanted".to_owned());
@@ -216,14 +218,13 @@ fn remedy(scandir: &ScanDir, row: &Row) -> Option<String> {
 
 /// Tells why `finish` parked a gateway, `None` if it did not.
 fn parked(
-    settings: &Settings,
-    name: &ProfileName,
+    profile: Option<&Profile>,
     intent: &Intent,
     deaths: &[(SystemTime, Death)],
 ) -> Option<String> {
     let (last, death) = deaths.last()?;
     let counts = |death: &Death| match death {
-        Death::Exit(code) => (1..=127).contains(code),
+        Death::Exit(code) => (1..=127).contains(code) && *code != 75,
         // ILL, ABRT, BUS, FPE, SEGV, as in the finish script.
         Death::Signal(signal) => matches!(signal, 4 | 6 | 7 | 8 | 11),
     };
@@ -236,29 +237,17 @@ fn parked(
         .filter(|(time, death)| counts(death) && recent(time))
         .count();
     match death {
-        Death::Exit(EXIT_LOCKED) => Some(format!(
-            "its lock is held by {}",
-            lock_holder(settings, name)
-        )),
+        Death::Exit(EXIT_LOCKED) => Some(match profile.and_then(|profile| profile.lock.as_ref()) {
+            Some((holder, true)) => format!("its lock is held by {holder}"),
+            Some((holder, false)) => format!("its lock was held by {holder}, and is free now"),
+            None => "its lock was held".to_owned(),
+        }),
         Death::Exit(78) => Some("exit 78 (configuration)".to_owned()),
         Death::Exit(0) if intent.wants_running() => Some("exit 0 (it ended by itself)".to_owned()),
         _ if crashes >= CRASH_LOOP_DEATHS => {
             Some(format!("crash loop ({crashes} deaths in two minutes)"))
         }
         _ => None,
-    }
-}
-
-/// Reads who wrote himself into a lock file.
-fn lock_holder(settings: &Settings, name: &ProfileName) -> String {
-    let home = crate::beneath::Dir::open(&settings.root.at(settings.home_of(name)));
-    let content = home
-        .ok()
-        .and_then(|home| home.read(LOCK_FILE, 512).ok())
-        .unwrap_or_default();
-    match String::from_utf8_lossy(&content).lines().next() {
-        Some(holder) if !holder.is_empty() => crate::error::escaped(holder.as_bytes()),
-        _ => "somebody unknown".to_owned(),
     }
 }
 

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::fs::{FileType, OFlags};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::capacity::{LimitOption, room_by_descriptors};
+use crate::capacity::{LimitOption, descriptors, lower_descriptors, room_by_descriptors};
 use crate::error::{Code, Error, Result};
 use crate::reconcile::{self, Session};
 use crate::report;
@@ -43,6 +42,7 @@ pub fn supervise(
         ];
         return Err(become_account(account, tools, settings, &prefix));
     }
+    let before = descriptors();
     let session = Session::begin(settings, rights, tools.clone())?;
     if let Some(watcher) = session.scandir().watcher() {
         let by = match watcher {
@@ -66,7 +66,8 @@ pub fn supervise(
     let slots = session.scandir().profiles()?.len();
     let room = (slots * 2)
         .max(ROOM_MIN)
-        .min(raise_descriptors(slots * 2).max(slots));
+        .min(room_by_descriptors().max(slots));
+    lower_descriptors(before, room);
     let scandir: PathBuf = session.scandir().dir().path().to_owned();
     let mut svscan = tools.command(&settings.root, "s6-svscan");
     svscan.args(LimitOption::of_installed(settings, tools).arguments(room));
@@ -92,24 +93,6 @@ fn own_stdout() {
         .custom_flags(i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0))
         .open("/proc/self/fd/1");
     let _stays = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
-}
-
-/// Raises our limit of open files so far that an s6-svscan has two for each of that many services,
-/// and gives the number of services that there are descriptors for.
-fn raise_descriptors(services: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let needed = u64::try_from(services.max(ROOM_MIN) * 2 + 64).unwrap_or(u64::MAX);
-    let needed = limit.maximum.map_or(needed, |maximum| needed.min(maximum));
-    if limit.current.is_some_and(|current| current < needed) {
-        let _as_it_is = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(needed),
-                maximum: limit.maximum,
-            },
-        );
-    }
-    room_by_descriptors()
 }
 
 /// Opens the scan directory for a command that only looks, with a remedy if there is none.

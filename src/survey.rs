@@ -10,10 +10,11 @@ use rustix::fs::{FileType, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::Dir;
+use crate::chain::signature;
 use crate::container::{multiplex_in_config, truth};
 use crate::error::{Result, escaped};
 use crate::name::{ProfileName, is_reserved};
-use crate::port::{Ports, setting};
+use crate::port::{Ports, is_given, setting};
 use crate::settings::Settings;
 use crate::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
 use crate::supervision::holder;
@@ -83,6 +84,8 @@ pub struct Profile {
     pub stale: Vec<String>,
     /// Whether the directory of its log is there.
     pub log_directory: bool,
+    /// Who wrote himself into its lock file, and whether the lock is held.
+    pub lock: Option<(String, bool)>,
 }
 
 /// Something that is wrong, as a word for a log line and as a sentence.
@@ -141,7 +144,14 @@ pub fn survey(settings: &Settings) -> Result<Survey> {
         logs.as_ref(),
         env_file,
     );
-    survey.profiles.insert(default.name.clone(), default);
+    let own_port = default.own_port.or(settings.api_server_port);
+    survey.profiles.insert(
+        default.name.clone(),
+        Profile {
+            own_port,
+            ..default
+        },
+    );
     let mut names: BTreeSet<ProfileName> = BTreeSet::new();
     match home.dir("profiles") {
         Ok(profiles) => match profiles.names() {
@@ -157,7 +167,10 @@ pub fn survey(settings: &Settings) -> Result<Survey> {
             }
             Err(error) => survey.incomplete(&error.to_string()),
         },
-        Err(error) if error.is_not_found() => {}
+        // A volume that has served named profiles has had this directory.
+        Err(error)
+            if error.is_not_found()
+                && recorded_ports(&home).is_none_or(|ports| ports.is_empty()) => {}
         Err(error) => survey.incomplete(&format!(
             "{error}: named profiles must be in a real directory there"
         )),
@@ -173,7 +186,9 @@ pub fn survey(settings: &Settings) -> Result<Survey> {
             survey
                 .ports
                 .extend(sound.filter(|(name, port): &(ProfileName, u16)| {
-                    (names.contains(name) || !survey.complete) && used.insert(*port)
+                    (names.contains(name) || !survey.complete)
+                        && is_given(*port)
+                        && used.insert(*port)
                 }));
             if survey.ports.len() == recorded.len() {
                 Record::Current
@@ -305,6 +320,8 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
         problem,
         own_port,
         log_directory,
+        lock: matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)))
+            .then(|| (signature(home), holder(home, LOCK_FILE).is_some())),
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result, escaped};
+use crate::rights::changeable_by_others;
 use crate::root::Root;
 use crate::settings::Settings;
 
@@ -38,10 +39,27 @@ impl Tools {
                 .chain(settings.path.clone())
                 .collect(),
         };
+        let root_runs = rustix::process::geteuid().is_root();
+        let safe = |directory: &PathBuf| {
+            // What others can replace, root does not run.
+            !root_runs || matches!(changeable_by_others(&root.at(directory)), Ok(None))
+        };
+        if let Some(directory) = settings
+            .bindir
+            .as_ref()
+            .filter(|directory| !safe(directory))
+        {
+            let place = escaped(directory.as_os_str().as_encoded_bytes());
+            return Err(Error::new(
+                Code::Usage,
+                format!("others than root can change what is in {place}"),
+            )
+            .remedy("name a directory of root's with HERMES_S6_BINDIR"));
+        }
         let holds = |program: &str| {
-            directories
-                .iter()
-                .find(|directory| is_executable(&root.at(directory.join(program))))
+            directories.iter().find(|directory| {
+                is_executable(&root.at(directory.join(program))) && safe(directory)
+            })
         };
         let missing = |program: &str| {
             let place = match &settings.bindir {
@@ -97,8 +115,10 @@ fn execline_directory(root: &Root, directory: &Path) -> Result<PathBuf> {
         .and_then(|program| Path::new(program).parent());
     let directory = interpreter.unwrap_or(directory);
     // The kernel splits a script's first line at white space and reads 255 bytes of it.
+    // And in finish, which takes arguments, ${1} would be one of them.
     let bytes = directory.as_os_str().as_encoded_bytes();
-    if bytes.len() > 200 || bytes.iter().any(u8::is_ascii_whitespace) || !bytes.is_ascii() {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_./:=@%+,-".contains(byte);
+    if bytes.len() > 200 || !bytes.iter().all(plain) {
         return Err(Error::new(
             Code::Usage,
             format!("scripts cannot name execlineb in '{}'", escaped(bytes)),

@@ -46,8 +46,8 @@ impl fmt::Display for Word {
 /// A word of letters, digits and `_./:=@%+,-` stays bare. Anything else is written between double
 /// quotes by the rules of the execlineb lexer
 /// (<https://skarnet.org/software/execline/execlineb.html>). `$` is an ordinary character there, but
-/// `${X}` is substituted beneath importas, define and `execlineb -S`: no template uses them around a
-/// value. NUL cannot be an argument and is refused.
+/// `${X}` is substituted beneath importas, define and `execlineb -S`: templates use them only around
+/// directories of programs, which have plain names. NUL cannot be an argument and is refused.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Execline;
 

@@ -52,6 +52,7 @@ fn survey(state: &str) -> Survey {
             own_port: None,
             stale: Vec::new(),
             log_directory: true,
+            lock: None,
         };
         survey.profiles.insert(profile.name.clone(), profile);
     }
@@ -135,7 +136,7 @@ fn an_explicit_intent_moves_a_supervised_gateway_both_ways() {
         down: true,
         ..up()
     };
-    let start = vec![Step::UnmarkDown, Step::Up];
+    let start = vec![Step::Up, Step::UnmarkDown];
     assert_eq!(
         coder(&survey(RUNNING), &world(down)),
         Some((Action::Started, start))

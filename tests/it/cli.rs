@@ -73,7 +73,7 @@ fn help_and_version_go_to_stdout_and_0() {
 #[test]
 fn a_path_must_be_absolute() {
     let env = TestEnv::new();
-    let remedy = "give a path that begins with / and has no .. in it";
+    let remedy = "give a path that begins with / and has no .. in it, in UTF-8";
     for (option, path) in [("--home", "data"), ("--scandir", "/run/../etc")] {
         let message =
             format!("hermes-s6: fatal: {option} '{path}' is not a plain absolute path: {remedy}\n");
@@ -285,6 +285,20 @@ fn json_is_one_object_with_a_version() {
     );
     assert_eq!(status["profiles"][1]["profile"], "coder");
     assert_eq!(status["profiles"][1]["state"], "unsupervised");
+}
+
+#[test]
+fn nobody_to_read_the_messages_stops_no_tree() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let supervise = format!(
+        "exec {} supervise 2> >(exec true)",
+        programs().join("hermes-s6").display()
+    );
+    let mut command = env.command("bash");
+    command.args(["-c", &supervise]);
+    let _tree = env.start(command);
+    env.await_state("coder", "ready");
 }
 
 #[test]

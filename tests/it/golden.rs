@@ -44,7 +44,7 @@ fn case(name: &str, as_root: bool) {
     env.own();
     if as_root {
         // Only root can change what its s6-svscan runs.
-        for directory in [&env.place, &root, &root.join("run")] {
+        for directory in [&env.place, &root, &root.join("run"), &root.join("command")] {
             std::os::unix::fs::chown(directory, Some(0), Some(0)).unwrap();
         }
     }

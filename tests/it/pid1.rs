@@ -266,8 +266,13 @@ fn in_the_direct_layout_hermes_may_control_and_read_and_nothing_else() {
         assert_ne!(container.run("hermes", &words).code, 0, "{words:?}");
     }
     let refused = container.hermes_s6("hermes", DIRECT, &["reconcile"]);
-    assert_eq!(refused.code, 111, "{refused:?}");
-    assert!(refused.stderr.contains("Permission denied"), "{refused:?}");
+    assert_eq!(refused.code, 100, "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("run this as the owner of the scan directory"),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -292,6 +297,55 @@ fn a_scan_directory_that_hermes_could_change_is_refused_by_root() {
     let ran = container.hermes_s6("root", &inside, &["reconcile"]);
     assert_eq!(ran.code, 100, "{ran:?}");
     assert!(!env.home.join("service/gateway-coder").exists());
+}
+
+#[test]
+fn slots_that_hermes_has_made_are_refused_by_root() {
+    let Some(env) = volume() else { return };
+    env.running("coder");
+    let container = Container::start(&env, "web-1", "install -d -o hermes /run/own");
+    assert_eq!(
+        container
+            .hermes_s6("hermes", "/run/own", &["reconcile"])
+            .code,
+        0
+    );
+    assert_eq!(
+        container.run("root", &["chown", "root", "/run/own"]).code,
+        0
+    );
+    for command in ["reconcile", "supervise"] {
+        let ran = container.hermes_s6("root", "/run/own", &[command]);
+        assert_eq!(ran.code, 100, "{ran:?}");
+        assert!(ran.stderr.contains(" is not root's alone, and root would run what is in it: use a new, empty scan directory"), "{ran:?}");
+    }
+}
+
+#[test]
+fn root_runs_no_program_from_a_directory_that_hermes_could_change() {
+    let Some(env) = volume() else { return };
+    env.running("coder");
+    let container = Container::start(
+        &env,
+        "web-1",
+        "install -d -o hermes /run/bin; cp /usr/bin/s6-svscan /usr/bin/s6-setuidgid /usr/lib/execline/bin/execlineb /run/bin",
+    );
+    let reconcile = format!(
+        "PATH=/run/bin:$PATH exec {} reconcile --scandir /run/service",
+        programs().join("hermes-s6").display()
+    );
+    assert_eq!(container.run("root", &["sh", "-c", &reconcile]).code, 0);
+    let run = container.run("root", &["cat", "/run/service/gateway-coder/run"]);
+    assert!(!run.stdout.contains("/run/bin"), "{run:?}");
+    let named = container.run(
+        "root",
+        &[
+            "sh",
+            "-c",
+            &format!("HERMES_S6_BINDIR=/run/bin {reconcile}").replace("exec ", ""),
+        ],
+    );
+    assert_eq!(named.code, 100, "{named:?}");
 }
 
 #[test]
@@ -396,7 +450,9 @@ fn after_a_container_was_killed_the_next_has_the_same_gateways() {
 
 #[test]
 fn a_second_container_on_the_volume_parks_the_profile_and_names_the_first() {
-    let Some(env) = volume() else { return };
+    let Some(mut env) = volume() else { return };
+    // A gateway elsewhere is waited for that long, and 5 s more.
+    env.set("HERMES_S6_STOP_TIMEOUT", "1");
     env.running("coder").running("default");
     let first = Container::start(&env, "web-1", &tree_service());
     first.await_state(TREE, "coder", "ready");

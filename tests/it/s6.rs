@@ -106,6 +106,52 @@ fn a_state_file_of_an_earlier_process_makes_nobody_ready() {
 }
 
 #[test]
+fn a_state_file_of_an_earlier_process_of_the_same_pid_makes_nobody_ready() {
+    let env = TestEnv::new();
+    env.running("coder").behaviour("coder", "never-ready 1\n");
+    let _tree = env.supervise();
+    env.await_state("coder", "starting");
+    wait_for(
+        "the gateway",
+        || env.count("coder", "start") == 1,
+        || env.out(),
+    );
+    let state = env.home_of("coder").join("gateway_state.json");
+    let write = |start: u64| {
+        env.write(&state, &format!(r#"{{"desired_state":"running","gateway_state":"running","pid":{},"start_time":{start}}}"#, env.pid("coder")));
+    };
+    write(1);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(env.state("coder"), "starting");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", env.pid("coder"))).unwrap();
+    write(
+        stat.rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .nth(19)
+            .unwrap()
+            .parse()
+            .unwrap(),
+    );
+    env.await_state("coder", "ready");
+}
+
+#[test]
+fn five_requests_of_hermes_for_a_restart_park_nothing() {
+    let env = TestEnv::new();
+    env.running("coder").behaviour("coder", "exit 75\n");
+    let _tree = env.supervise();
+    wait_for(
+        "six starts",
+        || env.count("coder", "start") == 6,
+        || env.out(),
+    );
+    env.behaviour("coder", "");
+    env.await_state("coder", "ready");
+}
+
+#[test]
 fn no_process_of_ours_stays_beside_those_of_s6() {
     let env = three();
     let _tree = env.supervise();
@@ -278,7 +324,8 @@ fn a_profile_that_another_pid_namespace_runs_is_parked_and_its_holder_named() {
     if !is_root() {
         return skip("a second pid namespace needs root");
     }
-    let env = TestEnv::new();
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_STOP_TIMEOUT", "1");
     env.running("coder");
     let lock = env.home_of("coder").join(".hermes-s6.lock");
     env.write(&lock, "another-host pid 7 since then\n");
@@ -311,11 +358,46 @@ fn a_profile_that_another_pid_namespace_runs_is_parked_and_its_holder_named() {
     );
     other.kill().unwrap();
     other.wait().unwrap();
+    let free = |status: &str| {
+        status.contains("its lock was held by another-host pid 7 since then, and is free now")
+    };
+    wait_for(
+        "the lock to be free",
+        || free(&env.run(&["status"]).stdout),
+        String::new,
+    );
+}
+
+#[test]
+fn a_gateway_elsewhere_that_is_about_to_end_is_waited_for() {
+    if !is_root() {
+        return skip("a second pid namespace needs root");
+    }
+    let env = TestEnv::new();
+    env.running("coder");
+    let lock = env.home_of("coder").join(".hermes-s6.lock");
+    env.write(&lock, "another-host pid 7 since then\n");
+    let mut other = env.root_command("unshare");
+    other
+        .args(["-pf", "--kill-child", "s6-setlock"])
+        .arg(&lock)
+        .args(["sleep", "3"]);
+    let mut other = other.spawn().unwrap();
+    wait_for(
+        "the lock",
+        || env.processes_named("sleep").len() == 1,
+        String::new,
+    );
+    let _tree = env.supervise();
+    env.await_state("coder", "starting");
+    assert!(other.wait().unwrap().success());
+    env.await_state("coder", "ready");
 }
 
 #[test]
 fn a_gateway_under_another_supervisor_is_left_alone() {
-    let env = TestEnv::new();
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_STOP_TIMEOUT", "1");
     env.running("coder");
     let _tree = env.supervise();
     env.await_state("coder", "ready");
