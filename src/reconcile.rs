@@ -121,7 +121,7 @@ impl<'a> Session<'a> {
         Apply {
             settings: self.settings,
             tools: &self.choices.tools,
-            stop_timeout: self.choices.stop_timeout,
+            stop_timeout: self.choices.stop_timeout(),
             rights: self.rights,
             scandir: &self.scandir,
             rendered,
@@ -202,10 +202,7 @@ fn render(
 pub fn choices_of_tree(settings: &Settings, tools: Tools) -> Result<Choices> {
     match open_if_there(settings)? {
         Some(scandir) => check_owner(settings, &scandir, tools),
-        None => Ok(Choices {
-            tools,
-            stop_timeout: settings.stop_timeout,
-        }),
+        None => Ok(Choices::new(settings, tools)),
     }
 }
 
@@ -221,10 +218,7 @@ fn open_if_there(settings: &Settings) -> Result<Option<ScanDir>> {
 /// keeps what it was started with, whatever this caller's environment says: a client and a supervisor
 /// of two versions misunderstand each other, and a setting for one command is none for all gateways.
 fn check_owner(settings: &Settings, scandir: &ScanDir, tools: Tools) -> Result<Choices> {
-    let fresh = Choices {
-        tools,
-        stop_timeout: settings.stop_timeout,
-    };
+    let fresh = Choices::new(settings, tools);
     let Some(owner) = owner_of(settings, scandir)? else {
         return Ok(fresh);
     };

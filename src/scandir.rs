@@ -61,8 +61,23 @@ pub struct Owner {
 pub struct Choices {
     /// The programs that they name.
     pub tools: Tools,
-    /// How long a gateway may take to stop.
-    pub stop_timeout: Duration,
+    /// How long a gateway may take to stop, in seconds.
+    pub stop_timeout: u64,
+}
+
+impl Choices {
+    /// Takes the programs, and the rest from the settings.
+    pub fn new(settings: &Settings, tools: Tools) -> Self {
+        Self {
+            tools,
+            stop_timeout: settings.stop_timeout.as_secs(),
+        }
+    }
+
+    /// Gives the time that a gateway may take to stop.
+    pub fn stop_timeout(&self) -> Duration {
+        Duration::from_secs(self.stop_timeout)
+    }
 }
 
 /// A scan directory, open.

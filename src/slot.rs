@@ -57,7 +57,7 @@ impl<'a> Renderer<'a> {
         Self {
             settings,
             tools: &choices.tools,
-            stop_timeout: choices.stop_timeout,
+            stop_timeout: choices.stop_timeout(),
             drop_to,
         }
     }
