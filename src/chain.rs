@@ -19,7 +19,7 @@ use crate::error::{Code, Error, Result, escaped};
 use crate::report;
 use crate::root::Root;
 use crate::slot::EXIT_LOCKED;
-use crate::state::{STATE_FILE, STATE_LIMIT, serves};
+use crate::state::{Proof, STATE_FILE, STATE_LIMIT, serves};
 use crate::supervision::{Holder, Status, holder};
 use crate::survey::LOCK_FILE;
 use crate::wait::wait_until;
@@ -67,8 +67,8 @@ const CHECK_TIME: Duration = Duration::from_millis(1500);
 /// How often it looks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// By how much the time of a file may lie before that of a clock read earlier: a tick of the kernel.
-const CLOCK_GRAIN: Duration = Duration::from_millis(10);
+/// How coarse the times of files and of the starts of processes are, and then some.
+const CLOCK_GRAIN: Duration = Duration::from_millis(100);
 
 /// How long a killed process may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(5);
@@ -185,20 +185,34 @@ pub fn check_ready(root: &Root, home: &Path) -> Result<bool> {
 }
 
 fn is_ready(root: &Root, service: &Dir, home: &Dir) -> bool {
-    let Some((status, pid)) =
-        Status::read(service).and_then(|status| Some((status.clone(), status.pid?)))
-    else {
+    let Some(pid) = Status::read(service).and_then(|status| status.pid) else {
         return false;
     };
-    // Not the word of an earlier process, whose pid this one may have got again.
-    let fresh = home
-        .modified(STATE_FILE)
-        .is_some_and(|time| time + CLOCK_GRAIN >= status.since);
-    fresh
-        && home.read(STATE_FILE, STATE_LIMIT).is_ok_and(|content| {
-            let start = stat_field(root, &pid.to_string(), 22).and_then(|field| field.parse().ok());
-            serves(&content, u64::from(pid), start)
-        })
+    let start = stat_field(root, &pid.to_string(), 22).and_then(|field| field.parse().ok());
+    let (Some(start), Ok(content)) = (start, home.read(STATE_FILE, STATE_LIMIT)) else {
+        return false;
+    };
+    match serves(&content, u64::from(pid), start) {
+        Some(Proof::Start) => true,
+        // Not the word of an earlier process, whose pid this one may have got again.
+        Some(Proof::None) => home
+            .modified(STATE_FILE)
+            .is_some_and(|time| time + CLOCK_GRAIN >= time_of_start(start)),
+        None => false,
+    }
+}
+
+/// Turns the start time of a process, in hundredths of a second since the machine's, into a time.
+fn time_of_start(start: u64) -> SystemTime {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let since_boot = Duration::new(
+        u64::try_from(since_boot.tv_sec).unwrap_or(0),
+        u32::try_from(since_boot.tv_nsec).unwrap_or(0),
+    );
+    let age = since_boot.saturating_sub(Duration::from_millis(start.saturating_mul(10)));
+    SystemTime::now()
+        .checked_sub(age)
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Writes into the lock file who holds it, for whoever finds it held. Not worth failing for.

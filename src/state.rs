@@ -87,14 +87,27 @@ pub fn intent(content: &[u8]) -> Result<Intent, Reason> {
     Ok(Intent::default())
 }
 
+/// What shows that a state file is of one process and not of an earlier one with the same pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The file names the start of the process.
+    Start,
+    /// Nothing in the file.
+    None,
+}
+
 /// Tells whether the process `pid`, which started at `start`, has written that it serves: `running` or
-/// `degraded`. Pids repeat in a container; a file without a start time is asked nothing about it.
-pub fn serves(content: &[u8], pid: u64, start: Option<u64>) -> bool {
-    StateFile::parse(content).is_ok_and(|file| {
-        file.pid == Field::Number(pid)
-            && (file.start_time == Field::Null || start.is_some_and(|start| file.start_time == Field::Number(start)))
-            && matches!(&file.gateway_state, Field::Text(state) if state == "running" || state == "degraded")
-    })
+/// `degraded`; and what shows that it was this process. Pids repeat in a container.
+pub fn serves(content: &[u8], pid: u64, start: u64) -> Option<Proof> {
+    let file = StateFile::parse(content).ok()?;
+    let serving = matches!(&file.gateway_state, Field::Text(state) if state == "running" || state == "degraded");
+    if !serving || file.pid != Field::Number(pid) {
+        return None;
+    }
+    match file.start_time {
+        Field::Null => Some(Proof::None),
+        named => (named == Field::Number(start)).then_some(Proof::Start),
+    }
 }
 
 /// The fields of a state file that matter here.
@@ -251,20 +264,22 @@ mod tests {
     #[test]
     fn only_the_gateway_of_that_pid_and_start_serves() {
         let content = br#"{"pid":7,"gateway_state":"running"}"#;
-        assert!(serves(content, 7, Some(1)));
-        assert!(!serves(content, 8, Some(1)));
-        assert!(!serves(br#"{"pid":7,"gateway_state":"starting"}"#, 7, None));
-        assert!(!serves(
-            br#"{"pid":"7","gateway_state":"running"}"#,
-            7,
+        assert_eq!(serves(content, 7, 1), Some(Proof::None));
+        assert_eq!(serves(content, 8, 1), None);
+        assert_eq!(
+            serves(br#"{"pid":7,"gateway_state":"starting"}"#, 7, 1),
             None
-        ));
+        );
+        assert_eq!(
+            serves(br#"{"pid":"7","gateway_state":"running"}"#, 7, 1),
+            None
+        );
         let content = br#"{"pid":7,"start_time":1,"gateway_state":"degraded"}"#;
-        assert!(serves(content, 7, Some(1)));
-        assert!(
-            !serves(content, 7, Some(2)),
+        assert_eq!(serves(content, 7, 1), Some(Proof::Start));
+        assert_eq!(
+            serves(content, 7, 2),
+            None,
             "an earlier process of that pid"
         );
-        assert!(!serves(content, 7, None));
     }
 }

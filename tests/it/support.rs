@@ -242,10 +242,11 @@ impl TestEnv {
 
     /// All processes that have this test's directory in their environment or command line.
     pub fn processes(&self) -> Vec<Process> {
-        let mark = self.place.to_str().unwrap();
+        // With the slash, or test 1 would take the processes of test 10 for its own.
+        let mark = format!("{}/", self.place.display());
         processes()
             .into_iter()
-            .filter(|process| process.mentions(mark))
+            .filter(|process| process.mentions(&mark))
             .collect()
     }
 
