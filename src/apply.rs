@@ -422,9 +422,10 @@ pub fn write_tree(place: &Path, files: &Files) -> Result<()> {
         fs::set_permissions(&directory, Permissions::from_mode(0o755))
             .map_err(|cause| Error::system("chmod", &directory, cause))?;
     }
+    // Nobody sees it before it is whole.
     files
         .iter()
-        .try_for_each(|(path, file)| write(place, path, file))
+        .try_for_each(|(path, file)| create(&place.join(path), file))
 }
 
 /// Removes the status that an earlier supervisor of a slot and its logger left, which would go on to
@@ -445,23 +446,29 @@ fn forget_status(slot: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts a file in its place at once.
+/// Puts a file in its place at once, where it may be in use.
 fn write(slot: &Path, path: &str, file: &File) -> Result<()> {
     let target = slot.join(path);
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let fresh = target.with_file_name(format!(".{name}.new"));
     let _leftover = fs::remove_file(&fresh);
+    create(&fresh, file)?;
+    fs::rename(&fresh, &target).map_err(|cause| Error::system("write", &target, cause))
+}
+
+/// Writes a file that is not there yet.
+fn create(path: &Path, file: &File) -> Result<()> {
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(file.mode)
-        .open(&fresh)
+        .open(path)
         .and_then(|mut open| {
             open.write_all(&file.content)?;
-            open.set_permissions(Permissions::from_mode(file.mode))?;
-            fs::rename(&fresh, &target)
+            // Whatever the umask says.
+            open.set_permissions(Permissions::from_mode(file.mode))
         })
-        .map_err(|cause| Error::system("write", &target, cause))
+        .map_err(|cause| Error::system("write", path, cause))
 }
 
 fn down_file(change: &Change) -> Result<File> {
