@@ -264,10 +264,12 @@ impl TestEnv {
             "default" => "hermes\0gateway\0run".to_owned(),
             name => format!("hermes\0-p\0{name}\0gateway\0run"),
         };
-        let processes = self.processes().into_iter();
-        processes
-            .filter(|process| process.cmdline.contains(&words) && process.comm == "hermes")
-            .collect()
+        let mut found = self.processes();
+        found.retain(|process| process.cmdline.contains(&words) && process.comm == "hermes");
+        // A shell that has forked and not yet executed looks like its parent.
+        let pids: Vec<i32> = found.iter().map(|process| process.pid).collect();
+        found.retain(|process| !pids.contains(&process.parent));
+        found
     }
 
     pub fn kill_all(&self) {
