@@ -36,6 +36,14 @@ pub fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let place = std::env::temp_dir().join(format!("hermes-s6-programs-{}", std::process::id()));
+        // Nothing runs when a test program ends: the next one removes what the ended ones have left.
+        for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let pid = name.strip_prefix("hermes-s6-programs-");
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _others = fs::remove_dir_all(entry.path());
+            }
+        }
         let _old = fs::remove_dir_all(&place);
         fs::create_dir(&place).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_hermes-s6"), place.join("hermes-s6")).unwrap();
