@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cause_text};
 
 /// An open directory, and its path for messages.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Dir {
             Errno::NXIO => unusable("not-a-file", "is not a regular file"),
             errno => unusable(
                 "unreadable",
-                &format!("cannot be read: {}", errno_text(errno)),
+                &format!("cannot be read: {}", cause_text(&errno.into())),
             ),
         };
         let flags =
@@ -245,12 +245,4 @@ impl AsFd for Dir {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.handle.as_fd()
     }
-}
-
-fn errno_text(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    text.split(" (os error ")
-        .next()
-        .unwrap_or_default()
-        .to_owned()
 }

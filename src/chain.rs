@@ -16,6 +16,7 @@ use crate::apply::volume::timestamp;
 use crate::beneath::Dir;
 use crate::container::truth;
 use crate::error::{Code, Error, Result, escaped};
+use crate::process::stat_field;
 use crate::report;
 use crate::root::Root;
 use crate::slot::EXIT_LOCKED;
@@ -276,17 +277,6 @@ fn end_orphan(home: &Dir, pid: i32, limit: Duration) -> Result<()> {
         wait_until(limit, "the orphaned gateway to save and end", || !holds());
     }
     Ok(())
-}
-
-/// Reads a field of /proc/PID/stat, by the number that proc(5) gives it.
-fn stat_field(root: &Root, pid: &str, number: usize) -> Option<String> {
-    let stat = std::fs::read_to_string(root.at(format!("/proc/{pid}/stat"))).ok()?;
-    // Counted behind the command's name, which may contain anything: the third field comes first.
-    stat.rsplit(')')
-        .next()?
-        .split_whitespace()
-        .nth(number - 3)
-        .map(str::to_owned)
 }
 
 fn command(prog: &[OsString]) -> Command {

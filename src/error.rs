@@ -111,7 +111,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.what)?;
         if let Some(path) = &self.0.path {
-            write!(f, " {}", escaped(path.as_os_str().as_encoded_bytes()))?;
+            write!(f, " {}", shown(path))?;
         }
         if let Some(cause) = &self.0.cause {
             write!(f, ": {}", cause_text(cause))?;
@@ -126,12 +126,17 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Gives the system's words for an error, without Rust's "(os error N)".
-fn cause_text(cause: &io::Error) -> String {
+pub fn cause_text(cause: &io::Error) -> String {
     let text = cause.to_string();
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_owned(),
         None => text,
     }
+}
+
+/// Makes a path printable, see [`escaped`].
+pub fn shown(path: &Path) -> String {
+    escaped(path.as_os_str().as_encoded_bytes())
 }
 
 /// Makes bytes that anybody may have chosen printable on one line of a terminal or a log.

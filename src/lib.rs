@@ -29,6 +29,7 @@ pub mod error;
 pub mod name;
 pub mod plan;
 pub mod port;
+pub mod process;
 pub mod reconcile;
 pub mod report;
 pub mod rights;

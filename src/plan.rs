@@ -153,8 +153,9 @@ impl Plan {
 
 /// Decides.
 pub fn plan(settings: &Settings, command: &Command, survey: &Survey, world: &World) -> Plan {
-    let volume = volume(settings, command, survey, world);
-    let conflicts = conflicts(survey, &survey.assigned_ports());
+    let ports = survey.assigned_ports();
+    let conflicts = conflicts(survey, &ports);
+    let volume = volume(settings, command, survey, world, ports);
     let wish = |profile| Wish::of(profile, settings, command, survey, volume.seed, &conflicts);
     let wishes: Vec<Wish> = survey.profiles.values().map(wish).collect();
     let mut changes = removals(survey, world);
@@ -183,9 +184,14 @@ pub fn plan(settings: &Settings, command: &Command, survey: &Survey, world: &Wor
 }
 
 /// Decides what goes onto the volume.
-fn volume(settings: &Settings, command: &Command, survey: &Survey, world: &World) -> VolumeChanges {
+fn volume(
+    settings: &Settings,
+    command: &Command,
+    survey: &Survey,
+    world: &World,
+    ports: Ports,
+) -> VolumeChanges {
     let mut changes = VolumeChanges::default();
-    let ports = survey.assigned_ports();
     if ports != survey.ports || survey.record == Record::Outdated {
         changes.ports = Some(ports);
     }

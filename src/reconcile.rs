@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
 
 use serde::Serialize;
 
@@ -11,7 +10,7 @@ use crate::apply::{Apply, Failures};
 use crate::capacity::{raise_descriptors, room_by_descriptors};
 use crate::child::as_account;
 use crate::container::Command;
-use crate::error::{Code, Error, Result, escaped};
+use crate::error::{Code, Error, Result, shown};
 use crate::plan::{Action, Change, Plan, VolumeChanges, World, plan};
 use crate::report;
 use crate::rights::{Rights, make_scandir};
@@ -249,7 +248,6 @@ pub fn owner_of(settings: &Settings, scandir: &ScanDir) -> Result<Option<Owner>>
     let Some(other) = other else {
         return Ok(owner);
     };
-    let shown = |path: &Path| escaped(path.as_os_str().as_encoded_bytes());
     let what = format!(
         "{} has the gateways of {}, not of {}",
         shown(&settings.scandir),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::account::Account;
-use crate::error::{Code, Error, Result, escaped};
+use crate::error::{Code, Error, Result, shown};
 use crate::settings::{SCANDIR, Settings};
 use crate::tool::Tools;
 
@@ -152,8 +152,4 @@ pub fn changeable_by_others(place: &Path) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-fn shown(path: &Path) -> String {
-    escaped(path.as_os_str().as_encoded_bytes())
 }

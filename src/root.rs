@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::{Code, Error, Result, escaped};
+use crate::error::{Code, Error, Result, shown};
 
 /// The environment variable that moves "/", for tests and for preparing an image from outside.
 pub const ROOT_VARIABLE: &str = "HERMES_S6_ROOT";
@@ -43,10 +43,7 @@ pub fn absolute(option: &str, path: &Path) -> Result<PathBuf> {
     if !plain || path.to_str().is_none() {
         return Err(Error::new(
             Code::Usage,
-            format!(
-                "{option} '{}' is not a plain absolute path",
-                escaped(path.as_os_str().as_encoded_bytes())
-            ),
+            format!("{option} '{}' is not a plain absolute path", shown(path)),
         )
         .remedy("give a path that begins with / and has no .. in it, in UTF-8"));
     }

@@ -12,9 +12,10 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::Dir;
-use crate::error::{Code, Error, Result, escaped};
+use crate::error::{Code, Error, Result, shown};
 use crate::name::{ProfileName, SLOT_PREFIX};
 use crate::plan::{Found, World};
+use crate::process::stat_field;
 use crate::settings::Settings;
 use crate::slot::{Files, MARKER};
 use crate::supervision::{Holder, Status, scanner, supervisor};
@@ -102,7 +103,7 @@ impl ScanDir {
         if stat.st_uid == us || us == 0 {
             return Ok(());
         }
-        let place = escaped(self.dir.path().as_os_str().as_encoded_bytes());
+        let place = shown(self.dir.path());
         Err(Error::new(
             Code::Usage,
             format!("{place} belongs to uid {}, not to us", stat.st_uid),
@@ -159,7 +160,7 @@ impl ScanDir {
                 Code::TimedOut,
                 format!(
                     "another hermes-s6 has been changing {} for a minute",
-                    escaped(self.dir.path().as_os_str().as_encoded_bytes())
+                    shown(self.dir.path())
                 ),
             ));
         }
@@ -307,7 +308,7 @@ fn only_roots(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
     let shared = stat.st_mode & 0o002 != 0
         || (stat.st_mode & 0o020 != 0 && stat.st_gid != 0 && kind != FileType::Fifo);
     if stat.st_uid != 0 || shared || kind == FileType::Symlink || depth > SLOT_DEPTH {
-        let path = escaped(path.as_os_str().as_encoded_bytes());
+        let path = shown(&path);
         return Err(Error::new(
             Code::Usage,
             format!("{path} is not root's alone, and root would run what is in it"),
@@ -352,15 +353,10 @@ fn outdated(slot: &Path, files: &Files) -> Vec<&'static str> {
 /// Names this instance of the machine or container: another one has another PID 1.
 pub fn instance(settings: &Settings) -> String {
     let read = |path: &str| fs::read_to_string(settings.root.at(path)).unwrap_or_default();
-    let stat = read("/proc/1/stat");
-    // Field 22, counted behind the command's name, which may contain anything.
-    let start = stat
-        .rsplit(')')
-        .next()
-        .and_then(|rest| rest.split_whitespace().nth(19));
+    let start = stat_field(&settings.root, "1", 22);
     format!(
         "{} {}",
         read("/proc/sys/kernel/random/boot_id").trim(),
-        start.unwrap_or("-")
+        start.as_deref().unwrap_or("-")
     )
 }

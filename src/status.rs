@@ -202,7 +202,7 @@ fn look(
 /// Gives the command with which a gateway runs again, once what was wrong is put right.
 fn remedy(scandir: &ScanDir, row: &Row) -> Option<String> {
     let slot = scandir.at(row.profile.slot());
-    let slot = crate::error::escaped(slot.as_os_str().as_encoded_bytes());
+    let slot = crate::error::shown(&slot);
     match (row.state, row.last_exit) {
         // With its deaths still counted, the next one would park it again.
         (State::Parked, Some(death)) if !matches!(death, Death::Exit(0 | EXIT_LOCKED | 78)) => {

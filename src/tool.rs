@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Error, Result, escaped};
+use crate::error::{Code, Error, Result, escaped, shown};
 use crate::rights::changeable_by_others;
 use crate::root::Root;
 use crate::settings::Settings;
@@ -49,7 +49,7 @@ impl Tools {
             .as_ref()
             .filter(|directory| !safe(directory))
         {
-            let place = escaped(directory.as_os_str().as_encoded_bytes());
+            let place = shown(directory);
             return Err(Error::new(
                 Code::Usage,
                 format!("others than root can change what is in {place}"),
@@ -63,7 +63,7 @@ impl Tools {
         };
         let missing = |program: &str| {
             let place = match &settings.bindir {
-                Some(directory) => escaped(directory.as_os_str().as_encoded_bytes()),
+                Some(directory) => shown(directory),
                 None => "/command or PATH".to_owned(),
             };
             Error::new(

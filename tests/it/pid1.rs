@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::{Process, Ran, TestEnv, is_root, mode, processes, programs, skip, wait_for};
@@ -35,6 +36,15 @@ fn volume() -> Option<TestEnv> {
     .unwrap();
     env.own();
     Some(env)
+}
+
+/// Checks that everything beneath a directory belongs to hermes.
+fn all_is_hermes(directory: impl AsRef<Path>) {
+    for entry in walkdir::WalkDir::new(directory) {
+        let entry = entry.unwrap();
+        let owner = entry.metadata().unwrap().uid();
+        assert_eq!(owner, HERMES, "{}", entry.path().display());
+    }
 }
 
 /// A container: namespaces whose PID 1 is an s6-svscan on /run/service.
@@ -201,15 +211,7 @@ fn in_the_direct_layout_root_supervises_and_hermes_serves() {
     );
     let again = container.hermes_s6("root", DIRECT, &["reconcile"]);
     assert_eq!(again.stdout, "reconcile: nothing changed\n", "{again:?}");
-    for entry in walkdir::WalkDir::new(&env.home) {
-        let entry = entry.unwrap();
-        assert_eq!(
-            entry.metadata().unwrap().uid(),
-            HERMES,
-            "{}",
-            entry.path().display()
-        );
-    }
+    all_is_hermes(&env.home);
 }
 
 #[test]
@@ -378,16 +380,7 @@ fn a_service_of_roots_starts_the_tree_and_drops_to_hermes() {
         1,
         "{ours:#?}"
     );
-    let service = format!("/proc/{}/root{TREE}", container.init.pid);
-    for entry in walkdir::WalkDir::new(&service) {
-        let entry = entry.unwrap();
-        assert_eq!(
-            entry.metadata().unwrap().uid(),
-            HERMES,
-            "{}",
-            entry.path().display()
-        );
-    }
+    all_is_hermes(format!("/proc/{}/root{TREE}", container.init.pid));
     assert!(
         env.events("default")[0].contains(" token=secret "),
         "{:?}",
@@ -407,15 +400,7 @@ fn a_service_of_roots_starts_the_tree_and_drops_to_hermes() {
         "{ran:?}"
     );
     container.await_state(TREE, "new", "ready");
-    for entry in walkdir::WalkDir::new(&env.home) {
-        let entry = entry.unwrap();
-        assert_eq!(
-            entry.metadata().unwrap().uid(),
-            HERMES,
-            "{}",
-            entry.path().display()
-        );
-    }
+    all_is_hermes(&env.home);
     // A stop of the service is a stop of the tree: one SIGTERM each.
     assert_eq!(
         container

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::support::{TestEnv, fingerprint, is_root, mode, programs, skip, wait_for};
@@ -319,6 +319,24 @@ fn an_orphan_that_ignores_sigterm_is_killed_in_time() {
     );
 }
 
+/// Holds the lock of `coder` from a pid namespace of its own, for so many seconds.
+fn elsewhere(env: &TestEnv, seconds: &str) -> Child {
+    let lock = env.home_of("coder").join(".hermes-s6.lock");
+    env.write(&lock, "another-host pid 7 since then\n");
+    let mut other = env.root_command("unshare");
+    other
+        .args(["-pf", "--kill-child", "s6-setlock"])
+        .arg(&lock)
+        .args(["sleep", seconds]);
+    let other = other.spawn().unwrap();
+    wait_for(
+        "the lock",
+        || env.processes_named("sleep").len() == 1,
+        String::new,
+    );
+    other
+}
+
 #[test]
 fn a_profile_that_another_pid_namespace_runs_is_parked_and_its_holder_named() {
     if !is_root() {
@@ -327,19 +345,7 @@ fn a_profile_that_another_pid_namespace_runs_is_parked_and_its_holder_named() {
     let mut env = TestEnv::new();
     env.set("HERMES_S6_STOP_TIMEOUT", "1");
     env.running("coder");
-    let lock = env.home_of("coder").join(".hermes-s6.lock");
-    env.write(&lock, "another-host pid 7 since then\n");
-    let mut other = env.root_command("unshare");
-    other
-        .args(["-pf", "--kill-child", "s6-setlock"])
-        .arg(&lock)
-        .args(["sleep", "60"]);
-    let mut other = other.spawn().unwrap();
-    wait_for(
-        "the lock",
-        || env.processes_named("sleep").len() == 1,
-        String::new,
-    );
+    let mut other = elsewhere(&env, "60");
     let _tree = env.supervise();
     env.await_state("coder", "parked");
     let status = env.run(&["status"]);
@@ -375,19 +381,7 @@ fn a_gateway_elsewhere_that_is_about_to_end_is_waited_for() {
     }
     let env = TestEnv::new();
     env.running("coder");
-    let lock = env.home_of("coder").join(".hermes-s6.lock");
-    env.write(&lock, "another-host pid 7 since then\n");
-    let mut other = env.root_command("unshare");
-    other
-        .args(["-pf", "--kill-child", "s6-setlock"])
-        .arg(&lock)
-        .args(["sleep", "3"]);
-    let mut other = other.spawn().unwrap();
-    wait_for(
-        "the lock",
-        || env.processes_named("sleep").len() == 1,
-        String::new,
-    );
+    let mut other = elsewhere(&env, "3");
     let _tree = env.supervise();
     env.await_state("coder", "starting");
     assert!(other.wait().unwrap().success());
