@@ -22,6 +22,7 @@ Examples:
                                               the same on a laptop, as yourself
   hermes-s6 reconcile --dry-run               what would change
   hermes-s6 status                            what runs, and what should
+  hermes-s6 logs -p coder -f                  what it says, as it says it
 
 Exit codes: 0 done, 1 no or partly, 99 timed out, 100 usage, 102 not supervised,
 111 system call failed, 126 and 127 program not executable or not found.")]
@@ -120,6 +121,24 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Show what gateways have said
+    #[command(after_help = "\
+Lines of several profiles are merged by time, each with the profile's name in front.
+
+Examples:
+  hermes-s6 logs -p coder
+  hermes-s6 logs --all -f
+  hermes-s6 logs -p coder -n 1000 | grep -i error")]
+    Logs {
+        #[command(flatten)]
+        selection: Selection,
+        /// How many of the last lines of each profile to show
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+        lines: usize,
+        /// Go on with what is said from now on
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// List the profiles and their states, one to a line
     #[command(after_help = "\
 Two words a line, for scripts: name and state.
@@ -172,6 +191,17 @@ Example:
     /// Apply changes of the volume from stdin (used by root, with the rights of the volume's owner)
     #[command(hide = true)]
     Settle,
+}
+
+/// The profiles that a command is about.
+#[derive(Debug, Clone, Args)]
+pub struct Selection {
+    /// Profile, can be repeated [default: that of HERMES_HOME, else the active one]
+    #[arg(short, long, value_name = "NAME")]
+    pub profile: Vec<ProfileName>,
+    /// All profiles
+    #[arg(long, conflicts_with = "profile")]
+    pub all: bool,
 }
 
 /// The one profile that a command is about.

@@ -1,15 +1,17 @@
 //! The commands: each puts together what the other modules do, and gives its exit code.
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::account::Account;
 use crate::apply;
 use crate::apply::volume::settle;
 use crate::chain;
-use crate::cli::{Command, Common};
+use crate::cli::{Command, Common, Selection};
 use crate::detect::{Detection, detect};
 use crate::error::{Code, Error, Result};
+use crate::logs;
 use crate::name::ProfileName;
 use crate::plan::VolumeChanges;
 use crate::reconcile::{self, Session};
@@ -31,6 +33,11 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Supervise { notification_fd } => supervise(common, notification_fd),
         Command::Detect { json } => detection(common, json),
         Command::Status { profile, json } => show_status(common, &profile, json),
+        Command::Logs {
+            selection,
+            lines,
+            follow,
+        } => show_logs(common, &selection, lines, follow),
         Command::List { json } => list(common, json),
         Command::Port { profile } => port(common, profile.profile),
         Command::OwnEnv { prog } => return Err(chain::own_env(&prog)),
@@ -148,8 +155,7 @@ fn show_status(common: &Common, profiles: &[ProfileName], json: bool) -> Result<
     if json {
         report::json(&status);
     } else {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        report::print(&status::table(&status, colour));
+        report::print(&status::table(&status, report::colour()));
     }
     Ok(yes(!status.profiles.iter().any(Row::is_missing)))
 }
@@ -186,6 +192,26 @@ fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
     Ok(Code::Done)
 }
 
+fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool) -> Result<Code> {
+    let context = Context::enter_volume(common)?;
+    let survey = context.survey()?;
+    let mut profiles: Vec<ProfileName> = Vec::new();
+    if selection.all {
+        profiles.extend(survey.profiles.keys().cloned());
+    } else if selection.profile.is_empty() {
+        profiles.push(context.profile(None, &survey)?);
+    }
+    for profile in &selection.profile {
+        if !logs::is_logged(&context.settings, profile) {
+            context.profile(Some(profile.clone()), &survey)?;
+        }
+        if !profiles.contains(profile) {
+            profiles.push(profile.clone());
+        }
+    }
+    logs::show(&context.settings, profiles, lines, follow)
+}
+
 fn answer_survey(common: &Common) -> Result<Code> {
     report::json(&survey(&Settings::gather(common)?)?);
     Ok(Code::Done)
@@ -219,16 +245,25 @@ impl Context {
     fn enter(common: &Common) -> Result<Self> {
         let context = Self::of(Settings::gather(common)?)?;
         match &context.rights {
-            Rights::Drop(account) => {
-                let tools = Tools::find(&context.settings)?;
-                Err(rights::become_account(
-                    account,
-                    &tools,
-                    &context.settings,
-                    &[],
-                ))
-            }
+            Rights::Drop(account) => Err(context.become_account(account)),
             _ => Ok(context),
+        }
+    }
+
+    /// Does the same for a command that needs nothing but the volume, where root's slots do not matter.
+    fn enter_volume(common: &Common) -> Result<Self> {
+        let context = Self::of(Settings::gather(common)?)?;
+        match &context.rights {
+            Rights::Drop(account) | Rights::Direct(account) => Err(context.become_account(account)),
+            Rights::Own => Ok(context),
+        }
+    }
+
+    /// Starts this command anew as the account, and gives why that failed.
+    fn become_account(&self, account: &Account) -> Error {
+        match Tools::find(&self.settings) {
+            Ok(tools) => rights::become_account(account, &tools, &self.settings, &[]),
+            Err(error) => error,
         }
     }
 

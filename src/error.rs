@@ -143,10 +143,17 @@ pub fn shown(path: &Path) -> String {
 ///
 /// UTF-8 text stays as it is; control characters, backslashes and other bytes become escapes.
 pub fn escaped(bytes: &[u8]) -> String {
+    escaped_where(bytes, |character| {
+        character.is_control() || character == '\\'
+    })
+}
+
+/// Does the same for those characters that are `special`, and for what is not UTF-8.
+pub fn escaped_where(bytes: &[u8], special: fn(char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() || character == '\\' {
+            if special(character) {
                 text.extend(character.escape_default());
             } else {
                 text.push(character);

@@ -9,8 +9,8 @@
 //! - [`plan`] decides, with [`state`] for intents, [`container`] for the container's role, [`port`]
 //!   and [`capacity`].
 //! - [`slot`] renders service directories from `templates/`, quoted by [`word`]; [`apply`] writes.
-//! - [`command`] runs the commands, with [`reconcile`], [`supervise`], [`status`] and [`detect`] for
-//!   what they do; [`chain`] is what the scripts of a slot run, [`child`] what root has hermes do.
+//! - [`command`] runs the commands, with [`reconcile`], [`supervise`], [`status`], [`detect`] and
+//!   [`logs`] for what they do; [`chain`] is what the scripts of a slot run, [`child`] what root has hermes do.
 //! - [`error`] is the one error with the exit codes; [`report`] is all that prints.
 
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod command;
 pub mod container;
 pub mod detect;
 pub mod error;
+pub mod logs;
 pub mod name;
 pub mod plan;
 pub mod port;

@@ -2,7 +2,7 @@
 //!
 //! The only module that prints. A reader who has gone away is not an error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -22,8 +22,18 @@ pub fn print(text: &str) {
 
 /// Prints bytes as they are.
 pub fn bytes(data: &[u8]) {
+    let _gone = try_bytes(data);
+}
+
+/// Prints bytes as they are, for a command that would go on for nobody.
+pub fn try_bytes(data: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let _gone = out.write_all(data).and_then(|()| out.flush());
+    out.write_all(data).and_then(|()| out.flush())
+}
+
+/// Tells whether data may be coloured: for a person at a terminal who does not object.
+pub fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Prints a value as one line of JSON, for programs.
