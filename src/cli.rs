@@ -112,14 +112,18 @@ Exit code 0: everything that is wanted is up. 1: something is not.
 
 Examples:
   hermes-s6 status
-  hermes-s6 status -p coder --json")]
+  hermes-s6 status -p coder --json
+  hermes-s6 status --format prometheus > /var/lib/node_exporter/hermes.prom")]
     Status {
         /// Show only this profile; can be repeated
         #[arg(short, long, value_name = "NAME")]
         profile: Vec<ProfileName>,
         /// Print JSON
-        #[arg(long)]
+        #[arg(long, conflicts_with = "format")]
         json: bool,
+        /// Print it as table, json or prometheus [default: table]
+        #[arg(long, value_name = "FORMAT", value_parser = ["table", "json", "prometheus"])]
+        format: Option<String>,
     },
     /// Show what gateways have said
     #[command(after_help = "\

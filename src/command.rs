@@ -12,6 +12,7 @@ use crate::cli::{Command, Common, Selection};
 use crate::detect::{Detection, detect};
 use crate::error::{Code, Error, Result};
 use crate::logs;
+use crate::metrics;
 use crate::name::ProfileName;
 use crate::plan::VolumeChanges;
 use crate::reconcile::{self, Session};
@@ -23,6 +24,7 @@ use crate::slot::Renderer;
 use crate::status::{self, Report, Row};
 use crate::supervise;
 use crate::survey::{Survey, survey};
+use crate::table;
 use crate::tool::Tools;
 
 /// Runs a command.
@@ -32,7 +34,18 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Reconcile { dry_run, json } => reconcile(common, dry_run, json),
         Command::Supervise { notification_fd } => supervise(common, notification_fd),
         Command::Detect { json } => detection(common, json),
-        Command::Status { profile, json } => show_status(common, &profile, json),
+        Command::Status {
+            profile,
+            json,
+            format,
+        } => {
+            let format = format.as_deref().filter(|_| !json);
+            show_status(
+                common,
+                &profile,
+                format.unwrap_or(if json { "json" } else { "table" }),
+            )
+        }
         Command::Logs {
             selection,
             lines,
@@ -142,8 +155,9 @@ fn detection(common: &Common, json: bool) -> Result<Code> {
     Ok(yes(detection.is_s6()))
 }
 
-fn show_status(common: &Common, profiles: &[ProfileName], json: bool) -> Result<Code> {
-    let mut status = look(common)?;
+fn show_status(common: &Common, profiles: &[ProfileName], format: &str) -> Result<Code> {
+    let context = Context::enter(common)?;
+    let mut status = look(&context)?;
     for wanted in profiles {
         if !status.profiles.iter().any(|row| row.profile == *wanted) {
             return Err(no_such_profile(wanted));
@@ -152,28 +166,36 @@ fn show_status(common: &Common, profiles: &[ProfileName], json: bool) -> Result<
     status
         .profiles
         .retain(|row| profiles.is_empty() || profiles.contains(&row.profile));
-    if json {
-        report::json(&status);
-    } else {
-        report::print(&status::table(&status, report::colour()));
+    match format {
+        "json" => report::json(&status),
+        "prometheus" => report::print(&metrics::exposition(&status)),
+        _ => {
+            report::print(&table::table(&status, report::colour()));
+            if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
+                // Root reads nothing that hermes could have put there.
+                let root = matches!(context.rights, Rights::Direct(_));
+                let log = (!root).then(|| status::last_lines(&context.settings, &row.profile));
+                report::print(&table::details(&status.manager, row, log));
+            }
+        }
     }
     Ok(yes(!status.profiles.iter().any(Row::is_missing)))
 }
 
 fn list(common: &Common, json: bool) -> Result<Code> {
-    let status = look(common)?;
+    let status = look(&Context::enter(common)?)?;
     if json {
         report::json(&status);
     } else {
         for row in &status.profiles {
-            report::line(&format!("{} {}", row.profile, row.state.word()));
+            let state = row.state.words().replace(' ', "-");
+            report::line(&format!("{} {state}", row.profile));
         }
     }
     Ok(Code::Done)
 }
 
-fn look(common: &Common) -> Result<Report> {
-    let context = Context::enter(common)?;
+fn look(context: &Context) -> Result<Report> {
     let scandir = supervise::open_tree(&context.settings)?;
     reconcile::owner_of(&context.settings, &scandir)?;
     status::report(&context.settings, &scandir, &context.survey()?)

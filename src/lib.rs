@@ -11,6 +11,8 @@
 //! - [`slot`] renders service directories from `templates/`, quoted by [`word`]; [`apply`] writes.
 //! - [`command`] runs the commands, with [`reconcile`], [`supervise`], [`status`], [`detect`] and
 //!   [`logs`] for what they do; [`chain`] is what the scripts of a slot run, [`child`] what root has hermes do.
+//! - [`verdict`] says what is not as wanted; [`table`] and [`metrics`] write the status for people and
+//!   for Prometheus.
 //! - [`error`] is the one error with the exit codes; [`report`] is all that prints.
 
 #![forbid(unsafe_code)]
@@ -27,6 +29,7 @@ pub mod container;
 pub mod detect;
 pub mod error;
 pub mod logs;
+pub mod metrics;
 pub mod name;
 pub mod plan;
 pub mod port;
@@ -43,7 +46,9 @@ pub mod status;
 pub mod supervise;
 pub mod supervision;
 pub mod survey;
+pub mod table;
 pub mod tool;
+pub mod verdict;
 pub mod wait;
 pub mod word;
 

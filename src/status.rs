@@ -1,24 +1,37 @@
 //! What runs, as s6 knows it, beside what should run, as the volume says.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
+use crate::beneath::Dir;
 use crate::container::Command;
 use crate::detect::{Detection, detect};
-use crate::error::Result;
+use crate::error::{Error, Result, escaped};
 use crate::name::ProfileName;
 use crate::plan::held;
 use crate::port::HERMES_DEFAULT;
 use crate::scandir::ScanDir;
 use crate::settings::Settings;
-use crate::slot::EXIT_LOCKED;
 use crate::state::Intent;
-use crate::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death, Status, deaths, supervisor};
+use crate::supervision::{CRASH_LOOP_WINDOW, Death, Holder, Status, deaths, supervisor};
 use crate::survey::{Profile, Survey};
+use crate::verdict::{holder_text, judge, parked};
 
 /// How long a gateway usually takes to get ready, and then some.
 const STARTING: Duration = Duration::from_secs(60);
+
+/// How long a gateway that has just been started may not have its lock yet, and by how much the looks
+/// at the volume and at the tree may lie apart.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How many lines of a log are shown.
+const LOG_LINES: usize = 10;
+
+/// How many bytes at the end of a log they are looked for in.
+const LOG_TAIL: u64 = 1 << 16;
 
 /// What a gateway is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,6 +43,8 @@ pub enum State {
     Up,
     /// It is about to get ready, or between two starts.
     Starting,
+    /// It waits for a gateway elsewhere that has the profile's lock.
+    WaitingForLock,
     /// It is up and about to end.
     Stopping,
     /// It is down, as it was told to be.
@@ -43,12 +58,13 @@ pub enum State {
 }
 
 impl State {
-    /// Gives the state as one word.
-    pub fn word(self) -> &'static str {
+    /// Gives the state in words.
+    pub fn words(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Up => "up",
             Self::Starting => "starting",
+            Self::WaitingForLock => "waiting for lock",
             Self::Stopping => "stopping",
             Self::Down => "down",
             Self::Parked => "parked",
@@ -67,20 +83,43 @@ pub struct Row {
     pub state: State,
     /// Why, where the state does not say it.
     pub reason: Option<String>,
-    /// The command that makes it run again, where it does not although it is wanted.
+    /// What is not as its operator wants it, why, and what to do, as a sentence.
+    pub warning: Option<String>,
+    /// The command that makes it so.
     pub remedy: Option<String>,
     /// The process of the gateway.
     pub pid: Option<u32>,
     /// For how long it has been up or down, in seconds.
     pub seconds: Option<u64>,
-    /// How the last process ended, since the supervisor started.
+    /// How the last process ended, as far as the supervisor remembers.
     pub last_exit: Option<Death>,
+    /// How often a process has ended in the last two minutes.
+    pub restarts: Option<usize>,
     /// What the operator last asked for, as the state file has it.
     pub intent: Option<String>,
     /// Whether that means that it is to run, and nothing here holds it down.
     pub wanted: bool,
     /// The port of its API server.
     pub port: Option<u16>,
+    /// Where its things are.
+    pub paths: Paths,
+    /// What a person should know of it: the warning, or why it is held down.
+    #[serde(skip)]
+    pub note: Option<String>,
+    /// When it last went up or down, in seconds since 1970.
+    #[serde(skip)]
+    pub changed: Option<u64>,
+}
+
+/// Where the things of a profile are; all but the home may be missing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Paths {
+    /// Its home.
+    pub home: String,
+    /// Its service directory.
+    pub slot: String,
+    /// The directory of its log.
+    pub log: String,
 }
 
 impl Row {
@@ -105,15 +144,21 @@ pub fn report(settings: &Settings, scandir: &ScanDir, survey: &Survey) -> Result
     let mut names = scandir.profiles()?;
     names.extend(survey.profiles.keys().cloned());
     let ports = survey.assigned_ports();
-    let now = SystemTime::now();
+    let manager = detect(settings);
+    let look = Look {
+        settings,
+        scandir,
+        survey,
+        // Not every caller may ask the kernel; not everything that is watched is ours.
+        watched: manager.is_s6() || scandir.watcher().is_some(),
+        now: SystemTime::now(),
+    };
     let row = |name: &ProfileName| {
         let port = port(settings, survey, name, ports.get(name).copied());
-        look(settings, scandir, survey, name, port, now)
+        look.row(name, port)
     };
-    Ok(Report {
-        manager: detect(settings),
-        profiles: names.iter().map(row).collect(),
-    })
+    let profiles = names.iter().map(row).collect();
+    Ok(Report { manager, profiles })
 }
 
 /// Gives the port on which a profile's API server listens, if it runs one.
@@ -133,262 +178,158 @@ pub fn port(
     own.or(given).or(usual)
 }
 
-fn look(
-    settings: &Settings,
-    scandir: &ScanDir,
-    survey: &Survey,
-    name: &ProfileName,
-    port: Option<u16>,
+/// What is looked at, and when.
+struct Look<'a> {
+    settings: &'a Settings,
+    scandir: &'a ScanDir,
+    survey: &'a Survey,
+    /// Whether an s6-svscan watches the scan directory.
+    watched: bool,
     now: SystemTime,
-) -> Row {
-    let profile = survey.profiles.get(name);
-    let intent = profile
-        .map(|profile| profile.intent.clone())
-        .unwrap_or_default();
-    let mut row = Row {
-        profile: name.clone(),
-        state: State::Unregistered,
-        reason: None,
-        remedy: None,
-        pid: None,
-        seconds: None,
-        last_exit: None,
-        intent: intent.state.clone(),
-        wanted: intent.wants_running(),
-        port,
-    };
-    let slot = scandir
-        .slot(name)
-        .ok()
-        .filter(|_| scandir.is_ours(name.slot()));
-    let Some(slot) = slot else {
-        return row;
-    };
-    if row.wanted && matches!(slot.kind("down"), Ok(Some(_))) {
-        // Looked for only here: it costs a look at every process.
-        row.reason = held(settings, &Command::detect(&settings.root), survey, name);
-        row.wanted = row.reason.is_none();
-    }
-    row.state = State::Unsupervised;
-    let (Some(status), Some(_)) = (Status::read(&slot), supervisor(&slot)) else {
-        return row;
-    };
-    let deaths = deaths(&slot);
-    let age = now.duration_since(status.since).unwrap_or(Duration::ZERO);
-    row.pid = status.pid;
-    row.seconds = Some(age.as_secs());
-    row.last_exit = deaths.last().map(|(_, death)| *death);
-    row.state = match status.pid {
-        Some(_) if !status.wanted_up => State::Stopping,
-        Some(_) if status.ready => State::Ready,
-        Some(_) if age < STARTING => State::Starting,
-        Some(_) => State::Up,
-        None if status.wanted_up => State::Starting,
-        None if status.finishing => State::Stopping,
-        None => State::Down,
-    };
-    if row.state == State::Down && !intent.wants_stopped() {
-        if let Some(reason) = parked(profile, &intent, &deaths) {
-            row.reason = Some(reason);
-            row.state = State::Parked;
-        } else if row.wanted {
-            row.reason = Some("s6-svc has told it so, although it is wanted".to_owned());
-        }
-    }
-    row.remedy = remedy(scandir, &row);
-    row
 }
 
-/// Gives the command with which a gateway runs again, once what was wrong is put right.
-fn remedy(scandir: &ScanDir, row: &Row) -> Option<String> {
-    let slot = scandir.at(row.profile.slot());
-    let slot = crate::error::shown(&slot);
-    match (row.state, row.last_exit) {
-        // With its deaths still counted, the next one would park it again.
-        (State::Parked, Some(death)) if !matches!(death, Death::Exit(0 | EXIT_LOCKED | 78)) => {
-            Some(format!("s6-svdt-clear {slot} && s6-svc -u {slot}"))
-        }
-        (State::Parked, _) => Some(format!("s6-svc -u {slot}")),
-        (State::Down, _) if row.wanted => Some(format!("s6-svc -u {slot}")),
-        (State::Unsupervised, _) if row.wanted => Some("hermes-s6 supervise".to_owned()),
-        (State::Unregistered, _) if row.wanted => Some("hermes-s6 reconcile".to_owned()),
-        _ => None,
-    }
-}
-
-/// Tells why `finish` parked a gateway, `None` if it did not.
-fn parked(
-    profile: Option<&Profile>,
-    intent: &Intent,
-    deaths: &[(SystemTime, Death)],
-) -> Option<String> {
-    let (last, death) = deaths.last()?;
-    let counts = |death: &Death| match death {
-        Death::Exit(code) => (1..=127).contains(code) && *code != 75,
-        // ILL, ABRT, BUS, FPE, SEGV, as in the finish script.
-        Death::Signal(signal) => matches!(signal, 4 | 6 | 7 | 8 | 11),
-    };
-    let recent = |time: &SystemTime| {
-        last.duration_since(*time)
-            .is_ok_and(|age| age <= CRASH_LOOP_WINDOW)
-    };
-    let crashes = deaths
-        .iter()
-        .filter(|(time, death)| counts(death) && recent(time))
-        .count();
-    match death {
-        Death::Exit(EXIT_LOCKED) => Some(match profile.and_then(|profile| profile.lock.as_ref()) {
-            Some((holder, true)) => format!("its lock is held by {holder}"),
-            Some((holder, false)) => format!("its lock was held by {holder}, and is free now"),
-            None => "its lock was held".to_owned(),
-        }),
-        Death::Exit(78) => Some("exit 78 (configuration)".to_owned()),
-        Death::Exit(0) if intent.wants_running() => Some("exit 0 (it ended by itself)".to_owned()),
-        _ if crashes >= CRASH_LOOP_DEATHS => {
-            Some(format!("crash loop ({crashes} deaths in two minutes)"))
-        }
-        _ => None,
-    }
-}
-
-/// Writes the status as a table; `colour` says that a person looks at a terminal.
-pub fn table(report: &Report, colour: bool) -> String {
-    let head = [
-        "PROFILE",
-        "STATE",
-        "PID",
-        "SINCE",
-        "LAST EXIT",
-        "INTENT",
-        "PORT",
-    ]
-    .map(str::to_owned);
-    let dash = || "-".to_owned();
-    let rows: Vec<[String; 7]> = report
-        .profiles
-        .iter()
-        .map(|row| {
-            [
-                row.profile.to_string(),
-                row.state.word().to_owned(),
-                row.pid.map_or_else(dash, |pid| pid.to_string()),
-                row.seconds.map_or_else(dash, duration),
-                row.last_exit.map_or_else(dash, death_text),
-                row.intent
-                    .as_deref()
-                    .map_or_else(dash, |intent| crate::error::escaped(intent.as_bytes())),
-                row.port.map_or_else(dash, |port| port.to_string()),
-            ]
-        })
-        .collect();
-    let mut widths = [0; 7];
-    for row in rows.iter().chain([&head]) {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let manager = if report.manager.is_s6() {
-        "s6 (container supervisor)"
-    } else {
-        "none"
-    };
-    let mut text = format!("Manager: {manager}: {}\n\n", report.manager.reason);
-    let states = report.profiles.iter().map(|row| Some(row.state));
-    for (cells, state) in std::iter::once(&head)
-        .chain(&rows)
-        .zip(std::iter::once(None).chain(states))
-    {
-        let mut line = String::new();
-        for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
-            let padding = " ".repeat(width - cell.chars().count() + 2);
-            match state.filter(|_| index == 1 && colour).map(paint) {
-                Some(paint) => line.extend(["\x1b[", paint, "m", cell, "\x1b[0m", &padding]),
-                None => line.extend([cell.as_str(), &padding]),
-            }
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    let mut first = true;
-    for row in &report.profiles {
-        let (Some(reason), state) = (&row.reason, row.state.word()) else {
-            continue;
+impl Look<'_> {
+    fn row(&self, name: &ProfileName, port: Option<u16>) -> Row {
+        let profile = self.survey.profiles.get(name);
+        let intent = profile
+            .map(|profile| profile.intent.clone())
+            .unwrap_or_default();
+        let settings = self.settings;
+        let mut row = Row {
+            profile: name.clone(),
+            state: State::Unregistered,
+            reason: None,
+            warning: None,
+            remedy: None,
+            pid: None,
+            seconds: None,
+            last_exit: None,
+            restarts: None,
+            wanted: intent.wants_running(),
+            port,
+            paths: Paths {
+                home: settings.home_of(name).display().to_string(),
+                slot: settings.scandir.join(name.slot()).display().to_string(),
+                log: settings.log_of(name).display().to_string(),
+            },
+            note: None,
+            changed: None,
+            intent: intent.state.clone(),
         };
-        text.extend([
-            if first { "\n" } else { "" },
-            row.profile.as_str(),
-            " is ",
-            state,
-            ": ",
-            reason,
-        ]);
-        if let Some(remedy) = &row.remedy {
-            text.extend(["; start it again with ", remedy]);
+        let advice = self.observe(&mut row, profile, &intent);
+        judge(&mut row, &intent, self.watched, advice);
+        row
+    }
+
+    /// Finds out what a gateway does and why; gives what has to be done about that before it is started.
+    fn observe(&self, row: &mut Row, profile: Option<&Profile>, intent: &Intent) -> &'static str {
+        let (scandir, name) = (self.scandir, &row.profile);
+        let slot = scandir
+            .slot(name)
+            .ok()
+            .filter(|_| scandir.is_ours(name.slot()));
+        let Some(slot) = slot else {
+            return "";
+        };
+        let registered_down = matches!(slot.kind("down"), Ok(Some(_)));
+        if row.wanted && registered_down {
+            // Looked for only here: it costs a look at every process.
+            let command = Command::detect(&self.settings.root);
+            row.reason = held(self.settings, &command, self.survey, name);
+            row.wanted = row.reason.is_none();
         }
-        text.push('\n');
-        first = false;
-    }
-    text
-}
-
-fn paint(state: State) -> &'static str {
-    match state {
-        State::Ready => "32",
-        State::Up | State::Starting | State::Stopping => "33",
-        State::Down => "2",
-        State::Parked | State::Unsupervised | State::Unregistered => "31",
-    }
-}
-
-fn death_text(death: Death) -> String {
-    match death {
-        Death::Exit(code) => format!("exit {code}"),
-        Death::Signal(signal) => {
-            signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+        row.state = State::Unsupervised;
+        let (Some(status), Some(supervisor)) = (Status::read(&slot), supervisor(&slot)) else {
+            if row.wanted {
+                row.reason = Some(if self.watched {
+                    "s6-svscan has not taken it up".to_owned()
+                } else {
+                    format!("no s6-svscan watches {}", self.settings.scandir.display())
+                });
+            }
+            return "";
+        };
+        let deaths = deaths(&slot);
+        let age = self.now.duration_since(status.since).unwrap_or_default();
+        row.pid = status.pid;
+        row.seconds = Some(age.as_secs());
+        row.changed =
+            (status.since.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|since| since.as_secs());
+        let recent = |(time, _): &&(SystemTime, Death)| {
+            // A death later than now has come between.
+            let age = self.now.duration_since(*time).unwrap_or_default();
+            age <= CRASH_LOOP_WINDOW
+        };
+        row.restarts = Some(deaths.iter().filter(recent).count());
+        row.last_exit = match deaths.last() {
+            Some((_, death)) => Some(*death),
+            None => status.last_exit,
+        };
+        let lock = profile.and_then(|profile| profile.lock.as_ref());
+        // The pids of another container are not to be compared with ours.
+        let comparable = age >= SETTLED && matches!(supervisor, Holder::Process(_));
+        let elsewhere = |pid: u32| {
+            lock.is_some_and(|lock| comparable && lock.held && lock.pid != i32::try_from(pid).ok())
+        };
+        row.state = match status.pid {
+            Some(_) if !status.wanted_up => State::Stopping,
+            Some(_) if status.ready => State::Ready,
+            Some(pid) if elsewhere(pid) => State::WaitingForLock,
+            Some(_) if age < STARTING => State::Starting,
+            Some(_) => State::Up,
+            None if status.wanted_up => State::Starting,
+            None if status.finishing => State::Stopping,
+            None => State::Down,
+        };
+        match row.state {
+            State::WaitingForLock => {
+                row.reason = lock.map(holder_text);
+                return "stop it there, and it starts here";
+            }
+            State::Down if !intent.wants_stopped() => {
+                if let Some((reason, advice)) = parked(lock, intent, &deaths) {
+                    row.reason = Some(reason);
+                    row.state = State::Parked;
+                    return advice;
+                }
+                if row.wanted && registered_down {
+                    row.reason = Some("its slot is registered down".to_owned());
+                } else if row.wanted {
+                    row.reason = Some("it was told to go down".to_owned());
+                }
+            }
+            _ => {}
         }
+        ""
     }
 }
 
-fn signal_name(signal: u8) -> Option<&'static str> {
-    Some(match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        10 => "SIGUSR1",
-        11 => "SIGSEGV",
-        12 => "SIGUSR2",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        _ => return None,
-    })
-}
-
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+/// Reads the last lines of a profile's log, made printable, with the rights of the volume's owner.
+///
+/// When s6-log has just begun a new file, they are those of the one before.
+pub fn last_lines(settings: &Settings, profile: &ProfileName) -> Result<Vec<String>> {
+    let home = Dir::open(&settings.root.at(&settings.home))?;
+    let log = home.dir("logs")?.dir("gateways")?.dir(profile.as_str())?;
+    let mut name = "current".into();
+    if log.size("current") == 0 {
+        let archive = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"@");
+        name = log.names()?.into_iter().rfind(archive).unwrap_or(name);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_two_units_at_most() {
-        let texts = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 900_000].map(duration);
-        assert_eq!(
-            texts,
-            [
-                "0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d00h", "10d10h"
-            ]
-        );
+    let failed = |cause| Error::system("read", log.path().join(&name), cause);
+    let mut file = log.file(&name, OFlags::RDONLY)?;
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(failed(std::io::Error::other("not a regular file")));
     }
+    let start = meta.len().saturating_sub(LOG_TAIL);
+    let mut content = Vec::new();
+    file.seek(SeekFrom::Start(start))
+        .and_then(|_| file.take(LOG_TAIL).read_to_end(&mut content))
+        .map_err(failed)?;
+    let lines: Vec<&[u8]> = content.split_inclusive(|&byte| byte == b'\n').collect();
+    // What comes before the first newline may be the end of a line.
+    let whole = lines.get(usize::from(start > 0)..).unwrap_or_default();
+    let last = &whole[whole.len().saturating_sub(LOG_LINES)..];
+    let shown = |line: &&[u8]| escaped(line.strip_suffix(b"\n").unwrap_or(line));
+    Ok(last.iter().map(shown).collect())
 }

@@ -44,6 +44,8 @@ pub struct Status {
     pub finishing: bool,
     /// When it last went up or down.
     pub since: SystemTime,
+    /// How its last process ended, unless that was by exit code 0.
+    pub last_exit: Option<Death>,
 }
 
 impl Status {
@@ -54,11 +56,10 @@ impl Status {
 
     /// Parses a status file: 35 bytes, or 43 with a process group from s6 2.13.0 and 2.13.1.
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let flags = match bytes.len() {
-            35 => bytes[34],
-            43 => bytes[42],
-            _ => return None,
-        };
+        if !matches!(bytes.len(), 35 | 43) {
+            return None;
+        }
+        let (_, &[high, low, flags]) = bytes.split_last_chunk()?;
         let pid = u64::from_be_bytes(bytes[24..32].try_into().ok()?);
         let finishing = flags & 2 != 0;
         Some(Self {
@@ -70,6 +71,12 @@ impl Status {
             ready: flags & 8 != 0,
             finishing,
             since: time(bytes)?,
+            // As wait(2) encodes it.
+            last_exit: match (low & 0x7f, high) {
+                (0, 0) => None,
+                (0, code) => Some(Death::Exit(code)),
+                (signal, _) => Some(Death::Signal(signal)),
+            },
         })
     }
 }
@@ -133,7 +140,7 @@ fn time(label: &[u8]) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    fn status(group: bool, flags: u8) -> Vec<u8> {
+    fn status(group: bool, wait: [u8; 2], flags: u8) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 0..2 {
             bytes.extend((TAI_EPOCH + 1_000).to_be_bytes());
@@ -143,7 +150,7 @@ mod tests {
         if group {
             bytes.extend(77_u64.to_be_bytes());
         }
-        bytes.extend([0, 0]);
+        bytes.extend(wait);
         bytes.push(flags);
         bytes
     }
@@ -151,7 +158,7 @@ mod tests {
     #[test]
     fn both_forms_of_the_status_file_are_read() {
         for group in [false, true] {
-            let status = Status::parse(&status(group, 4 | 8));
+            let status = Status::parse(&status(group, [78, 0], 4 | 8));
             assert_eq!(
                 status,
                 Some(Status {
@@ -160,14 +167,24 @@ mod tests {
                     ready: true,
                     finishing: false,
                     since: SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_500),
+                    last_exit: Some(Death::Exit(78)),
                 })
             );
         }
     }
 
     #[test]
+    fn the_wait_status_tells_how_the_last_process_ended() {
+        let last_exit = |wait| Status::parse(&status(false, wait, 0)).and_then(|it| it.last_exit);
+        assert_eq!(last_exit([0, 0]), None, "no process has ended, or well");
+        assert_eq!(last_exit([1, 0]), Some(Death::Exit(1)));
+        assert_eq!(last_exit([0, 9]), Some(Death::Signal(9)));
+        assert_eq!(last_exit([0, 0x8b]), Some(Death::Signal(11)), "dumped");
+    }
+
+    #[test]
     fn while_finish_runs_there_is_no_gateway() {
-        let status = Status::parse(&status(false, 2 | 4));
+        let status = Status::parse(&status(false, [0, 0], 2 | 4));
         assert_eq!(status.map(|status| status.pid), Some(None));
     }
 

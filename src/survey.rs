@@ -17,7 +17,7 @@ use crate::name::{ProfileName, is_reserved};
 use crate::port::{Ports, is_given, setting};
 use crate::settings::Settings;
 use crate::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
-use crate::supervision::holder;
+use crate::supervision::{Holder, holder};
 
 /// The file in the data root that remembers which port each profile was given.
 pub const PORTS_FILE: &str = ".hermes-s6-ports.json";
@@ -84,8 +84,36 @@ pub struct Profile {
     pub stale: Vec<String>,
     /// Whether the directory of its log is there.
     pub log_directory: bool,
-    /// Who wrote himself into its lock file, and whether the lock is held.
-    pub lock: Option<(String, bool)>,
+    /// Its lock, if it has ever been taken.
+    pub lock: Option<Lock>,
+}
+
+/// The lock of a profile's home.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lock {
+    /// Who wrote himself into its file.
+    pub signature: String,
+    /// Whether somebody holds it.
+    pub held: bool,
+    /// The process that does, if it is one of our pid namespace.
+    pub pid: Option<i32>,
+}
+
+impl Lock {
+    fn of(home: &Dir) -> Option<Self> {
+        let there = matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)));
+        there.then(|| {
+            let holder = holder(home, LOCK_FILE);
+            Self {
+                signature: signature(home),
+                held: holder.is_some(),
+                pid: match holder {
+                    Some(Holder::Process(pid)) => Some(pid),
+                    _ => None,
+                },
+            }
+        })
+    }
 }
 
 /// Something that is wrong, as a word for a log line and as a sentence.
@@ -320,8 +348,7 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
         problem,
         own_port,
         log_directory,
-        lock: matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)))
-            .then(|| (signature(home), holder(home, LOCK_FILE).is_some())),
+        lock: Lock::of(home),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Modules: `golden` compares rendered trees with `tests/golden/`, `cli` exit codes and messages,
 //! `volume` what bad input on a volume costs, `word` what the real execlineb makes of quoted values,
-//! `s6` trees of an ordinary user, `logs` what gateways have said, `pid1` s6-svscan as PID 1 of a
+//! `status` what is said of a tree, `logs` what gateways have said, `s6` trees of an ordinary user, `pid1`
+//! s6-svscan as PID 1 of a
 //! namespace, `hermes` the real Hermes Agent. What cannot run somewhere prints `skipped: reason`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -23,5 +24,6 @@ mod hermes;
 mod logs;
 mod pid1;
 mod s6;
+mod status;
 mod volume;
 mod word;

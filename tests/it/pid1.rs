@@ -278,6 +278,29 @@ fn in_the_direct_layout_hermes_may_control_and_read_and_nothing_else() {
 }
 
 #[test]
+fn in_the_direct_layout_root_reads_no_log_and_says_who_shows_it() {
+    let Some(env) = volume() else { return };
+    env.running("coder");
+    let container = Container::start(&env, "web-1", "");
+    assert_eq!(container.hermes_s6("root", DIRECT, &["reconcile"]).code, 0);
+    container.await_state(DIRECT, "coder", "ready");
+    let line = "  stand-in gateway of coder, pid ";
+    let status = |user| container.hermes_s6(user, DIRECT, &["status", "-p", "coder"]);
+    wait_for(
+        "the line in the log",
+        || status("hermes").stdout.contains(line),
+        || format!("{:?}", status("hermes")),
+    );
+    let root = status("root");
+    assert!(
+        root.stdout
+            .ends_with("Last lines of its log:\n  see hermes-s6 logs -p coder\n"),
+        "{root:?}"
+    );
+    assert_eq!(root.code, 0, "{root:?}");
+}
+
+#[test]
 fn a_scan_directory_that_hermes_could_change_is_refused_by_root() {
     let Some(env) = volume() else { return };
     env.running("coder");
@@ -444,13 +467,22 @@ fn a_second_container_on_the_volume_parks_the_profile_and_names_the_first() {
     first.await_state(TREE, "default", "ready");
     let pid = env.gateways("coder")[0].pid;
     let second = Container::start(&env, "web-2", &tree_service());
+    second.await_state(TREE, "coder", "waiting-for-lock");
+    let status = second.hermes_s6("hermes", TREE, &["status", "-p", "coder"]);
+    assert!(
+        status
+            .stdout
+            .contains("\ncoder wants running, is waiting for lock: its lock is held by web-1 pid "),
+        "{status:?}"
+    );
+    assert_eq!(status.code, 1, "{status:?}");
     second.await_state(TREE, "coder", "parked");
     second.await_state(TREE, "default", "parked");
     let status = second.hermes_s6("hermes", TREE, &["status"]);
     assert!(
         status
             .stdout
-            .contains("coder is parked: its lock is held by web-1 pid "),
+            .contains("coder wants running, is parked: exit 69 (its lock is held by web-1 pid "),
         "{status:?}"
     );
     assert_eq!(

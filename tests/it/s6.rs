@@ -73,7 +73,7 @@ fn wanted_gateways_get_ready_and_the_others_stay_down() {
     assert!(
         status
             .stdout
-            .starts_with("Manager: s6 (container supervisor)"),
+            .starts_with("Manager: s6 (container supervisor)\n\n"),
         "{status:?}"
     );
     assert_eq!(tree.stop(), 0);
@@ -381,9 +381,9 @@ fn a_gateway_elsewhere_that_is_about_to_end_is_waited_for() {
     }
     let env = TestEnv::new();
     env.running("coder");
-    let mut other = elsewhere(&env, "3");
+    let mut other = elsewhere(&env, "5");
     let _tree = env.supervise();
-    env.await_state("coder", "starting");
+    env.await_state("coder", "waiting-for-lock");
     assert!(other.wait().unwrap().success());
     env.await_state("coder", "ready");
 }
@@ -670,10 +670,10 @@ fn gateways_that_end_for_good_are_parked_and_others_are_not() {
     );
     let status = env.run(&["status"]);
     for line in [
-        "config is parked: exit 78 (configuration)",
-        "clean is parked: exit 0 (it ended by itself)",
-        "crash is parked: crash loop (5 deaths in two minutes)",
-        "segv is parked: crash loop (5 deaths in two minutes)",
+        "config wants running, is parked: exit 78 (configuration), ",
+        "clean wants running, is parked: exit 0 (it ended by itself), ",
+        "crash wants running, is parked: crash loop (5 deaths in two minutes), ",
+        "segv wants running, is parked: crash loop (5 deaths in two minutes), ",
     ] {
         assert!(status.stdout.contains(line), "{line}\n{}", status.stdout);
     }
