@@ -27,7 +27,7 @@ use crate::wait::wait_until;
 
 /// How the variables begin that hold the tokens and addresses of one profile's messaging accounts: the
 /// platforms of Hermes Agent 0.19.0 (`gateway/config.py`, `plugins/platforms/`).
-const ACCOUNT_PREFIXES: [&str; 32] = [
+pub const ACCOUNT_PREFIXES: [&str; 32] = [
     "API_SERVER_",
     "BLUEBUBBLES_",
     "DINGTALK_",

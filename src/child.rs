@@ -30,12 +30,25 @@ pub fn as_account<T: DeserializeOwned>(
     command: &str,
     request: &impl Serialize,
 ) -> Result<T> {
-    let failed = |what: &str| {
-        Error::new(
-            Code::System,
-            format!("hermes-s6 {command} as {} {what}", account.name),
-        )
-    };
+    let request = serde_json::to_vec(request).unwrap_or_default();
+    let answer = ask(settings, tools, account, command, &request)?;
+    serde_json::from_slice(&answer)
+        .map_err(|_| failed(account, command, "gave an answer that makes no sense"))
+}
+
+fn failed(account: &Account, command: &str, what: &str) -> Error {
+    let what = format!("hermes-s6 {command} as {} {what}", account.name);
+    Error::new(Code::System, what)
+}
+
+fn ask(
+    settings: &Settings,
+    tools: &Tools,
+    account: &Account,
+    command: &str,
+    request: &[u8],
+) -> Result<Vec<u8>> {
+    let failed = |what: &str| failed(account, command, what);
     let path = tools.s6.join("s6-setuidgid");
     let pipe = |cause: std::io::Error| Error::system("talk to", &path, cause);
     // A file and not a pipe: whatever the child does, writing it cannot block.
@@ -43,7 +56,7 @@ pub fn as_account<T: DeserializeOwned>(
         .map(File::from)
         .map_err(|errno| pipe(errno.into()))?;
     input
-        .write_all(&serde_json::to_vec(request).unwrap_or_default())
+        .write_all(request)
         .and_then(|()| input.rewind())
         .map_err(pipe)?;
     let mut child = tools
@@ -68,7 +81,7 @@ pub fn as_account<T: DeserializeOwned>(
     if !status.success() {
         return Err(failed(&format!("failed ({status})")));
     }
-    serde_json::from_slice(&answer).map_err(|_| failed("gave an answer that makes no sense"))
+    Ok(answer)
 }
 
 /// Reads until the other side has closed, `None` if that takes too long or is too much.

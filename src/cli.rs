@@ -23,6 +23,7 @@ Examples:
   hermes-s6 reconcile --dry-run               what would change
   hermes-s6 status                            what runs, and what should
   hermes-s6 logs -p coder -f                  what it says, as it says it
+  hermes-s6 doctor                            what is wrong here, and what to do about it
 
 Exit codes: 0 done, 1 no or partly, 99 timed out, 100 usage, 102 not supervised,
 111 system call failed, 126 and 127 program not executable or not found.")]
@@ -143,6 +144,18 @@ Examples:
         #[arg(short, long)]
         follow: bool,
     },
+    /// Find what is wrong with this container, its volume and its tree
+    #[command(after_help = "\
+Every finding says what to do about it. Exit code 0: nothing is wrong. 1: something is.
+
+Examples:
+  hermes-s6 doctor
+  hermes-s6 doctor --json | jq '.findings[].remedy'")]
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List the profiles and their states, one to a line
     #[command(after_help = "\
 Two words a line, for scripts: name and state.
@@ -192,6 +205,9 @@ Example:
     /// Print what is on the volume as JSON (used by root, with the rights of the volume's owner)
     #[command(hide = true)]
     Survey,
+    /// Print what is wrong on the volume as JSON (used by root, with the rights of its owner)
+    #[command(hide = true)]
+    Examine,
     /// Apply changes of the volume from stdin (used by root, with the rights of the volume's owner)
     #[command(hide = true)]
     Settle,

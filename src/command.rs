@@ -10,6 +10,7 @@ use crate::apply::volume::settle;
 use crate::chain;
 use crate::cli::{Command, Common, Selection};
 use crate::detect::{Detection, detect};
+use crate::doctor;
 use crate::error::{Code, Error, Result};
 use crate::logs;
 use crate::metrics;
@@ -51,6 +52,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             lines,
             follow,
         } => show_logs(common, &selection, lines, follow),
+        Command::Doctor { json } => diagnose(common, json),
         Command::List { json } => list(common, json),
         Command::Port { profile } => port(common, profile.profile),
         Command::OwnEnv { prog } => return Err(chain::own_env(&prog)),
@@ -66,6 +68,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             chain::check_ready(&Root::new("/"), &directory).map(yes)
         }
         Command::Survey => answer_survey(common),
+        Command::Examine => answer_examine(common),
         Command::Settle => answer_settle(common),
     }
     .map(|code| code as u8)
@@ -236,6 +239,25 @@ fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool)
 
 fn answer_survey(common: &Common) -> Result<Code> {
     report::json(&survey(&Settings::gather(common)?)?);
+    Ok(Code::Done)
+}
+
+/// Finds what is wrong. Whatever cannot be looked at is a finding, and no reason to end.
+fn diagnose(common: &Common, json: bool) -> Result<Code> {
+    let settings = Settings::gather(common)?;
+    let rights = Context::enter(common).map(|context| context.rights);
+    let diagnosis = doctor::diagnose(&settings, rights);
+    if json {
+        report::json(&diagnosis);
+    } else {
+        report::print(&doctor::text(&diagnosis, report::colour()));
+    }
+    Ok(yes(diagnosis.ok))
+}
+
+fn answer_examine(common: &Common) -> Result<Code> {
+    let settings = Settings::gather(common)?;
+    report::json(&doctor::volume::examine(&settings, &survey(&settings)?));
     Ok(Code::Done)
 }
 

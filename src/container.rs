@@ -94,7 +94,7 @@ impl Command {
 }
 
 /// Tells whether a process has no pid in a namespace beneath ours: that would be another container.
-fn is_of_this_container(process: &Path) -> bool {
+pub fn is_of_this_container(process: &Path) -> bool {
     let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
@@ -110,45 +110,44 @@ pub fn truth(text: &str) -> Option<bool> {
 }
 
 /// Finds `multiplex_profiles` in a `config.yaml`: at the top level, else beneath `gateway`.
-///
-/// Reads the block style that Hermes itself writes, and `gateway: {…}` on one line. Anything that it
-/// does not understand counts as not set.
 pub fn multiplex_in_config(yaml: &str) -> Option<bool> {
-    const KEY: &str = "multiplex_profiles";
-    let value_of = |text: &str| {
-        let value = text
-            .trim()
-            .strip_prefix(KEY)?
-            .trim_start()
-            .strip_prefix(':')?;
-        let value = value.split(" #").next().unwrap_or(value).trim();
-        truth(value.trim_matches(['"', '\'']))
+    ["", "gateway"]
+        .into_iter()
+        .find_map(|section| truth(setting_in_config(yaml, section, "multiplex_profiles")?))
+}
+
+/// Finds what a key beneath a section of a `config.yaml` is set to; without a section, at the top level.
+///
+/// Reads the block style that Hermes itself writes, and `section: {…}` on one line. Anything that it
+/// does not understand counts as not set.
+pub fn setting_in_config<'a>(yaml: &'a str, section: &str, key: &str) -> Option<&'a str> {
+    let value_of = |text: &'a str, key: &str| {
+        let value = text.trim().strip_prefix(key)?.trim_start();
+        let value = value.strip_prefix(':')?;
+        Some(value.split(" #").next().unwrap_or(value).trim())
     };
-    let mut nested = None;
-    let mut in_gateway = false;
-    let mut indent = None;
+    let mut found = None;
+    let mut inside = section.is_empty();
+    let mut indent = inside.then_some(0);
     for line in yaml.lines() {
         let text = line.trim_start();
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
         let depth = line.len() - text.len();
-        if depth == 0 {
-            if let Some(value) = value_of(text) {
-                return Some(value);
-            }
-            let gateway = text.strip_prefix("gateway:").map(str::trim);
-            in_gateway = gateway.is_some();
+        if depth == 0 && !section.is_empty() {
+            let rest = value_of(text, section);
+            inside = rest.is_some();
             indent = None;
-            let flow = gateway.and_then(|rest| rest.strip_prefix('{')?.split('}').next());
-            nested = flow
-                .and_then(|flow| flow.split(',').find_map(value_of))
-                .or(nested);
-        } else if in_gateway && depth == *indent.get_or_insert(depth) {
-            nested = value_of(text).or(nested);
+            let flow = rest.and_then(|rest| rest.strip_prefix('{')?.split('}').next());
+            found = flow
+                .and_then(|flow| flow.split(',').find_map(|pair| value_of(pair, key)))
+                .or(found);
+        } else if inside && depth == *indent.get_or_insert(depth) {
+            found = value_of(text, key).or(found);
         }
     }
-    nested
+    found.map(|value| value.trim_matches(['"', '\'']))
 }
 
 #[cfg(test)]

@@ -101,6 +101,11 @@ impl Error {
         self.kind() == Some(io::ErrorKind::NotFound)
     }
 
+    /// Gives what the reader can do about it, if that is known: the end of the sentence.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.remedy.as_deref()
+    }
+
     /// Gives the kind of the system call's error, if a system call failed.
     pub fn kind(&self) -> Option<io::ErrorKind> {
         self.0.cause.as_ref().map(io::Error::kind)

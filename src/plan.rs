@@ -273,7 +273,7 @@ fn admitted<'a>(
 }
 
 /// Finds the profiles whose port another one has, which comes before them: only one of them can serve.
-fn conflicts(survey: &Survey, given: &Ports) -> BTreeMap<ProfileName, Problem> {
+pub fn conflicts(survey: &Survey, given: &Ports) -> BTreeMap<ProfileName, Problem> {
     let mut owners: BTreeMap<u16, &ProfileName> = BTreeMap::new();
     let mut conflicts = BTreeMap::new();
     // Who sets a port means it; who was given one can be told to choose another.

@@ -61,6 +61,13 @@ pub fn fatal(error: &Error) {
 fn say(level: &str, text: &str) {
     // One line, whatever somebody has put into a name or a message.
     let mut line = format!("hermes-s6: {level}: ");
+    push_plain(&mut line, text);
+    line.push('\n');
+    let _gone = io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// Adds text so that it stays on its line.
+pub fn push_plain(line: &mut String, text: &str) {
     for character in text.chars() {
         if character.is_control() {
             line.extend(character.escape_default());
@@ -68,8 +75,6 @@ fn say(level: &str, text: &str) {
             line.push(character);
         }
     }
-    line.push('\n');
-    let _gone = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Gives the one line that stands for a change, on stdout and in the boot log.

@@ -1,7 +1,7 @@
 //! The scan directory: the slots in it, who watches it, and whose it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -243,11 +243,23 @@ impl ScanDir {
         }
         if watched {
             self.await_first_scan(&mut world);
-            let services = others.iter().filter_map(|name| self.dir.dir(name).ok());
-            let loggers: Vec<bool> = services.map(|service| service.dir("log").is_ok()).collect();
-            world.room = Some(crate::capacity::room(settings, tools, watcher, &loggers));
+            world.room = Some(self.room(settings, tools, watcher, &others));
         }
         Ok(world)
+    }
+
+    /// Tells how many slots the s6-svscan that watches it has room for, beside `others`, the names of
+    /// what is not a slot of ours.
+    pub fn room(
+        &self,
+        settings: &Settings,
+        tools: &Tools,
+        watcher: Option<Holder>,
+        others: &[OsString],
+    ) -> usize {
+        let services = others.iter().filter_map(|name| self.dir.dir(name).ok());
+        let loggers: Vec<bool> = services.map(|service| service.dir("log").is_ok()).collect();
+        crate::capacity::room(settings, tools, watcher, &loggers)
     }
 
     fn found(&self, profile: &ProfileName, files: Option<&Files>) -> Found {

@@ -21,7 +21,7 @@ pub const CONTAINER_ENVIRONMENT: &str = "/run/s6/container_environment";
 const HOME_IN_IMAGES: &str = "/opt/data";
 
 /// How long a gateway may take to save and end before it is killed, unless said otherwise.
-const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Everything that a run depends on besides the volume and the scan directory.
 #[derive(Debug, Clone)]

@@ -23,7 +23,7 @@ pub const MARKER: &str = "data/hermes-s6";
 pub const EXIT_LOCKED: u8 = 69;
 
 /// How long a logger may take to end after its gateway.
-const LOGGER_MARGIN: Duration = Duration::from_secs(5);
+pub const LOGGER_MARGIN: Duration = Duration::from_secs(5);
 
 /// One file of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,7 +29,7 @@ pub const LOCK_FILE: &str = ".hermes-s6.lock";
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
 
 /// The largest configuration file that is read, in bytes.
-const CONFIG_LIMIT: u64 = 1 << 20;
+pub const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// Everything that a decision needs from the volume.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]

@@ -149,6 +149,7 @@ fn hermes(settings: &Settings, itself: &Path) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("hermes"))
 }
 
-fn is_executable(path: &Path) -> bool {
+/// Tells whether a path leads to a file that somebody may execute.
+pub fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

@@ -11,7 +11,7 @@ use crate::support::{Process, Ran, TestEnv, is_root, mode, processes, programs, 
 const HERMES: u32 = 10_000;
 
 /// A volume that belongs to hermes, and the account files of the containers that use it.
-fn volume() -> Option<TestEnv> {
+pub fn volume() -> Option<TestEnv> {
     if !is_root() {
         skip("namespaces with a second user need root");
         return None;
@@ -48,7 +48,7 @@ fn all_is_hermes(directory: impl AsRef<Path>) {
 }
 
 /// A container: namespaces whose PID 1 is an s6-svscan on /run/service.
-struct Container<'a> {
+pub struct Container<'a> {
     env: &'a TestEnv,
     unshare: Child,
     init: Process,
@@ -56,7 +56,7 @@ struct Container<'a> {
 
 impl<'a> Container<'a> {
     /// Starts one; `prepare` is a shell script that runs as root before s6-svscan.
-    fn start(env: &'a TestEnv, name: &str, prepare: &str) -> Self {
+    pub fn start(env: &'a TestEnv, name: &str, prepare: &str) -> Self {
         let place = env.place.display();
         let script = format!(
             "set -e
@@ -121,13 +121,13 @@ impl<'a> Container<'a> {
     }
 
     /// Runs hermes-s6 in the container, on the given scan directory.
-    fn hermes_s6(&self, user: &str, scandir: &str, words: &[&str]) -> Ran {
+    pub fn hermes_s6(&self, user: &str, scandir: &str, words: &[&str]) -> Ran {
         let program = programs().join("hermes-s6");
         let words = [&[program.to_str().unwrap()], words, &["--scandir", scandir]].concat();
         self.run(user, &words)
     }
 
-    fn await_state(&self, scandir: &str, profile: &str, state: &str) {
+    pub fn await_state(&self, scandir: &str, profile: &str, state: &str) {
         let line = format!("{profile} {state}\n");
         wait_for(
             &format!("{profile} to be {state}"),
@@ -160,11 +160,11 @@ impl Drop for Container<'_> {
     }
 }
 
-const DIRECT: &str = "/run/service";
-const TREE: &str = "/run/hermes-s6/service";
+pub const DIRECT: &str = "/run/service";
+pub const TREE: &str = "/run/hermes-s6/service";
 
 /// Starts the tree in a service of root's, as an image does.
-fn tree_service() -> String {
+pub fn tree_service() -> String {
     format!(
         "mkdir /run/service/hermes-tree
         printf '#!/bin/sh\\nexec {} supervise\\n' >/run/service/hermes-tree/run

@@ -320,7 +320,7 @@ fn an_orphan_that_ignores_sigterm_is_killed_in_time() {
 }
 
 /// Holds the lock of `coder` from a pid namespace of its own, for so many seconds.
-fn elsewhere(env: &TestEnv, seconds: &str) -> Child {
+pub fn elsewhere(env: &TestEnv, seconds: &str) -> Child {
     let lock = env.home_of("coder").join(".hermes-s6.lock");
     env.write(&lock, "another-host pid 7 since then\n");
     let mut other = env.root_command("unshare");
