@@ -12,8 +12,7 @@ use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -33,8 +32,9 @@ use crate::wait::wait_until;
 /// How long a supervisor may take beyond the gateway's own time: `finish` has 5 s.
 const SUPERVISOR_TIME: Duration = Duration::from_secs(7);
 
-/// The longest time that is waited for a gateway to end, whatever its slot says.
-const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// The longest time that is waited for a gateway to end, whatever its slot says: a day, as for
+/// HERMES_S6_STOP_TIMEOUT.
+const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
 /// How long a logger may take to write what it has read.
 const LOGGER_TIME: Duration = Duration::from_secs(2);
@@ -179,7 +179,12 @@ impl Apply<'_> {
         let _gone = self.s6("s6-svc", &[letters], service.path());
     }
 
-    fn remove<'n>(&self, names: impl Iterator<Item = &'n ProfileName>, failures: &mut Failures) {
+    /// Removes slots, whose gateways end first, and what killed runs have left of others.
+    pub fn remove<'n>(
+        &self,
+        names: impl Iterator<Item = &'n ProfileName>,
+        failures: &mut Failures,
+    ) {
         let mut going: Vec<(Option<ProfileName>, String)> = Vec::new();
         for leftover in self.scandir.leftovers().unwrap_or_default() {
             if leftover.starts_with(OLD_PREFIX) {
@@ -192,6 +197,7 @@ impl Apply<'_> {
             let old = format!("{OLD_PREFIX}{}", name.slot());
             match fs::rename(self.scandir.at(name.slot()), self.scandir.at(&old)) {
                 Ok(()) => going.push((Some(name.clone()), old)),
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => {
                     failures.insert(
                         name.clone(),
@@ -248,16 +254,26 @@ impl Apply<'_> {
                         }
                     }
                 }
-                Step::MarkDown => write(&slot, "down", &down_file(change)?)?,
-                Step::UnmarkDown => {
-                    let path = slot.join("down");
-                    fs::remove_file(&path)
-                        .map_err(|cause| Error::system("remove", &path, cause))?;
-                }
+                Step::MarkDown => mark_down(&slot, &why_down(change))?,
+                Step::UnmarkDown => unmark_down(&slot)?,
                 Step::Up => self.s6("s6-svc", &["-u"], &slot)?,
-                Step::Down => self.s6("s6-svc", &["-d"], &slot)?,
+                Step::Down => self.down(name, &slot)?,
                 Step::Remove | Step::Publish { .. } => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Brings a gateway down. One that has its signal already is only kept from being started again.
+    fn down(&self, name: &ProfileName, path: &Path) -> Result<()> {
+        let slot = self.scandir.slot(name)?;
+        let status = Status::read(&slot);
+        let signalled = status
+            .as_ref()
+            .is_some_and(|status| is_signalled(&slot, status));
+        self.s6("s6-svc", &[if signalled { "-O" } else { "-d" }], path)?;
+        if let Some(status) = status.filter(|status| status.pid.is_some()) {
+            remember_signal(&slot, &status);
         }
         Ok(())
     }
@@ -350,7 +366,7 @@ impl Apply<'_> {
             write_tree(&place, files)?;
         }
         if change.steps.contains(&Step::Publish { down: true }) {
-            write(&place, "down", &down_file(change)?)?;
+            mark_down(&place, &why_down(change))?;
         }
         self.control(&place)
     }
@@ -365,7 +381,8 @@ impl Apply<'_> {
     /// Lets s6-svscan scan, and waits for as long as it goes on taking up new slots. Gives those that
     /// it has not taken up.
     fn await_supervisors<'n>(&self, names: &[&'n ProfileName]) -> Vec<&'n ProfileName> {
-        let _seen_below = self.s6("s6-svscanctl", &["-a"], self.scandir.dir().path());
+        // Whose directory somebody has removed by hand is let go, too: its gateway would be in the way.
+        let _seen_below = self.s6("s6-svscanctl", &["-an"], self.scandir.dir().path());
         let mut missed = names.to_vec();
         let mut progress = Instant::now();
         wait_until(SCAN_LIMIT, "s6-svscan to take up the new slots", || {
@@ -381,27 +398,56 @@ impl Apply<'_> {
 
     fn is_taken_up(&self, name: &ProfileName) -> bool {
         self.scandir.slot(name).is_ok_and(|slot| {
+            // It takes its lock before it writes its status, which commands read next.
             supervisor(&slot).is_some()
+                && Status::read(&slot).is_some()
                 && slot.dir("log").is_ok_and(|log| supervisor(&log).is_some())
         })
     }
 
-    /// Runs an s6 program on a directory; its own message is the cause of a failure.
     fn s6(&self, program: &str, arguments: &[&str], directory: &Path) -> Result<()> {
-        let mut command = self.tools.command(&self.settings.root, program);
-        command.args(arguments).arg(directory).stdin(Stdio::null());
-        let output = command
-            .output()
-            .map_err(|cause| Error::exec(program, cause))?;
-        if output.status.success() {
-            return Ok(());
+        self.tools
+            .run(&self.settings.root, program, arguments, directory)
+    }
+}
+
+/// The file in a slot that names the process which has been told to end. It stays when the command that
+/// has told it is killed, and when the process is meanwhile wanted up again.
+const SIGNALLED_FILE: &str = "signalled";
+
+/// Tells whether the process of a slot has had its SIGTERM from a command of ours, so that it gets no
+/// second one while it saves.
+pub fn is_signalled(slot: &Dir, status: &Status) -> bool {
+    let data = slot.dir("data");
+    data.is_ok_and(|data| data.read(SIGNALLED_FILE, 128) == Ok(process(status)))
+}
+
+/// Remembers that the process of a slot has had its SIGTERM, as far as we may write there.
+pub fn remember_signal(slot: &Dir, status: &Status) {
+    let data = slot.dir("data");
+    let _not_ours = data.and_then(|data| data.replace(SIGNALLED_FILE, &process(status)));
+}
+
+/// Names one process for good: pids repeat.
+fn process(status: &Status) -> Vec<u8> {
+    let since = status.since.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default().as_nanos();
+    format!("{} {since}\n", status.pid.unwrap_or(0)).into_bytes()
+}
+
+/// Adds the `down` file to a slot, with a line that tells a person why.
+pub fn mark_down(slot: &Path, why: &str) -> Result<()> {
+    write(slot, "down", &down(why)?)
+}
+
+/// Removes the `down` file of a slot.
+pub fn unmark_down(slot: &Path) -> Result<()> {
+    let path = slot.join("down");
+    match fs::remove_file(&path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(Error::system("remove", &path, cause))
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next().unwrap_or("no message");
-        Err(Error::new(
-            Code::System,
-            format!("{program} failed: {said}"),
-        ))
+        _ => Ok(()),
     }
 }
 
@@ -471,15 +517,13 @@ fn create(path: &Path, file: &File) -> Result<()> {
         .map_err(|cause| Error::system("write", path, cause))
 }
 
-fn down_file(change: &Change) -> Result<File> {
+fn why_down(change: &Change) -> String {
     let state = change.prior_state.as_deref().unwrap_or("none");
-    let text = match &change.reason {
-        Some(reason) => {
-            format!("Registered down by hermes-s6: the state was {state:?} ({reason}).")
-        }
-        None => format!("Registered down by hermes-s6: the state was {state:?}."),
-    };
-    down(&text)
+    let reason = change.reason.iter().flat_map(|reason| [" (", reason, ")"]);
+    format!(
+        "Registered down by hermes-s6: the state was {state:?}{}.",
+        reason.collect::<String>()
+    )
 }
 
 fn is_supervised(service: &Dir) -> bool {
@@ -490,7 +534,7 @@ fn is_supervised(service: &Dir) -> bool {
 }
 
 /// Reads how long the service itself gives its process to end.
-fn own_stop_timeout(service: &Dir) -> Option<Duration> {
+pub fn own_stop_timeout(service: &Dir) -> Option<Duration> {
     let content = service.read("timeout-kill", 32).ok()?;
     let milliseconds = String::from_utf8_lossy(&content).trim().parse().ok()?;
     Some(Duration::from_millis(milliseconds).min(STOP_TIMEOUT_MAX))

@@ -23,6 +23,14 @@ pub struct Dir {
     path: PathBuf,
 }
 
+/// One version of a file: another has been written or renamed to its name where this differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    inode: u64,
+    time: (i64, i64),
+    size: i64,
+}
+
 /// Why a file could not be used, for a person and as a word for a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
@@ -83,6 +91,11 @@ impl Dir {
                 errno,
             )),
         }
+    }
+
+    /// Gives the open directory itself.
+    pub fn into_handle(self) -> OwnedFd {
+        self.handle
     }
 
     /// Gives the path that this directory was opened by.
@@ -167,7 +180,7 @@ impl Dir {
     ///
     /// Gives `false`, and leaves the file alone, if it does.
     pub fn create_new(&self, name: &str, content: &[u8]) -> Result<bool> {
-        let fresh = self.write_aside(name, content)?;
+        let fresh = self.write_aside(name, content, 0o644, None)?;
         let named = rustix::fs::linkat(&self.handle, &*fresh, &self.handle, name, AtFlags::empty());
         let created = match named {
             Ok(()) => Ok(true),
@@ -180,12 +193,47 @@ impl Dir {
 
     /// Replaces a file at once: readers see the old content or the new, never a part.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let fresh = self.write_aside(name, content)?;
+        let fresh = self.write_aside(name, content, 0o644, None)?;
         self.rename(&fresh, name)
     }
 
-    /// Writes a file under another name, and gives that.
-    fn write_aside(&self, name: &str, content: &[u8]) -> Result<String> {
+    /// Replaces a file as [`Dir::replace`] does, with the mode and owner that it has; a new one is its
+    /// owner's alone. If it is not the one any more that `seen` is the version of, nothing is done, and
+    /// `false` given.
+    pub fn rewrite(&self, name: &str, content: &[u8], seen: Option<Version>) -> Result<bool> {
+        let old = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
+        let mode = old.map_or(0o600, |old| old.st_mode & 0o777);
+        let owner = old.map(|old| (old.st_uid, old.st_gid));
+        let fresh = self.write_aside(name, content, mode, owner)?;
+        // Looked at only now, with nothing but the rename left to do.
+        if self.version(name) != seen {
+            self.remove(&fresh)?;
+            return Ok(false);
+        }
+        self.rename(&fresh, name)?;
+        Ok(true)
+    }
+
+    /// Tells one version of a file from another, `None` if there is no such file.
+    pub fn version(&self, name: &str) -> Option<Version> {
+        rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)
+            .ok()
+            .map(|stat| Version {
+                inode: stat.st_ino,
+                time: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+                size: stat.st_size,
+            })
+    }
+
+    /// Writes a file under another name, and gives that. The owner is given as far as we may.
+    fn write_aside(
+        &self,
+        name: &str,
+        content: &[u8],
+        mode: u32,
+        owner: Option<(u32, u32)>,
+    ) -> Result<String> {
         let fresh = format!(".{}.new", name.trim_start_matches('.'));
         let failed = |cause: std::io::Error| Error::system("write", self.path.join(name), cause);
         // Left by a run that was killed.
@@ -195,7 +243,18 @@ impl Dir {
         let mut file = rustix::fs::openat(&self.handle, &*fresh, flags, Mode::from_raw_mode(0o644))
             .map(File::from)
             .map_err(|errno| failed(errno.into()))?;
-        let written = file.write_all(content).and_then(|()| file.sync_all());
+        if let Some((uid, gid)) = owner {
+            let _not_ours_to_give = rustix::fs::fchown(
+                &file,
+                Some(rustix::fs::Uid::from_raw(uid)),
+                Some(rustix::fs::Gid::from_raw(gid)),
+            );
+        }
+        // Whatever the umask says.
+        let written = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+            .map_err(std::io::Error::from)
+            .and_then(|()| file.write_all(content))
+            .and_then(|()| file.sync_all());
         if let Err(cause) = written {
             self.remove(&fresh)?;
             return Err(failed(cause));

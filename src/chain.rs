@@ -128,7 +128,9 @@ pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -
         }
         match holder(&home, LOCK_FILE) {
             None => {}
-            Some(Holder::Process(pid)) if is_orphan(root, pid) => end_orphan(&home, pid, limit)?,
+            Some(Holder::Process(pid)) if is_orphan(root, pid) => {
+                end_orphan(&home, pid, limit)?;
+            }
             Some(_) if waited => break,
             // A container that is being replaced by ours saves, and ends.
             Some(_) => {
@@ -239,6 +241,17 @@ fn keep_open(file: &File) -> Result<()> {
         .map_err(|errno| Error::system("keep open", LOCK_FILE, errno))
 }
 
+/// Ends the gateway that has the lock of a home, if it has lost its supervisor. It has `limit` to save;
+/// tells whether it had to be killed, `None` if there was no such gateway.
+pub fn end_orphan_of(root: &Root, home: &Dir, limit: Duration) -> Result<Option<bool>> {
+    match holder(home, LOCK_FILE) {
+        Some(Holder::Process(pid)) if is_orphan(root, pid) => {
+            end_orphan(home, pid, limit).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Tells whether a process of this container has lost its supervisor.
 fn is_orphan(root: &Root, pid: i32) -> bool {
     let process = |pid: &str| root.at(format!("/proc/{pid}"));
@@ -253,22 +266,27 @@ fn is_orphan(root: &Root, pid: i32) -> bool {
     comm.is_some_and(|comm| comm.trim_end() != "s6-supervise")
 }
 
-/// Ends the orphan that holds the lock, for as long as it is the one that holds it.
-fn end_orphan(home: &Dir, pid: i32, limit: Duration) -> Result<()> {
+/// Ends the orphan that holds the lock, for as long as it is the one that holds it, and tells whether it
+/// had to be killed.
+fn end_orphan(home: &Dir, pid: i32, limit: Duration) -> Result<bool> {
     let holds = || holder(home, LOCK_FILE) == Some(Holder::Process(pid));
     let failed = |errno: Errno| Error::system("end the orphaned gateway", pid.to_string(), errno);
     let process = match Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
         Some(Ok(process)) => process,
-        None | Some(Err(Errno::SRCH)) => return Ok(()),
+        None | Some(Err(Errno::SRCH)) => return Ok(false),
         Some(Err(errno)) => return Err(failed(errno)),
     };
-    for (signal, limit) in [(Signal::TERM, limit), (Signal::KILL, KILL_TIME)] {
+    let steps = [
+        ("ending", Signal::TERM, limit),
+        ("killing", Signal::KILL, KILL_TIME),
+    ];
+    for (what, signal, limit) in steps {
         // The handle names one process for good; that it still holds the lock proves it is the one.
         if !holds() {
-            return Ok(());
+            return Ok(false);
         }
         report::note(&format!(
-            "ending the orphaned gateway (pid {pid}) of a killed supervisor"
+            "{what} the orphaned gateway (pid {pid}) of a killed supervisor"
         ));
         match pidfd_send_signal(&process, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
@@ -276,7 +294,7 @@ fn end_orphan(home: &Dir, pid: i32, limit: Duration) -> Result<()> {
         }
         wait_until(limit, "the orphaned gateway to save and end", || !holds());
     }
-    Ok(())
+    Ok(true)
 }
 
 fn command(prog: &[OsString]) -> Command {

@@ -27,16 +27,17 @@ pub fn as_account<T: DeserializeOwned>(
     settings: &Settings,
     tools: &Tools,
     account: &Account,
-    command: &str,
+    words: &[&str],
     request: &impl Serialize,
 ) -> Result<T> {
     let request = serde_json::to_vec(request).unwrap_or_default();
-    let answer = ask(settings, tools, account, command, &request)?;
+    let answer = ask(settings, tools, account, words, &request)?;
     serde_json::from_slice(&answer)
-        .map_err(|_| failed(account, command, "gave an answer that makes no sense"))
+        .map_err(|_| failed(account, words, "gave an answer that makes no sense"))
 }
 
-fn failed(account: &Account, command: &str, what: &str) -> Error {
+fn failed(account: &Account, words: &[&str], what: &str) -> Error {
+    let command = words.first().copied().unwrap_or_default();
     let what = format!("hermes-s6 {command} as {} {what}", account.name);
     Error::new(Code::System, what)
 }
@@ -45,10 +46,10 @@ fn ask(
     settings: &Settings,
     tools: &Tools,
     account: &Account,
-    command: &str,
+    words: &[&str],
     request: &[u8],
 ) -> Result<Vec<u8>> {
-    let failed = |what: &str| failed(account, command, what);
+    let failed = |what: &str| failed(account, words, what);
     let path = tools.s6.join("s6-setuidgid");
     let pipe = |cause: std::io::Error| Error::system("talk to", &path, cause);
     // A file and not a pipe: whatever the child does, writing it cannot block.
@@ -63,7 +64,7 @@ fn ask(
         .command(&settings.root, "s6-setuidgid")
         .arg(&account.name)
         .arg(settings.root.at(&tools.hermes_s6))
-        .arg(command)
+        .args(words)
         .arg("--home")
         .arg(&settings.home)
         .arg("--scandir")

@@ -22,6 +22,7 @@ Examples:
                                               the same on a laptop, as yourself
   hermes-s6 reconcile --dry-run               what would change
   hermes-s6 status                            what runs, and what should
+  hermes-s6 restart -p coder                  waits until it is ready again
   hermes-s6 logs -p coder -f                  what it says, as it says it
   hermes-s6 doctor                            what is wrong here, and what to do about it
 
@@ -106,6 +107,115 @@ Example:
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Start gateways, and wait until they are ready
+    #[command(after_help = "\
+A profile without a slot is registered first. Afterwards it starts with every start of the container,
+until it is stopped.
+
+Examples:
+  hermes-s6 start -p coder
+  hermes-s6 start -p coder -p viewer --timeout 10
+  hermes-s6 start --all --json")]
+    Start {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Stop gateways, and wait until they are down
+    #[command(after_help = "\
+A gateway has HERMES_S6_STOP_TIMEOUT seconds (25) to save and end, then it is killed. Afterwards it
+stays down, also when the container is started again, until it is started.
+
+Examples:
+  hermes-s6 stop -p coder
+  hermes-s6 stop --all")]
+    Stop {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Restart gateways, and wait until they are ready again
+    #[command(after_help = "\
+One that is down or parked is started. With --all, those whose operator stopped them stay down.
+
+Examples:
+  hermes-s6 restart
+  hermes-s6 restart -p coder && curl http://127.0.0.1:$(hermes-s6 port -p coder)/health")]
+    Restart {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Stop everything that runs, and keep what the operator wants
+    #[command(after_help = "\
+For the end of a container: when it is started again, the same gateways run. Those that have not ended
+when the time is over are killed.
+
+Example:
+  hermes-s6 shutdown --timeout 20")]
+    Shutdown {
+        /// Seconds that the gateways have to save and end, at most what their slots give them
+        #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: Option<u64>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give profiles their slots, down
+    #[command(after_help = "\
+Examples:
+  hermes-s6 register -p coder && hermes-s6 start -p coder")]
+    Register {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Stop gateways and remove their slots
+    #[command(after_help = "\
+What the profile has on the volume stays: a profile that still exists gets its slot back with the next
+start or reconcile.
+
+Example:
+  hermes-s6 unregister -p coder")]
+    Unregister {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Let the slot of a renamed profile follow it
+    #[command(after_help = "\
+For a profile that was renamed on the volume: its old slot goes, the new one comes, and its gateway runs
+if it ran, or was wanted.
+
+Example:
+  hermes profile rename coder builder && hermes-s6 rename coder builder")]
+    Rename {
+        /// The name it had
+        old: ProfileName,
+        /// The name it has
+        new: ProfileName,
+    },
+    /// Do what Hermes asks of its service manager, or leave it to PROG
+    #[command(after_help = "\
+Where s6 supervises the gateways, start, stop and restart are done as by these commands, for profile
+default unless -p names another. Elsewhere, and for other actions, PROG is executed.
+
+Example:
+  hermes-s6 dispatch restart -p coder -- /opt/hermes/.venv/bin/hermes -p coder gateway restart")]
+    Dispatch {
+        /// What to do: start, stop, restart, install or uninstall
+        action: String,
+        /// Profile, can be repeated [default: default]
+        #[arg(short, long, value_name = "NAME")]
+        profile: Vec<ProfileName>,
+        /// All profiles; to stop, all that have a slot
+        #[arg(long, conflicts_with = "profile")]
+        all: bool,
+        /// The program that does it where s6 does not, and its arguments
+        #[arg(last = true)]
+        prog: Vec<OsString>,
     },
     /// Show what runs, as s6 knows it, and what should
     #[command(after_help = "\
@@ -204,7 +314,10 @@ Example:
     },
     /// Print what is on the volume as JSON (used by root, with the rights of the volume's owner)
     #[command(hide = true)]
-    Survey,
+    Survey {
+        #[arg(short)]
+        profile: Vec<ProfileName>,
+    },
     /// Print what is wrong on the volume as JSON (used by root, with the rights of its owner)
     #[command(hide = true)]
     Examine,
@@ -219,9 +332,23 @@ pub struct Selection {
     /// Profile, can be repeated [default: that of HERMES_HOME, else the active one]
     #[arg(short, long, value_name = "NAME")]
     pub profile: Vec<ProfileName>,
-    /// All profiles
+    /// All profiles; to stop or unregister, all that have a slot
     #[arg(long, conflicts_with = "profile")]
     pub all: bool,
+}
+
+/// For how long a command waits, and how it says what came of it.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Waiting {
+    /// Do not wait until they are ready or down; a restart still waits for old processes to end
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+    /// Wait for at most this many seconds
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The one profile that a command is about.

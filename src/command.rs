@@ -1,9 +1,12 @@
 //! The commands: each puts together what the other modules do, and gives its exit code.
 
+mod operate;
+
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use self::operate::operate;
 use crate::account::Account;
 use crate::apply;
 use crate::apply::volume::settle;
@@ -12,6 +15,7 @@ use crate::cli::{Command, Common, Selection};
 use crate::detect::{Detection, detect};
 use crate::doctor;
 use crate::error::{Code, Error, Result};
+use crate::lifecycle::Verb;
 use crate::logs;
 use crate::metrics;
 use crate::name::ProfileName;
@@ -20,13 +24,17 @@ use crate::reconcile::{self, Session};
 use crate::report;
 use crate::rights::{self, Rights};
 use crate::root::Root;
+use crate::scandir::LOCK_WAIT;
 use crate::settings::Settings;
 use crate::slot::Renderer;
 use crate::status::{self, Report, Row};
 use crate::supervise;
-use crate::survey::{Survey, survey};
+use crate::survey::{Skipped, Survey, survey};
 use crate::table;
 use crate::tool::Tools;
+
+/// How many lines of its log the status of one profile shows.
+const LOG_LINES: usize = 10;
 
 /// Runs a command.
 pub fn run(common: &Common, command: Command) -> Result<u8> {
@@ -35,6 +43,21 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Reconcile { dry_run, json } => reconcile(common, dry_run, json),
         Command::Supervise { notification_fd } => supervise(common, notification_fd),
         Command::Detect { json } => detection(common, json),
+        Command::Start { selection, waiting } => operate(common, Verb::Start, &selection, waiting),
+        Command::Stop { selection, waiting } => operate(common, Verb::Stop, &selection, waiting),
+        Command::Restart { selection, waiting } => {
+            operate(common, Verb::Restart, &selection, waiting)
+        }
+        Command::Shutdown { timeout, json } => operate::shutdown(common, timeout, json),
+        Command::Register { selection } => operate::register(common, &selection),
+        Command::Unregister { selection } => operate::unregister(common, &selection),
+        Command::Rename { old, new } => operate::rename(common, &old, &new),
+        Command::Dispatch {
+            action,
+            profile,
+            all,
+            prog,
+        } => operate::dispatch(common, &action, Selection { profile, all }, &prog),
         Command::Status {
             profile,
             json,
@@ -67,7 +90,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::CheckReady { directory } => {
             chain::check_ready(&Root::new("/"), &directory).map(yes)
         }
-        Command::Survey => answer_survey(common),
+        Command::Survey { profile } => answer_survey(common, &profile),
         Command::Examine => answer_examine(common),
         Command::Settle => answer_settle(common),
     }
@@ -80,11 +103,11 @@ fn yes(answer: bool) -> Code {
 
 fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> Result<Code> {
     let context = Context::enter(common)?;
-    let survey = context.survey()?;
+    let survey = context.survey(&[])?;
     let profile = context.profile(profile, &survey)?;
     let port = survey.assigned_ports().get(&profile).copied();
     let tools = Tools::find(&context.settings)?;
-    let choices = reconcile::choices_of_tree(&context.settings, tools)?;
+    let choices = reconcile::choices_of_tree(&context.settings, &context.rights, Ok(tools))?;
     let renderer = Renderer::new(&context.settings, &choices, context.rights.drop_to());
     let files = renderer.render(&profile, port)?;
     if let Some(out) = out {
@@ -125,7 +148,7 @@ fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
     let outcome = if dry_run {
         reconcile::dry_run(&settings, &rights, tools)?
     } else {
-        Session::begin(&settings, &rights, tools)?.converge(false)?
+        Session::begin(&settings, &rights, tools, LOCK_WAIT)?.converge(false)?
     };
     reconcile::say(&outcome, json, dry_run);
     Ok(outcome.code())
@@ -177,7 +200,8 @@ fn show_status(common: &Common, profiles: &[ProfileName], format: &str) -> Resul
             if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
                 // Root reads nothing that hermes could have put there.
                 let root = matches!(context.rights, Rights::Direct(_));
-                let log = (!root).then(|| status::last_lines(&context.settings, &row.profile));
+                let log =
+                    (!root).then(|| logs::last_lines(&context.settings, &row.profile, LOG_LINES));
                 report::print(&table::details(&status.manager, row, log));
             }
         }
@@ -201,12 +225,12 @@ fn list(common: &Common, json: bool) -> Result<Code> {
 fn look(context: &Context) -> Result<Report> {
     let scandir = supervise::open_tree(&context.settings)?;
     reconcile::owner_of(&context.settings, &scandir)?;
-    status::report(&context.settings, &scandir, &context.survey()?)
+    status::report(&context.settings, &scandir, &context.survey(&[])?, &[])
 }
 
 fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
     let context = Context::enter(common)?;
-    let survey = context.survey()?;
+    let survey = context.survey(&[])?;
     let profile = context.profile(profile, &survey)?;
     let given = survey.assigned_ports().get(&profile).copied();
     let port = status::port(&context.settings, &survey, &profile, given).ok_or_else(|| {
@@ -219,7 +243,7 @@ fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
 
 fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool) -> Result<Code> {
     let context = Context::enter_volume(common)?;
-    let survey = context.survey()?;
+    let survey = context.survey(&[])?;
     let mut profiles: Vec<ProfileName> = Vec::new();
     if selection.all {
         profiles.extend(survey.profiles.keys().cloned());
@@ -237,8 +261,8 @@ fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool)
     logs::show(&context.settings, profiles, lines, follow)
 }
 
-fn answer_survey(common: &Common) -> Result<Code> {
-    report::json(&survey(&Settings::gather(common)?)?);
+fn answer_survey(common: &Common, profiles: &[ProfileName]) -> Result<Code> {
+    report::json(&survey(&Settings::gather(common)?, profiles)?);
     Ok(Code::Done)
 }
 
@@ -257,7 +281,10 @@ fn diagnose(common: &Common, json: bool) -> Result<Code> {
 
 fn answer_examine(common: &Common) -> Result<Code> {
     let settings = Settings::gather(common)?;
-    report::json(&doctor::volume::examine(&settings, &survey(&settings)?));
+    report::json(&doctor::volume::examine(
+        &settings,
+        &survey(&settings, &[])?,
+    ));
     Ok(Code::Done)
 }
 
@@ -323,23 +350,45 @@ impl Context {
             .for_each(|warning| report::warning(warning));
     }
 
-    fn survey(&self) -> Result<Survey> {
-        reconcile::look(&self.settings, &self.rights, None)
+    /// Looks at the volume, as [`survey`] does.
+    fn survey(&self, only: &[ProfileName]) -> Result<Survey> {
+        match self.rights {
+            // Root needs the programs for that.
+            Rights::Direct(_) => {
+                let tools = Tools::find(&self.settings)?;
+                reconcile::look(&self.settings, &self.rights, &tools, only)
+            }
+            _ => survey(&self.settings, only),
+        }
     }
 
     /// Finds the profile that a command is about, which must exist.
     fn profile(&self, given: Option<ProfileName>, survey: &Survey) -> Result<ProfileName> {
-        let profile = given
-            .or_else(|| self.settings.home_profile.clone())
-            .or_else(|| survey.active.clone())
-            .unwrap_or_else(ProfileName::default_profile);
-        if survey.profiles.contains_key(&profile) {
-            Ok(profile)
-        } else if let Some(skipped) = survey.skipped.iter().find(|_| !survey.complete) {
-            Err(Error::new(Code::System, skipped.problem.text.clone()))
-        } else {
-            Err(no_such_profile(&profile))
-        }
+        let profile = given.unwrap_or_else(|| self.meant(survey));
+        must_exist(&profile, survey)?;
+        Ok(profile)
+    }
+
+    /// Finds the profile that is meant where none is named.
+    fn meant(&self, survey: &Survey) -> ProfileName {
+        let home = self.settings.home_profile.clone();
+        home.or_else(|| survey.active.clone())
+            .unwrap_or_else(ProfileName::default_profile)
+    }
+}
+
+fn must_exist(profile: &ProfileName, survey: &Survey) -> Result<()> {
+    if survey.profiles.contains_key(profile) {
+        return Ok(());
+    }
+    let named = |skipped: &&Skipped| skipped.name == profile.as_str();
+    if let Some(skipped) = survey.skipped.iter().find(named) {
+        let what = format!("profile {profile}: {}", skipped.problem.text);
+        return Err(Error::new(Code::Usage, what));
+    }
+    match survey.skipped.iter().find(|_| !survey.complete) {
+        Some(skipped) => Err(Error::new(Code::System, skipped.problem.text.clone())),
+        None => Err(no_such_profile(profile)),
     }
 }
 

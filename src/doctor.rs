@@ -22,14 +22,14 @@ use crate::error::{Error, Result};
 use crate::name::ProfileName;
 use crate::plan::conflicts;
 use crate::reconcile;
-use crate::report::push_plain;
+use crate::report::one_line;
 use crate::rights::Rights;
 use crate::scandir::{Choices, ScanDir};
 use crate::settings::{STOP_TIMEOUT, Settings};
 use crate::slot::LOGGER_MARGIN;
 use crate::status::{self, State};
 use crate::supervision::{Holder, supervisor};
-use crate::survey::Survey;
+use crate::survey::{Survey, survey};
 use crate::tool::{Tools, is_executable};
 
 /// The s6 programs that slots and hermes-s6 run, and those that it tells people to run.
@@ -232,15 +232,20 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
 
     found.check = "volume";
     let tools = fresh.as_ref().ok();
-    let survey = match reconcile::look(settings, rights, tools) {
+    let looked = match (rights, tools) {
+        (_, Some(tools)) => reconcile::look(settings, rights, tools, &[]),
+        // Root has nothing to drop its rights with, which has been said.
+        (Rights::Direct(_), None) => return,
+        (_, None) => survey(settings, &[]),
+    };
+    let survey = match looked {
         Ok(survey) => survey,
         Err(error) => return found.error(Level::Problem, &error),
     };
     let examined = match (rights, tools) {
         (Rights::Direct(account), Some(tools)) => {
-            as_account(settings, tools, account, "examine", &())
+            as_account(settings, tools, account, &["examine"], &())
         }
-        // Never root: without programs its look has failed above.
         _ => Ok(volume::examine(settings, &survey)),
     };
     match examined {
@@ -477,7 +482,7 @@ fn capacity(needed: usize, room: Option<usize>, found: &mut Findings) {
 /// Tells which gateways do not run although they should, and what is skipped.
 fn profiles(settings: &Settings, scandir: Option<&ScanDir>, survey: &Survey, found: &mut Findings) {
     found.check = "profiles";
-    match scandir.map(|scandir| status::report(settings, scandir, survey)) {
+    match scandir.map(|scandir| status::report(settings, scandir, survey, &[])) {
         Some(Ok(report)) => gateways(&report, found),
         Some(Err(error)) => found.error(Level::Problem, &error),
         None => {}
@@ -536,11 +541,11 @@ pub fn text(diagnosis: &Diagnosis, colour: bool) -> String {
         } else {
             text.push_str(word);
         }
-        push_plain(&mut text, &finding.check);
+        text.push_str(&one_line(&finding.check));
         let (profile, remedy) = (finding.profile.as_ref(), finding.remedy.as_ref());
         for part in profile.into_iter().chain([&finding.text]).chain(remedy) {
             text.push_str(": ");
-            push_plain(&mut text, part);
+            text.push_str(&one_line(part));
         }
         text.push('\n');
     }

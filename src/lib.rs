@@ -9,9 +9,9 @@
 //! - [`plan`] decides, with [`state`] for intents, [`container`] for the container's role, [`port`]
 //!   and [`capacity`].
 //! - [`slot`] renders service directories from `templates/`, quoted by [`word`]; [`apply`] writes.
-//! - [`command`] runs the commands, with [`reconcile`], [`supervise`], [`status`], [`detect`], [`logs`] and
-//!   [`doctor`] for what they do; [`chain`] is what the scripts of a slot run, [`child`] what root has
-//!   hermes do.
+//! - [`command`] runs the commands, with [`lifecycle`], [`reconcile`], [`supervise`], [`status`],
+//!   [`logs`], [`doctor`] and [`detect`] for what they do; [`chain`] is what the scripts of a slot run,
+//!   [`child`] what root has hermes do.
 //! - [`verdict`] says what is not as wanted; [`table`] and [`metrics`] write the status for people and
 //!   for Prometheus.
 //! - [`error`] is the one error with the exit codes; [`report`] is all that prints.
@@ -30,6 +30,7 @@ pub mod container;
 pub mod detect;
 pub mod doctor;
 pub mod error;
+pub mod lifecycle;
 pub mod logs;
 pub mod metrics;
 pub mod name;

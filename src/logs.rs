@@ -106,6 +106,19 @@ pub fn show(
     }
 }
 
+/// Reads the last lines of a profile's log, made printable, with the rights of the volume's owner.
+pub fn last_lines(settings: &Settings, profile: &ProfileName, lines: usize) -> Result<Vec<String>> {
+    let home = Dir::open(&settings.root.at(&settings.home))?;
+    let mut log = [Log::new(profile.clone(), String::new())];
+    log[0].look(existing(gateways(&home))?.as_ref(), Some(lines))?;
+    let mut said = Vec::new();
+    merge(&mut log, true, &mut |_, line| {
+        said.push(escaped_where(line, |c| c.is_control() && c != '\t'));
+        Ok(())
+    })?;
+    Ok(said)
+}
+
 fn warn(error: &Error) {
     report::warning(&error.to_string());
 }

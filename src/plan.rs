@@ -8,7 +8,7 @@ use crate::container::Command;
 use crate::name::ProfileName;
 use crate::port::Ports;
 use crate::settings::Settings;
-use crate::state::{Intent, Source};
+use crate::state::{Intent, Source, Wanted};
 use crate::survey::{Problem, Profile, Record, Skipped, Survey};
 
 /// A slot as it lies in the scan directory.
@@ -28,7 +28,7 @@ pub struct Found {
     pub supervised: bool,
     /// Whether it has the status of a supervisor that is no more.
     pub stale: bool,
-    /// Whether the gateway is up, or wanted up by its supervisor.
+    /// Whether its supervisor wants the gateway up; one that is up all the same is about to end.
     pub up: bool,
 }
 
@@ -123,6 +123,24 @@ pub struct VolumeChanges {
     pub ports: Option<Ports>,
     /// Lines for the boot log, without their time.
     pub boot_log: Vec<String>,
+    /// What operators want from now on.
+    pub intents: Vec<(ProfileName, Wanted)>,
+    /// Gateways that are about to be stopped on purpose.
+    pub planned_stops: Vec<PlannedStop>,
+}
+
+/// A gateway that is about to be stopped on purpose, which it is to know: else it takes the signal for an
+/// accident, and says so to the people whom it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStop {
+    /// Its profile.
+    pub profile: ProfileName,
+    /// Its process.
+    pub pid: u32,
+    /// When that started, as field 22 of /proc/PID/stat.
+    pub start: u64,
+    /// The process that stops it.
+    pub stopper: u32,
 }
 
 /// Why a default profile without a state file is wanted.
@@ -476,7 +494,8 @@ impl Change {
         }
     }
 
-    fn new(name: &ProfileName, prior_state: Option<String>, action: Action) -> Self {
+    /// Makes a change without steps.
+    pub fn new(name: &ProfileName, prior_state: Option<String>, action: Action) -> Self {
         Self {
             profile: name.to_string(),
             name: Some(name.clone()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -11,7 +12,8 @@ use crate::capacity::{raise_descriptors, room_by_descriptors};
 use crate::child::as_account;
 use crate::container::Command;
 use crate::error::{Code, Error, Result, shown};
-use crate::plan::{Action, Change, Plan, VolumeChanges, World, plan};
+use crate::name::ProfileName;
+use crate::plan::{Action, Change, Plan, Step, VolumeChanges, World, plan};
 use crate::report;
 use crate::rights::{Rights, make_scandir};
 use crate::scandir::{Choices, Owner, ScanDir, instance};
@@ -57,7 +59,14 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Opens and locks the scan directory; it is made if it is not there.
-    pub fn begin(settings: &'a Settings, rights: &'a Rights, tools: Tools) -> Result<Self> {
+    ///
+    /// Another process that changes it is waited for, for at most `limit`.
+    pub fn begin(
+        settings: &'a Settings,
+        rights: &'a Rights,
+        tools: Tools,
+        limit: Duration,
+    ) -> Result<Self> {
         make_scandir(settings, rights)?;
         raise_descriptors(usize::MAX);
         let scandir = ScanDir::open(settings)?;
@@ -65,8 +74,8 @@ impl<'a> Session<'a> {
         if let Rights::Direct(_) = rights {
             scandir.only_roots()?;
         }
-        let lock = scandir.lock()?;
-        let choices = check_owner(settings, &scandir, tools)?;
+        let lock = scandir.lock_within(limit)?;
+        let choices = check_owner(settings, &scandir, Ok(tools))?;
         warn_of_hermes(settings, &choices.tools);
         Ok(Self {
             settings,
@@ -87,9 +96,97 @@ impl<'a> Session<'a> {
         self.apply(&BTreeMap::new()).take_over()
     }
 
+    /// Gives profiles their slots, down, and waits until they are supervised. Gives those that have one
+    /// already, and what could not be done.
+    pub fn register(&self, names: &[ProfileName]) -> Result<(Vec<ProfileName>, Failures)> {
+        let mut survey = look(self.settings, self.rights, &self.choices.tools, &[])?;
+        let ports = survey.assigned_ports();
+        let renderer = Renderer::new(self.settings, &self.choices, self.rights.drop_to());
+        let mut rendered = Rendered::new();
+        for name in names {
+            rendered.insert(
+                name.clone(),
+                renderer.render(name, ports.get(name).copied())?,
+            );
+        }
+        // Nothing else is decided here than what these names need.
+        survey.complete = false;
+        let world = self
+            .scandir
+            .world(self.settings, &self.choices.tools, &rendered)?;
+        let command = Command::detect(&self.settings.root);
+        let mut plan = plan(self.settings, &command, &survey, &world);
+        plan.changes.retain(|change| {
+            change
+                .name
+                .as_ref()
+                .is_some_and(|name| names.contains(name))
+        });
+        let mut failures = Failures::new();
+        let mut there = names.to_vec();
+        for change in &mut plan.changes {
+            let Some(name) = &change.name else { continue };
+            let warning = change.warning.take().unwrap_or_default();
+            let mut publishes = false;
+            for step in &mut change.steps {
+                if let Step::Publish { down } = step {
+                    *down = true;
+                    publishes = true;
+                }
+            }
+            if publishes {
+                there.retain(|there| there != name);
+                change.action = Action::Registered;
+            } else {
+                change.steps.clear();
+                if change.action == Action::Skipped {
+                    there.retain(|there| there != name);
+                    failures.insert(name.clone(), Error::new(Code::No, warning));
+                }
+            }
+        }
+        plan.changes.retain(|change| !change.steps.is_empty());
+        let mut log_directories = plan.volume.log_directories;
+        log_directories.retain(|name| names.contains(name));
+        let volume = VolumeChanges {
+            ports: plan.volume.ports.take(),
+            log_directories,
+            boot_log: plan.changes.iter().map(report::change_line).collect(),
+            ..VolumeChanges::default()
+        };
+        plan.volume = VolumeChanges::default();
+        for failure in self.settle(&volume)? {
+            report::warning(&failure);
+        }
+        failures.extend(self.apply(&rendered).slots(&plan));
+        Ok((there, failures))
+    }
+
+    /// Ends the supervisors of slots and removes them; gives what could not be done.
+    pub fn unregister(&self, names: &[ProfileName]) -> Result<Failures> {
+        let mut failures = Failures::new();
+        self.apply(&Rendered::new())
+            .remove(names.iter(), &mut failures);
+        let removed = names.iter().filter(|name| !failures.contains_key(name));
+        let line = |name: &ProfileName| {
+            report::change_line(&Change {
+                reason: Some("unregistered".to_owned()),
+                ..Change::new(name, None, Action::Removed)
+            })
+        };
+        let boot_log = removed.map(line).collect();
+        for failure in self.settle(&VolumeChanges {
+            boot_log,
+            ..VolumeChanges::default()
+        })? {
+            report::warning(&failure);
+        }
+        Ok(failures)
+    }
+
     /// Converges. `starting` says that an s6-svscan of ours comes next, with all the room it can get.
     pub fn converge(&self, starting: bool) -> Result<Outcome> {
-        let survey = look(self.settings, self.rights, Some(&self.choices.tools))?;
+        let survey = look(self.settings, self.rights, &self.choices.tools, &[])?;
         let rendered = render(self.settings, self.rights, &self.choices, &survey)?;
         let mut world = self
             .scandir
@@ -128,31 +225,35 @@ impl<'a> Session<'a> {
     }
 
     fn settle(&self, changes: &VolumeChanges) -> Result<Vec<String>> {
-        if *changes == VolumeChanges::default() {
-            return Ok(Vec::new());
-        }
-        match self.rights {
-            Rights::Direct(account) => as_account(
-                self.settings,
-                &self.choices.tools,
-                account,
-                "settle",
-                changes,
-            ),
-            _ => Ok(settle(self.settings, changes)),
-        }
+        settle_as(self.settings, &self.choices.tools, self.rights, changes)
+    }
+}
+
+/// Writes on the volume with the rights of its owner, and gives what could not be done, as sentences.
+pub fn settle_as(
+    settings: &Settings,
+    tools: &Tools,
+    rights: &Rights,
+    changes: &VolumeChanges,
+) -> Result<Vec<String>> {
+    if *changes == VolumeChanges::default() {
+        return Ok(Vec::new());
+    }
+    match rights {
+        Rights::Direct(account) => as_account(settings, tools, account, &["settle"], changes),
+        _ => Ok(settle(settings, changes)),
     }
 }
 
 /// Decides as [`Session::converge`] would, and does nothing.
 pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Outcome> {
-    let choices = choices_of_tree(settings, tools)?;
-    warn_of_hermes(settings, &choices.tools);
     let scandir = open_if_there(settings)?;
     if let Some(scandir) = &scandir {
         scandir.ours()?;
     }
-    let survey = look(settings, rights, Some(&choices.tools))?;
+    let choices = choices_of_tree(settings, rights, Ok(tools))?;
+    warn_of_hermes(settings, &choices.tools);
+    let survey = look(settings, rights, &choices.tools, &[])?;
     let rendered = render(settings, rights, &choices, &survey)?;
     let world = match scandir {
         Some(scandir) => scandir.world(settings, &choices.tools, &rendered)?,
@@ -165,17 +266,21 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     })
 }
 
-/// Looks at the volume with the rights of its owner; root needs the programs for that.
-pub fn look(settings: &Settings, rights: &Rights, tools: Option<&Tools>) -> Result<Survey> {
-    match (rights, tools) {
-        (Rights::Direct(account), Some(tools)) => {
-            as_account(settings, tools, account, "survey", &())
-        }
-        (Rights::Direct(account), None) => {
-            as_account(settings, &Tools::find(settings)?, account, "survey", &())
-        }
-        _ => survey(settings),
+/// Looks at the volume as [`survey`] does, with the rights of its owner.
+pub fn look(
+    settings: &Settings,
+    rights: &Rights,
+    tools: &Tools,
+    only: &[ProfileName],
+) -> Result<Survey> {
+    let Rights::Direct(account) = rights else {
+        return survey(settings, only);
+    };
+    let mut words = vec!["survey"];
+    for name in only {
+        words.extend(["-p", name.as_str()]);
     }
+    as_account(settings, tools, account, &words, &())
 }
 
 /// Renders the slots of all profiles.
@@ -198,11 +303,21 @@ fn render(
 }
 
 /// Gives what slots would be made with: what those of the tree that runs were, if one does.
-pub fn choices_of_tree(settings: &Settings, tools: Tools) -> Result<Choices> {
-    match open_if_there(settings)? {
-        Some(scandir) => check_owner(settings, &scandir, tools),
-        None => Ok(Choices::new(settings, tools)),
+///
+/// `tools` are those that are found; a tree that runs names its own.
+pub fn choices_of_tree(
+    settings: &Settings,
+    rights: &Rights,
+    tools: Result<Tools>,
+) -> Result<Choices> {
+    let Some(scandir) = open_if_there(settings)? else {
+        return Ok(Choices::new(settings, tools?));
+    };
+    if let Rights::Direct(_) = rights {
+        // Root runs the programs that are named there.
+        scandir.only_roots()?;
     }
+    check_owner(settings, &scandir, tools)
 }
 
 fn open_if_there(settings: &Settings) -> Result<Option<ScanDir>> {
@@ -216,15 +331,12 @@ fn open_if_there(settings: &Settings) -> Result<Option<ScanDir>> {
 /// Refuses a scan directory of another data root, and gives what to make slots with. A tree that runs
 /// keeps what it was started with, whatever this caller's environment says: a client and a supervisor
 /// of two versions misunderstand each other, and a setting for one command is none for all gateways.
-fn check_owner(settings: &Settings, scandir: &ScanDir, tools: Tools) -> Result<Choices> {
-    let fresh = Choices::new(settings, tools);
-    let Some(owner) = owner_of(settings, scandir)? else {
-        return Ok(fresh);
+fn check_owner(settings: &Settings, scandir: &ScanDir, tools: Result<Tools>) -> Result<Choices> {
+    let owner = owner_of(settings, scandir)?
+        .filter(|owner| scandir.watcher().is_some() && owner.instance == instance(settings));
+    let Some(owner) = owner else {
+        return Ok(Choices::new(settings, tools?));
     };
-    let running = scandir.watcher().is_some() && owner.instance == instance(settings);
-    if !running {
-        return Ok(fresh);
-    }
     let other = settings
         .hermes
         .as_ref()

@@ -36,6 +36,31 @@ pub fn colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// Says what came of a command for one thing: on stdout if it was done, else on stderr.
+pub fn outcome(done: bool, text: &str) {
+    let (mark, colour) = if done {
+        ("\u{2713}", "32")
+    } else {
+        ("\u{2717}", "31")
+    };
+    let terminal = if done {
+        io::stdout().is_terminal()
+    } else {
+        io::stderr().is_terminal()
+    };
+    let mark = if terminal && std::env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[{colour}m{mark}\x1b[0m")
+    } else {
+        mark.to_owned()
+    };
+    let text = format!("{mark} {}\n", one_line(text));
+    if done {
+        print(&text);
+    } else {
+        let _gone = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
 /// Prints a value as one line of JSON, for programs.
 pub fn json(value: &impl Serialize) {
     if let Ok(text) = serde_json::to_string(value) {
@@ -59,15 +84,13 @@ pub fn fatal(error: &Error) {
 }
 
 fn say(level: &str, text: &str) {
-    // One line, whatever somebody has put into a name or a message.
-    let mut line = format!("hermes-s6: {level}: ");
-    push_plain(&mut line, text);
-    line.push('\n');
+    let line = format!("hermes-s6: {level}: {}\n", one_line(text));
     let _gone = io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// Adds text so that it stays on its line.
-pub fn push_plain(line: &mut String, text: &str) {
+/// Makes one line of a text, whatever somebody has put into a name or a message.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {
             line.extend(character.escape_default());
@@ -75,6 +98,7 @@ pub fn push_plain(line: &mut String, text: &str) {
             line.push(character);
         }
     }
+    line
 }
 
 /// Gives the one line that stands for a change, on stdout and in the boot log.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,7 +34,7 @@ pub const NEW_PREFIX: &str = ".hermes-s6-new-";
 pub const OLD_PREFIX: &str = ".hermes-s6-old-";
 
 /// How long to wait for another process that changes the same scan directory.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
+pub const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a new s6-svscan may go without taking up another service.
 const FIRST_SCAN_PATIENCE: Duration = Duration::from_secs(3);
@@ -137,33 +136,39 @@ impl ScanDir {
         scanner(&self.dir)
     }
 
-    /// Waits until nobody else changes it, and keeps others out for as long as the result lives.
-    pub fn lock(&self) -> Result<fs::File> {
-        let flags = OFlags::RDWR | OFlags::CREATE;
-        let file = self
-            .dir
-            .file(LOCK_FILE, flags)
-            .map_err(|error| match error.kind() {
-                Some(ErrorKind::PermissionDenied) => {
-                    error.remedy("run this as the owner of the scan directory")
-                }
-                _ => error,
-            })?;
-        // Only the owner may hold it: anybody who could open it could stop all changes for ever.
+    /// Waits until nobody else changes it, for at most `limit`, and keeps others out for as long as the
+    /// result lives.
+    pub fn lock_within(&self, limit: Duration) -> Result<fs::File> {
+        let file = self.lock_file()?;
+        let limit = limit.min(LOCK_WAIT);
+        if wait_until(limit, "another hermes-s6 to finish", || try_lock(&file)) {
+            return Ok(file);
+        }
+        Err(Error::new(
+            Code::TimedOut,
+            format!(
+                "another hermes-s6 has been changing {} for {} s",
+                shown(self.dir.path()),
+                limit.as_secs()
+            ),
+        ))
+    }
+
+    /// Does as [`ScanDir::lock_within`] if that can be had at once.
+    pub fn try_lock(&self) -> Result<Option<fs::File>> {
+        let file = self.lock_file()?;
+        Ok(try_lock(&file).then_some(file))
+    }
+
+    /// Opens what is locked: a file that only the owner may open, since anybody who could could stop all
+    /// changes for ever. Others, who may only control the slots, exclude each other.
+    fn lock_file(&self) -> Result<fs::File> {
+        if self.ours().is_err() {
+            return Ok(fs::File::from(self.dir.dir(".")?.into_handle()));
+        }
+        let file = self.dir.file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
         file.set_permissions(fs::Permissions::from_mode(0o600))
             .map_err(|cause| Error::system("chmod", self.at(LOCK_FILE), cause))?;
-        let locked = wait_until(LOCK_WAIT, "another hermes-s6 to finish", || {
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-        });
-        if !locked {
-            return Err(Error::new(
-                Code::TimedOut,
-                format!(
-                    "another hermes-s6 has been changing {} for a minute",
-                    shown(self.dir.path())
-                ),
-            ));
-        }
         Ok(file)
     }
 
@@ -308,6 +313,10 @@ impl ScanDir {
     }
 }
 
+fn try_lock(file: &fs::File) -> bool {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
 /// How deep a service directory is: `gateway-x/log/supervise/control`.
 const SLOT_DEPTH: usize = 3;
 
@@ -341,8 +350,7 @@ fn observe(slot: &Dir, found: &mut Found) {
     let status = Status::read(slot);
     found.supervised = supervisor(slot).is_some();
     found.stale = status.is_some() && !found.supervised;
-    found.up =
-        found.supervised && status.is_some_and(|status| status.pid.is_some() || status.wanted_up);
+    found.up = found.supervised && status.is_some_and(|status| status.wanted_up);
 }
 
 /// Lists the files of a slot that are missing, or other than they should be.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// The file in a profile's home that the gateway and the operator's commands write.
 pub const STATE_FILE: &str = "gateway_state.json";
@@ -13,6 +14,26 @@ pub const STATE_LIMIT: u64 = 1 << 20;
 
 /// The longest state that is kept, in characters; it goes into log lines.
 const STATE_LENGTH: usize = 64;
+
+/// What an operator can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// That the gateway runs, now and after every start of the container.
+    Running,
+    /// That it stays down.
+    Stopped,
+}
+
+impl Wanted {
+    /// Gives the value that `desired_state` has for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
 
 /// Which field an intent comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +75,14 @@ impl Intent {
         }
     }
 
+    /// Tells whether the operator asked for this in so many words.
+    pub fn is(&self, wanted: Wanted) -> bool {
+        self.source == Some(Source::DesiredState) && self.state.as_deref() == Some(wanted.word())
+    }
+
     /// Tells whether the operator asked in so many words for the gateway to be down.
     pub fn wants_stopped(&self) -> bool {
-        self.source == Some(Source::DesiredState) && self.state.as_deref() == Some("stopped")
+        self.is(Wanted::Stopped)
     }
 }
 
@@ -85,6 +111,61 @@ pub fn intent(content: &[u8]) -> Result<Intent, Reason> {
         }
     }
     Ok(Intent::default())
+}
+
+/// Writes an intent into the content of a state file: `desired_state`, and `updated_at` in seconds since
+/// 1970 as Hermes' own commands write it. Everything else stays as it stands there, to the letter.
+pub fn with_intent(content: &[u8], wanted: Wanted, now: u64) -> Result<Vec<u8>, Reason> {
+    let mut entries: Entries =
+        serde_json::from_slice(content).map_err(|_| "state-not-an-object")?;
+    for (key, value) in [
+        ("desired_state", format!("\"{}\"", wanted.word())),
+        ("updated_at", now.to_string()),
+    ] {
+        // Of two fields with one name, readers take the last.
+        match entries.0.iter_mut().rfind(|(name, _)| name == key) {
+            Some(entry) => entry.1 = value,
+            None => entries.0.push((key.to_owned(), value)),
+        }
+    }
+    let mut text = String::from("{");
+    for (key, value) in &entries.0 {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&serde_json::to_string(key).unwrap_or_default());
+        text.push(':');
+        text.push_str(value);
+    }
+    text.push_str("}\n");
+    Ok(text.into_bytes())
+}
+
+/// The fields of a JSON object in their order, with their values as they were written.
+struct Entries(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
+            entries.push((key, value.get().to_owned()));
+        }
+        Ok(Entries(entries))
+    }
 }
 
 /// What shows that a state file is of one process and not of an earlier one with the same pid.
@@ -259,6 +340,33 @@ mod tests {
             intent("[".repeat(100_000).as_bytes()),
             Err("state-not-json")
         );
+    }
+
+    #[test]
+    fn writing_an_intent_keeps_all_other_fields_to_the_letter() {
+        let write = |content: &str, wanted| {
+            with_intent(content.as_bytes(), wanted, 7)
+                .map(|content| String::from_utf8_lossy(&content).into_owned())
+        };
+        assert_eq!(
+            write("{}", Wanted::Running).as_deref(),
+            Ok("{\"desired_state\":\"running\",\"updated_at\":7}\n")
+        );
+        let content = r#"{ "updated_at": "2026-01-01T00:00:00+00:00", "pid": 18446744073709551616, "x": {"b": 1.10, "a": [1e400]}, "desired_state": "running", "\u00e9": null }"#;
+        assert_eq!(
+            write(content, Wanted::Stopped).as_deref(),
+            Ok(concat!(
+                r#"{"updated_at":7,"pid":18446744073709551616,"x":{"b": 1.10, "a": [1e400]},"desired_state":"stopped","é":null}"#,
+                "\n"
+            ))
+        );
+        for damaged in ["", "[]", "{", "{\"a\":1} x", "\"running\""] {
+            assert_eq!(
+                write(damaged, Wanted::Running),
+                Err("state-not-an-object"),
+                "{damaged}"
+            );
+        }
     }
 
     #[test]

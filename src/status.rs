@@ -1,15 +1,13 @@
 //! What runs, as s6 knows it, beside what should run, as the volume says.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
 use serde::Serialize;
 
-use crate::beneath::Dir;
 use crate::container::Command;
 use crate::detect::{Detection, detect};
-use crate::error::{Error, Result, escaped};
+use crate::error::Result;
 use crate::name::ProfileName;
 use crate::plan::held;
 use crate::port::HERMES_DEFAULT;
@@ -26,12 +24,6 @@ const STARTING: Duration = Duration::from_secs(60);
 /// How long a gateway that has just been started may not have its lock yet, and by how much the looks
 /// at the volume and at the tree may lie apart.
 const SETTLED: Duration = Duration::from_secs(1);
-
-/// How many lines of a log are shown.
-const LOG_LINES: usize = 10;
-
-/// How many bytes at the end of a log they are looked for in.
-const LOG_TAIL: u64 = 1 << 16;
 
 /// What a gateway is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -139,10 +131,19 @@ pub struct Report {
     pub profiles: Vec<Row>,
 }
 
-/// Looks at all slots and profiles.
-pub fn report(settings: &Settings, scandir: &ScanDir, survey: &Survey) -> Result<Report> {
-    let mut names = scandir.profiles()?;
-    names.extend(survey.profiles.keys().cloned());
+/// Looks at the slots and profiles that are in `only`, or at all if none is.
+pub fn report(
+    settings: &Settings,
+    scandir: &ScanDir,
+    survey: &Survey,
+    only: &[ProfileName],
+) -> Result<Report> {
+    let mut names = BTreeSet::new();
+    if only.is_empty() {
+        names = scandir.profiles()?;
+        names.extend(survey.profiles.keys().cloned());
+    }
+    names.extend(only.iter().cloned());
     let ports = survey.assigned_ports();
     let manager = detect(settings);
     let look = Look {
@@ -271,6 +272,9 @@ impl Look<'_> {
         let elsewhere = |pid: u32| {
             lock.is_some_and(|lock| comparable && lock.held && lock.pid != i32::try_from(pid).ok())
         };
+        let orphan = lock
+            .filter(|lock| comparable && lock.held)
+            .and_then(|lock| lock.pid);
         row.state = match status.pid {
             Some(_) if !status.wanted_up => State::Stopping,
             Some(_) if status.ready => State::Ready,
@@ -286,8 +290,17 @@ impl Look<'_> {
                 row.reason = lock.map(holder_text);
                 return "stop it there, and it starts here";
             }
+            State::Down if orphan.is_some() => {
+                let orphan = orphan.unwrap_or_default();
+                row.reason = Some(format!(
+                    "a gateway that has lost its supervisor still runs, pid {orphan}: hermes-s6 stop ends it"
+                ));
+            }
             State::Down if !intent.wants_stopped() => {
-                if let Some((reason, advice)) = parked(lock, intent, &deaths) {
+                // One that was told to end, and is to be started again by a command that was killed, has
+                // not ended by itself.
+                let told = registered_down && matches!(deaths.last(), Some((_, Death::Exit(0))));
+                if let Some((reason, advice)) = parked(lock, intent, &deaths).filter(|_| !told) {
                     row.reason = Some(reason);
                     row.state = State::Parked;
                     return advice;
@@ -302,34 +315,4 @@ impl Look<'_> {
         }
         ""
     }
-}
-
-/// Reads the last lines of a profile's log, made printable, with the rights of the volume's owner.
-///
-/// When s6-log has just begun a new file, they are those of the one before.
-pub fn last_lines(settings: &Settings, profile: &ProfileName) -> Result<Vec<String>> {
-    let home = Dir::open(&settings.root.at(&settings.home))?;
-    let log = home.dir("logs")?.dir("gateways")?.dir(profile.as_str())?;
-    let mut name = "current".into();
-    if log.size("current") == 0 {
-        let archive = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"@");
-        name = log.names()?.into_iter().rfind(archive).unwrap_or(name);
-    }
-    let failed = |cause| Error::system("read", log.path().join(&name), cause);
-    let mut file = log.file(&name, OFlags::RDONLY)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        return Err(failed(std::io::Error::other("not a regular file")));
-    }
-    let start = meta.len().saturating_sub(LOG_TAIL);
-    let mut content = Vec::new();
-    file.seek(SeekFrom::Start(start))
-        .and_then(|_| file.take(LOG_TAIL).read_to_end(&mut content))
-        .map_err(failed)?;
-    let lines: Vec<&[u8]> = content.split_inclusive(|&byte| byte == b'\n').collect();
-    // What comes before the first newline may be the end of a line.
-    let whole = lines.get(usize::from(start > 0)..).unwrap_or_default();
-    let last = &whole[whole.len().saturating_sub(LOG_LINES)..];
-    let shown = |line: &&[u8]| escaped(line.strip_suffix(b"\n").unwrap_or(line));
-    Ok(last.iter().map(shown).collect())
 }

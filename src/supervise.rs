@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::reconcile::{self, Session};
 use crate::report;
 use crate::rights::{Rights, become_account, make_scandir};
-use crate::scandir::ScanDir;
+use crate::scandir::{LOCK_WAIT, ScanDir};
 use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
 use crate::supervision::Holder;
 use crate::tool::Tools;
@@ -43,7 +43,7 @@ pub fn supervise(
         return Err(become_account(account, tools, settings, &prefix));
     }
     let before = descriptors();
-    let session = Session::begin(settings, rights, tools.clone())?;
+    let session = Session::begin(settings, rights, tools.clone(), LOCK_WAIT)?;
     if let Some(watcher) = session.scandir().watcher() {
         let by = match watcher {
             Holder::Process(pid) => format!("s6-svscan (pid {pid})"),

@@ -54,6 +54,16 @@ impl Status {
         Self::parse(&service.passage("supervise").ok()?.read("status", 64).ok()?)
     }
 
+    /// Tells whether it is down, and stays so.
+    pub fn is_down(&self) -> bool {
+        self.pid.is_none() && !self.finishing && !self.wanted_up
+    }
+
+    /// Tells whether its process has been told to end, or has ended while `finish` runs.
+    pub fn is_ending(&self) -> bool {
+        self.finishing || (self.pid.is_some() && !self.wanted_up)
+    }
+
     /// Parses a status file: 35 bytes, or 43 with a process group from s6 2.13.0 and 2.13.1.
     fn parse(bytes: &[u8]) -> Option<Self> {
         if !matches!(bytes.len(), 35 | 43) {

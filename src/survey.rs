@@ -144,8 +144,8 @@ pub struct Skipped {
     pub problem: Problem,
 }
 
-/// Looks at the volume.
-pub fn survey(settings: &Settings) -> Result<Survey> {
+/// Looks at the volume, and into the homes of those profiles that are in `only`, or of all if none is.
+pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     let home = Dir::open(&settings.root.at(&settings.home)).map_err(|error| {
         error.remedy("name the data directory of Hermes with --home or HERMES_HOME")
     })?;
@@ -185,7 +185,7 @@ pub fn survey(settings: &Settings) -> Result<Survey> {
         Ok(profiles) => match profiles.names() {
             Ok(entries) => {
                 for entry in entries {
-                    visit(&profiles, &entry, logs.as_ref(), &mut survey);
+                    visit(&profiles, &entry, logs.as_ref(), only, &mut survey);
                     names.extend(
                         entry
                             .to_str()
@@ -260,8 +260,17 @@ impl Survey {
 }
 
 /// Looks at one name in `profiles/`. What has no `SOUL.md` is not a profile and not worth a word.
-fn visit(profiles: &Dir, entry: &OsStr, logs: Option<&Dir>, survey: &mut Survey) {
+fn visit(
+    profiles: &Dir,
+    entry: &OsStr,
+    logs: Option<&Dir>,
+    only: &[ProfileName],
+    survey: &mut Survey,
+) {
     let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
+    if !only.is_empty() && name.as_ref().is_none_or(|name| !only.contains(name)) {
+        return;
+    }
     match profiles.kind(entry) {
         Ok(Some(FileType::Directory)) => {}
         Ok(Some(FileType::Symlink)) => {

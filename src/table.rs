@@ -77,6 +77,7 @@ pub fn details(manager: &Detection, row: &Row, log: Option<Result<Vec<String>>>)
         text.extend([gap, title, &escaped(value.as_bytes()), "\n"]);
     }
     let lines = match log {
+        Some(Ok(lines)) if lines.is_empty() => vec!["nothing yet".to_owned()],
         Some(Ok(lines)) => lines,
         Some(Err(error)) => vec![error.to_string()],
         None => vec![format!("see hermes-s6 logs -p {}", row.profile)],

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,30 @@ impl Tools {
     /// Tells whether there is a Hermes to run.
     pub fn has_hermes(&self, settings: &Settings) -> bool {
         is_executable(&settings.root.at(&self.hermes))
+    }
+
+    /// Runs an s6 program on a directory; its own message is the cause of a failure.
+    pub fn run(
+        &self,
+        root: &Root,
+        program: &str,
+        arguments: &[&str],
+        directory: &Path,
+    ) -> Result<()> {
+        let mut command = self.command(root, program);
+        command.args(arguments).arg(directory).stdin(Stdio::null());
+        let output = command
+            .output()
+            .map_err(|cause| Error::exec(program, cause))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next().unwrap_or("no message");
+        Err(Error::new(
+            Code::System,
+            format!("{program} failed: {said}"),
+        ))
     }
 
     /// Prepares a call of an s6 program.

@@ -3,12 +3,22 @@
 use std::time::{Duration, SystemTime};
 
 use crate::beneath::Dir;
-use crate::error::Result;
+use crate::error::{Code, Error, Result, shown};
 use crate::name::ProfileName;
-use crate::plan::{Seed, VolumeChanges};
+use crate::plan::{PlannedStop, Seed, VolumeChanges};
 use crate::settings::Settings;
-use crate::state::STATE_FILE;
+use crate::state::{STATE_FILE, STATE_LIMIT, Wanted, intent, with_intent};
 use crate::survey::PORTS_FILE;
+
+/// The file in a gateway's home that says that it is stopped on purpose. The gateway reads it for a
+/// minute and removes it (Hermes Agent 0.19.0, `gateway/status.py`).
+pub const PLANNED_STOP_FILE: &str = ".gateway-planned-stop.json";
+
+/// How often a state file is read again that somebody else has written meanwhile.
+const REWRITES: usize = 8;
+
+/// What a state file is kept as that says nothing and must make room.
+const DAMAGED_STATE_FILE: &str = "gateway_state.json.damaged";
 
 /// The log of what each boot made of each profile, in `logs/` of the data root.
 const BOOT_LOG: &str = "container-boot.log";
@@ -53,18 +63,91 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
         content.push(b'\n');
         attempt(home.replace(PORTS_FILE, &content));
     }
+    for (profile, wanted) in &changes.intents {
+        let written = home_of(&home, profile).and_then(|home| write_intent(&home, *wanted, now));
+        let problem = |error: Error| {
+            error.remedy(format!(
+                "the volume does not say that {profile} is wanted {}",
+                wanted.word()
+            ))
+        };
+        attempt(written.map_err(problem));
+    }
+    for stop in &changes.planned_stops {
+        attempt(home_of(&home, &stop.profile).and_then(|home| announce(&home, stop, now)));
+    }
     if !changes.boot_log.is_empty() {
         attempt(boot_log(&home, &changes.boot_log, now));
     }
     failures
 }
 
-fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
+/// Opens the home of a profile, in that of the data root.
+pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
     if profile.is_default() {
         home.dir(".")
     } else {
         home.dir("profiles")?.dir(profile.as_str())
     }
+}
+
+/// Writes what the operator wants. A file that says nothing is put aside, never written over; one that
+/// the gateway writes at the same moment is read again, so that nobody's words are lost.
+fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
+    let now = seconds(now);
+    for _ in 0..REWRITES {
+        let nothing = b"{}".to_vec();
+        let mut seen = home.version(STATE_FILE);
+        let content = match home.read(STATE_FILE, STATE_LIMIT) {
+            Ok(content) if content.trim_ascii().is_empty() => nothing,
+            Ok(content) => content,
+            Err(unusable) if unusable.is_missing() => nothing,
+            Err(unusable) => {
+                let path = home.path().join(STATE_FILE);
+                return Err(Error::new(
+                    Code::System,
+                    format!("unable to write {}: {}", shown(&path), unusable.text),
+                ));
+            }
+        };
+        if intent(&content).is_ok_and(|intent| intent.is(wanted)) {
+            return Ok(());
+        }
+        let content = match with_intent(&content, wanted, now) {
+            Ok(content) => content,
+            Err(_damaged) => {
+                home.rename(STATE_FILE, DAMAGED_STATE_FILE)?;
+                seen = None;
+                with_intent(b"{}", wanted, now).unwrap_or_default()
+            }
+        };
+        if home.rewrite(STATE_FILE, &content, seen)? {
+            return Ok(());
+        }
+    }
+    Err(Error::new(
+        Code::System,
+        format!(
+            "unable to write {}: somebody else writes it all the time",
+            shown(&home.path().join(STATE_FILE))
+        ),
+    ))
+}
+
+/// Tells a gateway that it is stopped on purpose.
+fn announce(home: &Dir, stop: &PlannedStop, now: SystemTime) -> Result<()> {
+    let PlannedStop {
+        pid,
+        start,
+        stopper,
+        ..
+    } = stop;
+    // As Python's datetime.isoformat() writes it.
+    let time = timestamp(now).replace("+0000", "+00:00");
+    let text = format!(
+        "{{\"target_pid\":{pid},\"target_start_time\":{start},\"stopper_pid\":{stopper},\"written_at\":\"{time}\"}}"
+    );
+    home.replace(PLANNED_STOP_FILE, text.as_bytes())
 }
 
 fn seed_state(seed: Seed, now: SystemTime) -> String {

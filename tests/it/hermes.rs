@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::support::{TestEnv, skip, wait_for};
@@ -31,10 +32,13 @@ fn stops(env: &TestEnv, profile: &str) -> usize {
         .count()
 }
 
-#[test]
-fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree() {
+/// A home with two profiles that the real Hermes has made, with API servers on free ports.
+fn real() -> Option<(TestEnv, [String; 2])> {
+    // No two tests take the same names.
+    static TESTS: AtomicU32 = AtomicU32::new(0);
     let Ok(hermes) = std::env::var("HERMES_S6_TEST_HERMES") else {
-        return skip("HERMES_S6_TEST_HERMES does not name the real Hermes");
+        skip("HERMES_S6_TEST_HERMES does not name the real Hermes");
+        return None;
     };
     assert!(Path::new(&hermes).exists(), "{hermes}");
     let mut env = TestEnv::new();
@@ -48,8 +52,9 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree()
         std::fs::remove_dir_all(env.home_of(name)).unwrap();
         TcpListener::bind(format!("127.0.0.1:{}", port.trim())).is_ok()
     };
+    let test = TESTS.fetch_add(1, Ordering::Relaxed);
     let mut names = (0..)
-        .map(|number| format!("t{}-{number}", std::process::id()))
+        .map(|number| format!("t{}-{test}-{number}", std::process::id()))
         .filter(free);
     let profiles = [names.next().unwrap(), names.next().unwrap()];
     for profile in &profiles {
@@ -64,6 +69,16 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree()
             &env.home_of(profile).join(".env"),
             &format!("API_SERVER_ENABLED=true\nAPI_SERVER_KEY={key}\n"),
         );
+    }
+    Some((env, profiles))
+}
+
+#[test]
+fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree() {
+    let Some((env, profiles)) = real() else {
+        return;
+    };
+    for profile in &profiles {
         env.write(
             &env.home_of(profile).join("gateway_state.json"),
             r#"{"desired_state":"running"}"#,
@@ -120,4 +135,50 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree()
         2,
         "{boot}"
     );
+}
+
+#[test]
+fn a_real_gateway_is_started_restarted_and_stopped_and_told_why() {
+    let Some((env, [coder, _])) = real() else {
+        return;
+    };
+    let tree = env.supervise();
+    tree.await_watched();
+    let run = |words: &[&str]| {
+        let ran = env.run(&[words, &["-p", &coder]].concat());
+        assert_eq!(ran.code, 0, "{words:?} {ran:?}\n{}", log(&env, &coder));
+        ran.stdout
+    };
+    let port = run(&["port"]).trim().to_owned();
+    assert!(run(&["start"]).contains("is ready (pid"));
+    assert!(health(&port).unwrap_or_default().contains("ok"));
+    let before = env.pid(&coder);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(run(&["restart"]).contains("is ready (pid"));
+    assert_ne!(env.pid(&coder), before);
+    assert!(health(&port).unwrap_or_default().contains("ok"));
+    assert_eq!(stops(&env, &coder), 1);
+    // What Hermes has written into its state file is still there beside what we have.
+    let state = || {
+        let text = fs::read(env.home_of(&coder).join("gateway_state.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()
+    };
+    assert_eq!(state()["pid"], env.pid(&coder));
+    assert_eq!(state()["desired_state"], "running");
+    assert!(run(&["stop"]).contains("is down ("));
+    assert_eq!(state()["desired_state"], "stopped");
+    assert_eq!(state()["kind"], "hermes-gateway");
+    assert!(
+        !env.home_of(&coder)
+            .join(".gateway-planned-stop.json")
+            .exists()
+    );
+    let own = fs::read_to_string(env.home_of(&coder).join("logs/gateway.log")).unwrap();
+    assert!(
+        own.contains("planned"),
+        "it was told that this is on purpose: {own}"
+    );
+    assert!(run(&["restart"]).contains("is ready (pid"));
+    assert!(run(&["unregister"]).contains("is unregistered"));
+    assert!(health(&port).is_none());
 }

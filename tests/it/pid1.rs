@@ -278,6 +278,66 @@ fn in_the_direct_layout_hermes_may_control_and_read_and_nothing_else() {
 }
 
 #[test]
+fn in_the_direct_layout_root_and_hermes_start_and_stop_and_only_root_registers() {
+    let Some(mut env) = volume() else { return };
+    env.set("HERMES_S6_STOP_TIMEOUT", "3");
+    env.profile("coder", "");
+    let container = Container::start(&env, "web-1", "");
+    assert_eq!(container.hermes_s6("root", DIRECT, &["reconcile"]).code, 0);
+    let down = "/run/service/gateway-coder/down";
+    for user in ["root", "hermes"] {
+        for (words, said) in [
+            (&["start", "-p", "coder"][..], "is ready (pid"),
+            (&["restart", "-p", "coder"], "is ready (pid"),
+            (&["stop", "-p", "coder"], "is down ("),
+            (&["restart", "-p", "coder"], "is ready (pid"),
+            (&["shutdown"], "is down ("),
+            (&["start", "--all"], "is ready (pid"),
+        ] {
+            let ran = container.hermes_s6(user, DIRECT, words);
+            assert_eq!(ran.code, 0, "{user} {words:?} {ran:?}");
+            assert!(ran.stdout.contains(said), "{user} {words:?} {ran:?}");
+        }
+        let ran = container.hermes_s6(user, DIRECT, &["stop", "--all"]);
+        assert_eq!(ran.code, 0, "{user} {ran:?}");
+        let state = fs::read_to_string(env.home_of("coder").join("gateway_state.json")).unwrap();
+        assert!(state.contains("\"desired_state\":\"stopped\""), "{state}");
+        all_is_hermes(&env.home);
+    }
+    assert_eq!(
+        env.count("coder", "planned"),
+        4,
+        "{:?}",
+        env.events("coder")
+    );
+    // Where hermes may not write, root's down file of before stays as it is.
+    assert_eq!(container.run("root", &["test", "-e", down]).code, 0);
+    env.profile("late", "");
+    for words in [
+        &["register", "-p", "late"][..],
+        &["start", "-p", "late"],
+        &["unregister", "-p", "coder"],
+    ] {
+        let ran = container.hermes_s6("hermes", DIRECT, words);
+        assert_eq!(ran.code, 100, "{ran:?}");
+        assert!(ran.stderr.contains("docker exec -u root"), "{ran:?}");
+    }
+    let ran = container.hermes_s6("root", DIRECT, &["start", "-p", "late"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    container.await_state(DIRECT, "late", "ready");
+    let ran = container.hermes_s6("root", DIRECT, &["unregister", "-p", "late"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(
+        container
+            .run("root", &["test", "-e", "/run/service/gateway-late"])
+            .code,
+        1
+    );
+    assert!(env.gateways("late").is_empty());
+    all_is_hermes(&env.home);
+}
+
+#[test]
 fn in_the_direct_layout_root_reads_no_log_and_says_who_shows_it() {
     let Some(env) = volume() else { return };
     env.running("coder");
@@ -339,9 +399,14 @@ fn slots_that_hermes_has_made_are_refused_by_root() {
         container.run("root", &["chown", "root", "/run/own"]).code,
         0
     );
-    for command in ["reconcile", "supervise"] {
-        let ran = container.hermes_s6("root", "/run/own", &[command]);
-        assert_eq!(ran.code, 100, "{ran:?}");
+    for words in [
+        &["reconcile"][..],
+        &["reconcile", "--dry-run"],
+        &["render", "-p", "coder"],
+        &["supervise"],
+    ] {
+        let ran = container.hermes_s6("root", "/run/own", words);
+        assert_eq!(ran.code, 100, "{words:?} {ran:?}");
         assert!(ran.stderr.contains(" is not root's alone, and root would run what is in it: use a new, empty scan directory"), "{ran:?}");
     }
 }
@@ -435,6 +500,38 @@ fn a_service_of_roots_starts_the_tree_and_drops_to_hermes() {
         (env.count("coder", "TERM"), env.count("coder", "saved")),
         (1, 1)
     );
+}
+
+#[test]
+fn in_the_tree_root_and_hermes_can_do_everything_and_all_of_it_stays_hermes() {
+    let Some(env) = volume() else { return };
+    env.running("default");
+    let container = Container::start(&env, "web-1", &tree_service());
+    container.await_state(TREE, "default", "ready");
+    for user in ["hermes", "root"] {
+        env.profile("coder", "");
+        for words in [
+            &["register", "-p", "coder"][..],
+            &["start", "-p", "coder"],
+            &["restart", "-p", "coder"],
+            &["status", "-p", "coder"],
+            &["logs", "-p", "coder"],
+            &["stop", "-p", "coder"],
+            &["start", "--all"],
+            &["unregister", "-p", "coder"],
+            &["reconcile"],
+            &["list"],
+        ] {
+            let ran = container.hermes_s6(user, TREE, words);
+            assert_eq!(ran.code, 0, "{user} {words:?} {ran:?}");
+        }
+        let tree = format!("/proc/{}/root{TREE}", container.init.pid);
+        all_is_hermes(&tree);
+        all_is_hermes(&env.home);
+        for process in env.processes_named("hermes") {
+            assert_eq!(process.uid, HERMES, "{process:?}");
+        }
+    }
 }
 
 #[test]

@@ -329,9 +329,15 @@ pub fn elsewhere(env: &TestEnv, seconds: &str) -> Child {
         .arg(&lock)
         .args(["sleep", seconds]);
     let other = other.spawn().unwrap();
+    // Gateways sleep too, for another time.
+    let words = format!("sleep\0{seconds}\0");
     wait_for(
         "the lock",
-        || env.processes_named("sleep").len() == 1,
+        || {
+            env.processes_named("sleep")
+                .iter()
+                .any(|process| process.cmdline == words)
+        },
         String::new,
     );
     other
