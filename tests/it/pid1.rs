@@ -338,6 +338,35 @@ fn in_the_direct_layout_root_and_hermes_start_and_stop_and_only_root_registers()
 }
 
 #[test]
+fn in_the_direct_layout_root_names_what_a_killed_supervisor_has_left_and_calls_it_not_stopped() {
+    let Some(mut env) = volume() else { return };
+    env.set("HERMES_S6_STOP_TIMEOUT", "3");
+    env.profile("coder", "")
+        .behaviour("coder", "ignore-term 1\n");
+    let container = Container::start(&env, "web-1", "");
+    assert_eq!(container.hermes_s6("root", DIRECT, &["reconcile"]).code, 0);
+    let ran = container.hermes_s6("root", DIRECT, &["start", "-p", "coder"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let gateway = env.gateways("coder")[0].clone();
+    let ran = container.hermes_s6("root", DIRECT, &["stop", "-p", "coder", "--no-wait"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let supervisor = processes()
+        .into_iter()
+        .find(|process| process.pid == gateway.parent);
+    supervisor.unwrap().kill("KILL");
+    let ran = container.hermes_s6("root", DIRECT, &["stop", "-p", "coder"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.stderr.contains("one without a supervisor still runs"),
+        "{ran:?}"
+    );
+    // The one whom it belongs to may end it, and does.
+    let ran = container.hermes_s6("hermes", DIRECT, &["stop", "-p", "coder"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(env.gateways("coder").is_empty());
+}
+
+#[test]
 fn in_the_direct_layout_root_reads_no_log_and_says_who_shows_it() {
     let Some(env) = volume() else { return };
     env.running("coder");
