@@ -1097,3 +1097,73 @@ fn what_a_killed_supervisor_has_left_of_a_gateway_is_seen_and_stopped() {
         (1, 1)
     );
 }
+
+/// Goes through the commands with one gateway, and checks each against what s6 then has.
+fn go_through(env: &TestEnv, profile: &str) {
+    let limit = |arguments: &[&str], seconds: u64| {
+        let start = std::time::Instant::now();
+        let ran = env.run(&[arguments, &["-p", profile]].concat());
+        let took = start.elapsed();
+        // Its own bound, and what a busy machine takes besides.
+        let bound = Duration::from_secs(seconds + 10);
+        assert!(took < bound, "{arguments:?} took {took:?}: {ran:?}");
+        let said = |text: &str| {
+            let outcome = |line: &&str| line.starts_with(['\u{2713}', '\u{2717}']);
+            text.lines().filter(outcome).count()
+        };
+        assert_eq!(said(&ran.stdout) + said(&ran.stderr), 1, "{ran:?}");
+        let state = env.state(profile);
+        let text = ran.stdout.clone() + &ran.stderr;
+        let is_true = match ran.code {
+            0 if arguments[0] == "stop" => state == "down" && text.contains("is down"),
+            0 => state == "ready" && text.contains("is ready"),
+            1 => state == "parked" && text.contains("is parked: "),
+            // It may have by now.
+            99 if text.contains("has not ended") => arguments[0] != "start",
+            99 => {
+                // And a crash loop goes on.
+                text.contains("it is starting") && ["starting", "up", "parked"].contains(&&*state)
+            }
+            _ => false,
+        };
+        assert!(is_true, "{profile} is {state} after {arguments:?}: {ran:?}");
+    };
+    limit(&["start", "--timeout", "2"], 2);
+    limit(&["restart", "--timeout", "2"], 2);
+    limit(&["start", "--timeout", "6"], 6);
+    limit(&["stop"], 12);
+    limit(&["restart", "--timeout", "2"], 2);
+    limit(&["stop"], 12);
+    assert!(env.gateways(profile).is_empty());
+    let removed = env.run(&["unregister", "-p", profile]);
+    assert_eq!(removed.code, 0, "{removed:?}");
+    assert!(!env.slot(profile).exists());
+    no_process_had_two_signals(env, profile, "");
+}
+
+#[test]
+fn every_command_ends_within_its_bound_with_the_truth_whatever_the_gateway_does() {
+    let cases = [
+        ("good", ""),
+        ("exits0", "exit 0\n"),
+        ("exits1", "exit 1\n"),
+        ("exits75", "exit 75\n"),
+        ("exits78", "exit 78\n"),
+        ("ignores", "ignore-term 1\n"),
+        ("saves", "save 2\n"),
+        ("crashes", "crash SEGV\n"),
+        ("never", "never-ready 1\n"),
+        ("clean", "term 0\n"),
+    ];
+    let env = home(&cases.map(|(profile, _)| profile));
+    for (profile, behaviour) in cases {
+        env.behaviour(profile, behaviour);
+    }
+    let _tree = supervised(&env);
+    let env = &env;
+    std::thread::scope(|scope| {
+        for (profile, _) in cases {
+            scope.spawn(move || go_through(env, profile));
+        }
+    });
+}
