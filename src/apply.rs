@@ -25,7 +25,7 @@ use crate::rights::Rights;
 use crate::scandir::{NEW_PREFIX, OLD_PREFIX, OWNER_FILE, Owner, ScanDir};
 use crate::settings::Settings;
 use crate::slot::{File, Files, down};
-use crate::supervision::{Holder, Status, supervisor};
+use crate::supervision::{Holder, Status, supervised, supervisor};
 use crate::tool::Tools;
 use crate::wait::wait_until;
 
@@ -399,8 +399,7 @@ impl Apply<'_> {
     fn is_taken_up(&self, name: &ProfileName) -> bool {
         self.scandir.slot(name).is_ok_and(|slot| {
             // It takes its lock before it writes its status, which commands read next.
-            supervisor(&slot).is_some()
-                && Status::read(&slot).is_some()
+            supervised(&slot).is_some()
                 && slot.dir("log").is_ok_and(|log| supervisor(&log).is_some())
         })
     }

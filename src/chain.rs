@@ -27,7 +27,7 @@ use crate::wait::wait_until;
 
 /// How the variables begin that hold the tokens and addresses of one profile's messaging accounts: the
 /// platforms of Hermes Agent 0.19.0 (`gateway/config.py`, `plugins/platforms/`).
-pub const ACCOUNT_PREFIXES: [&str; 32] = [
+const ACCOUNT_PREFIXES: [&str; 32] = [
     "API_SERVER_",
     "BLUEBUBBLES_",
     "DINGTALK_",
@@ -74,6 +74,12 @@ const CLOCK_GRAIN: Duration = Duration::from_millis(100);
 /// How long a killed process may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(5);
 
+/// Tells whether a variable holds what belongs to one profile's messaging accounts.
+pub fn is_of_an_account(variable: &[u8]) -> bool {
+    let mut prefixes = ACCOUNT_PREFIXES.iter();
+    prefixes.any(|prefix| variable.starts_with(prefix.as_bytes()))
+}
+
 /// Runs a program without the variables of the default profile's accounts.
 ///
 /// With HERMES_S6_INHERIT_ENV=1 it keeps them. Returns only if the program cannot be executed.
@@ -83,11 +89,7 @@ pub fn own_env(prog: &[OsString]) -> Error {
         std::env::var("HERMES_S6_INHERIT_ENV").is_ok_and(|value| truth(&value) == Some(true));
     if !inherit {
         for (name, _) in std::env::vars_os() {
-            let bytes = name.as_encoded_bytes();
-            if ACCOUNT_PREFIXES
-                .iter()
-                .any(|prefix| bytes.starts_with(prefix.as_bytes()))
-            {
+            if is_of_an_account(name.as_encoded_bytes()) {
                 command.env_remove(name);
             }
         }

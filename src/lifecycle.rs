@@ -25,7 +25,7 @@ use crate::root::Root;
 use crate::scandir::{LOCK_WAIT, ScanDir};
 use crate::settings::Settings;
 use crate::state::Wanted;
-use crate::supervision::{Death, Holder, Status, deaths, supervisor};
+use crate::supervision::{Death, Holder, Status, deaths, supervised};
 use crate::tool::Tools;
 use crate::wait::wait_until;
 
@@ -387,8 +387,7 @@ impl Lifecycle<'_> {
             // Under the lock of the slot until the new process is there.
             self.forget_deaths(target);
             target.phase = Phase::Ending;
-            self.tell(target, "-r")?;
-            target.remember_signal(status);
+            self.signal(target, "-r", status)?;
         }
         Ok(())
     }
@@ -411,8 +410,7 @@ impl Lifecycle<'_> {
                 // Only kept from being started again.
                 self.tell(target, "-O")?;
             } else {
-                self.tell(target, "-d")?;
-                target.remember_signal(status);
+                self.signal(target, "-d", status)?;
             }
         } else {
             // It has its signal already.
@@ -466,9 +464,7 @@ impl Lifecycle<'_> {
         match target.phase {
             Phase::Joining if !target.try_lock() => {}
             Phase::Joining | Phase::Ending => {
-                let before = target.before.as_ref();
-                let is_new = before.is_none_or(|before| before.since != status.since);
-                if status.pid.is_some() && is_new {
+                if status.pid.is_some() && target.is_another(&status) {
                     // The lock says that the process has its signal, which this one has not.
                     target.unlock();
                     target.phase = Phase::Starting;
@@ -508,8 +504,7 @@ impl Lifecycle<'_> {
             Phase::Stopping if target.signalled && self.is_next(target, &status) => {
                 target.signalled = false;
                 target.told = Instant::now();
-                let _ends_or_times_out = self.tell(target, "-d");
-                target.remember_signal(&status);
+                let _ends_or_times_out = self.signal(target, "-d", &status);
             }
             Phase::Stopping if status.pid.is_some() => self.kill_if_late(target, request),
             Phase::New | Phase::Starting | Phase::Fresh | Phase::Stopping => {}
@@ -530,11 +525,9 @@ impl Lifecycle<'_> {
 
     /// Tells whether the process of a gateway that was left to another command has no signal after all.
     fn is_next(&self, target: &Target, status: &Status) -> bool {
-        let before = target.before.as_ref();
-        let is_new = before.is_some_and(|before| before.since != status.since);
         let is_left = !self.is_owner()
             && (!self.is_signalled(target, status) || target.told.elapsed() >= target.budget);
-        status.pid.is_some() && (is_new || is_left)
+        status.pid.is_some() && (target.is_another(status) || is_left)
     }
 
     /// Starts what has ended, if its operator still wants that and nobody else is at work.
@@ -680,6 +673,15 @@ impl Lifecycle<'_> {
         }
     }
 
+    /// Tells s6 to send a process its SIGTERM, and remembers that it has.
+    fn signal(&self, target: &mut Target, letters: &str, status: &Status) -> Result<()> {
+        self.tell(target, letters)?;
+        if let Some(slot) = target.slot.as_ref().filter(|_| status.pid.is_some()) {
+            apply::remember_signal(slot, status);
+        }
+        Ok(())
+    }
+
     fn tell(&self, target: &mut Target, letters: &str) -> Result<()> {
         let path = target.path();
         target.told_wanted = match letters {
@@ -712,9 +714,7 @@ impl Target {
 
     /// Reads what s6 makes of it, `None` without a slot or a supervisor.
     fn status(&self) -> Option<Status> {
-        let slot = self.slot.as_ref()?;
-        let supervisor = supervisor(slot)?;
-        let mut status = Status::read(slot)?;
+        let (mut status, supervisor) = supervised(self.slot.as_ref()?)?;
         // On a full file system, the status is that of a process which may have ended long ago.
         if let (Some(pid), Holder::Process(supervisor)) = (status.pid, supervisor) {
             let parent = stat_field(&Root::new("/"), &pid.to_string(), 4);
@@ -744,10 +744,10 @@ impl Target {
             .is_some_and(|slot| flock(slot, FlockOperation::NonBlockingLockExclusive).is_ok())
     }
 
-    fn remember_signal(&self, status: &Status) {
-        if let Some(slot) = self.slot.as_ref().filter(|_| status.pid.is_some()) {
-            apply::remember_signal(slot, status);
-        }
+    /// Tells whether it has gone down or up since it was told something.
+    fn is_another(&self, status: &Status) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|before| before.since != status.since)
     }
 
     fn has_changed(&self, status: &Status) -> bool {

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, escaped_where};
 use crate::plan::{Action, Change};
 
 /// Prints a line of data.
@@ -33,7 +33,11 @@ pub fn try_bytes(data: &[u8]) -> io::Result<()> {
 
 /// Tells whether data may be coloured: for a person at a terminal who does not object.
 pub fn colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    may_colour(io::stdout().is_terminal())
+}
+
+fn may_colour(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Says what came of a command for one thing: on stdout if it was done, else on stderr.
@@ -48,7 +52,7 @@ pub fn outcome(done: bool, text: &str) {
     } else {
         io::stderr().is_terminal()
     };
-    let mark = if terminal && std::env::var_os("NO_COLOR").is_none() {
+    let mark = if may_colour(terminal) {
         format!("\x1b[{colour}m{mark}\x1b[0m")
     } else {
         mark.to_owned()
@@ -90,15 +94,7 @@ fn say(level: &str, text: &str) {
 
 /// Makes one line of a text, whatever somebody has put into a name or a message.
 pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
+    escaped_where(text.as_bytes(), char::is_control)
 }
 
 /// Gives the one line that stands for a change, on stdout and in the boot log.
@@ -125,16 +121,8 @@ fn value(text: &str) -> String {
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();
     }
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        if character.is_control() || character == '"' {
-            quoted.extend(character.escape_default());
-        } else {
-            quoted.push(character);
-        }
-    }
-    quoted.push('"');
-    quoted
+    let quoted = escaped_where(text.as_bytes(), |c| c.is_control() || c == '"');
+    format!("\"{quoted}\"")
 }
 
 fn action_word(action: Action) -> &'static str {

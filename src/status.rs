@@ -14,7 +14,7 @@ use crate::port::HERMES_DEFAULT;
 use crate::scandir::ScanDir;
 use crate::settings::Settings;
 use crate::state::Intent;
-use crate::supervision::{CRASH_LOOP_WINDOW, Death, Holder, Status, deaths, supervisor};
+use crate::supervision::{CRASH_LOOP_WINDOW, Death, Holder, deaths, supervised};
 use crate::survey::{Profile, Survey};
 use crate::verdict::{holder_text, judge, parked};
 
@@ -240,7 +240,7 @@ impl Look<'_> {
             row.wanted = row.reason.is_none();
         }
         row.state = State::Unsupervised;
-        let (Some(status), Some(supervisor)) = (Status::read(&slot), supervisor(&slot)) else {
+        let Some((status, supervisor)) = supervised(&slot) else {
             if row.wanted {
                 row.reason = Some(if self.watched {
                     "s6-svscan has not taken it up".to_owned()

@@ -135,6 +135,12 @@ pub fn supervisor(service: &Dir) -> Option<Holder> {
     holder(&service.passage("supervise").ok()?, "lock")
 }
 
+/// Reads the status of a service directory that has a supervisor, which keeps it true.
+pub fn supervised(service: &Dir) -> Option<(Status, Holder)> {
+    let supervisor = supervisor(service)?;
+    Some((Status::read(service)?, supervisor))
+}
+
 /// Finds the s6-svscan of a scan directory: the holder of its `.s6-svscan/lock`.
 pub fn scanner(scandir: &Dir) -> Option<Holder> {
     holder(&scandir.dir(".s6-svscan").ok()?, "lock")

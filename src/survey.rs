@@ -29,7 +29,7 @@ pub const LOCK_FILE: &str = ".hermes-s6.lock";
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
 
 /// The largest configuration file that is read, in bytes.
-pub const CONFIG_LIMIT: u64 = 1 << 20;
+const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// Everything that a decision needs from the volume.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -180,6 +180,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
             ..default
         },
     );
+    let recorded = recorded_ports(&home);
     let mut names: BTreeSet<ProfileName> = BTreeSet::new();
     match home.dir("profiles") {
         Ok(profiles) => match profiles.names() {
@@ -196,14 +197,11 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
             Err(error) => survey.incomplete(&error.to_string()),
         },
         // A volume that has served named profiles has had this directory.
-        Err(error)
-            if error.is_not_found()
-                && recorded_ports(&home).is_none_or(|ports| ports.is_empty()) => {}
+        Err(error) if error.is_not_found() && recorded.as_ref().is_none_or(BTreeMap::is_empty) => {}
         Err(error) => survey.incomplete(&format!(
             "{error}: named profiles must be in a real directory there"
         )),
     }
-    let recorded = recorded_ports(&home);
     survey.record = match &recorded {
         None => Record::None,
         Some(recorded) => {
@@ -398,7 +396,8 @@ fn recorded_ports(home: &Dir) -> Option<BTreeMap<String, u16>> {
     }
 }
 
-fn read_text(home: &Dir, name: &str) -> Option<String> {
+/// Reads a configuration file of a home, `None` if it cannot be read.
+pub fn read_text(home: &Dir, name: &str) -> Option<String> {
     let content = home.read(name, CONFIG_LIMIT).ok()?;
     Some(String::from_utf8_lossy(&content).into_owned())
 }

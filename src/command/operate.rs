@@ -24,7 +24,7 @@ use crate::settings::Settings;
 use crate::state::Source;
 use crate::status::{self, Report, State};
 use crate::supervise;
-use crate::supervision::{Status, supervisor};
+use crate::supervision::{Status, supervised};
 use crate::survey::Survey;
 use crate::tool::Tools;
 
@@ -45,7 +45,7 @@ pub fn operate(
     waiting: Waiting,
 ) -> Result<Code> {
     refuse_inside(verb)?;
-    let tree = Tree::enter(common, verb)?;
+    let tree = Tree::enter(common, verb.is_up())?;
     let survey = tree.survey(&selection.profile, verb)?;
     let chosen = tree.choose(&survey, selection, verb)?;
     let request = Request {
@@ -59,7 +59,7 @@ pub fn operate(
 /// Stops everything that runs and keeps every intent.
 pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Code> {
     refuse_inside(Verb::Shutdown)?;
-    let tree = Tree::enter(common, Verb::Shutdown)?;
+    let tree = Tree::enter(common, false)?;
     let survey = tree.survey(&[], Verb::Shutdown)?;
     let mut running: Vec<ProfileName> = tree.scandir.profiles()?.into_iter().collect();
     running.retain(|name| {
@@ -76,7 +76,7 @@ pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Cod
 
 /// Gives profiles their slots.
 pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
-    let tree = Tree::enter(common, Verb::Start)?;
+    let tree = Tree::enter(common, true)?;
     let survey = tree.context.survey(&selection.profile)?;
     let chosen = if selection.all {
         warn_of_skipped(&survey);
@@ -109,7 +109,7 @@ pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
 /// Stops gateways and removes their slots.
 pub fn unregister(common: &Common, selection: &Selection) -> Result<Code> {
     refuse_inside(Verb::Remove)?;
-    let tree = Tree::enter(common, Verb::Start)?;
+    let tree = Tree::enter(common, true)?;
     let survey = tree.survey(&selection.profile, Verb::Remove)?;
     let chosen = tree.choose(&survey, selection, Verb::Remove)?;
     tree.may_change("unregister")?;
@@ -127,7 +127,7 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName) -> Result<C
         };
         return Err(Error::new(Code::Usage, what));
     }
-    let tree = Tree::enter(common, Verb::Start)?;
+    let tree = Tree::enter(common, true)?;
     let survey = tree.context.survey(&[])?;
     let Some(profile) = survey.profiles.get(new) else {
         let remedy = format!("rename it with hermes profile rename {old} {new} first");
@@ -253,8 +253,9 @@ struct Tree {
 }
 
 impl Tree {
-    /// Opens the tree. What is up can be stopped also when its s6-svscan has died.
-    fn enter(common: &Common, verb: Verb) -> Result<Self> {
+    /// Opens the tree. Unless it has to be `watched`, supervisors that have outlived their s6-svscan will
+    /// do: what they have can still be stopped.
+    fn enter(common: &Common, watched: bool) -> Result<Self> {
         let context = Context::enter(common)?;
         context.warn();
         let settings = &context.settings;
@@ -269,7 +270,7 @@ impl Tree {
             tools,
         };
         let survives = |name: &ProfileName| tree.status(name).is_some();
-        if detection.is_s6() || (!verb.is_up() && tree.scandir.profiles()?.iter().any(survives)) {
+        if detection.is_s6() || (!watched && tree.scandir.profiles()?.iter().any(survives)) {
             return Ok(tree);
         }
         Err(Error::new(Code::Unsupervised, detection.reason)
@@ -289,8 +290,7 @@ impl Tree {
 
     /// Reads what s6 makes of a slot that has a supervisor.
     fn status(&self, name: &ProfileName) -> Option<Status> {
-        let slot = self.scandir.slot(name).ok()?;
-        supervisor(&slot).and_then(|_| Status::read(&slot))
+        supervised(&self.scandir.slot(name).ok()?).map(|(status, _)| status)
     }
 
     fn is_wanted_up(&self, name: &ProfileName) -> bool {
@@ -354,13 +354,7 @@ impl Tree {
                 if verb.is_up() || !self.scandir.is_ours(name.slot()) {
                     must_exist(name, survey)?;
                 }
-                let held = held(
-                    self.settings(),
-                    &container::Command::default(),
-                    survey,
-                    name,
-                );
-                if verb.is_up() && held.as_deref() == Some("multiplex") {
+                if verb.is_up() && self.is_multiplexed(survey, name) {
                     report::warning(&format!(
                         "profile {name} is served by the default profile's gateway (multiplex_profiles), beside which its own ends at once"
                     ));
@@ -395,6 +389,13 @@ impl Tree {
             }
         }
         Ok(names)
+    }
+
+    /// Tells whether the default profile's gateway serves a profile.
+    fn is_multiplexed(&self, survey: &Survey, name: &ProfileName) -> bool {
+        // Whatever the container's command is.
+        let command = container::Command::default();
+        held(self.settings(), &command, survey, name).as_deref() == Some("multiplex")
     }
 
     /// Does what was asked for, and says what came of it.

@@ -14,7 +14,7 @@ use rustix::fs::{Access, AtFlags, FileType, StatVfsMountFlags, accessat, fstat, 
 use super::{Finding, Findings, Level, RESTART, stop_of_container};
 use crate::account::Account;
 use crate::beneath::Dir;
-use crate::chain::{ACCOUNT_PREFIXES, signature};
+use crate::chain::is_of_an_account;
 use crate::container::{Command, is_of_this_container, setting_in_config};
 use crate::detect::detect;
 use crate::name::ProfileName;
@@ -22,8 +22,7 @@ use crate::plan::held;
 use crate::port::setting;
 use crate::scandir::ScanDir;
 use crate::settings::Settings;
-use crate::supervision::{Holder, holder};
-use crate::survey::{CONFIG_LIMIT, LOCK_FILE, Survey};
+use crate::survey::{LOCK_FILE, Lock, Survey, read_text};
 
 /// Files in a home that its gateway writes.
 const WRITTEN: [&str; 7] = [
@@ -94,14 +93,17 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
             .filter_map(|name| Some((name, home(name)?)))
     };
     found.check = "lock";
-    for (name, home) in homes() {
-        lock(settings, survey, name, &home, &mut found);
+    for (name, profile) in &survey.profiles {
+        if let Some(lock) = profile.lock.as_ref().filter(|lock| lock.held) {
+            held_lock(settings, survey, name, lock, &mut found);
+        }
     }
     found.conclude("no other container runs a profile".to_owned());
     found.check = "credentials";
     let mut secrets = Vec::new();
     for (name, home) in homes() {
-        collect(&text(&home, ".env"), name, &mut secrets);
+        let env_file = read_text(&home, ".env").unwrap_or_default();
+        collect(&env_file, name, &mut secrets);
     }
     credentials(&secrets, &mut found);
     found.check = "stop";
@@ -113,7 +115,8 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
         .map(|owner| owner.choices.stop_timeout);
     let stop = stop.unwrap_or(settings.stop_timeout.as_secs());
     for (name, home) in homes() {
-        if let Some(drain) = drain(&text(&home, "config.yaml")).filter(|drain| *drain >= stop) {
+        let config = read_text(&home, "config.yaml").unwrap_or_default();
+        if let Some(drain) = drain(&config).filter(|drain| *drain >= stop) {
             let text = format!(
                 "agent.restart_drain_timeout lets it drain for {drain} s, and after {stop} s it is killed"
             );
@@ -128,24 +131,20 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
     found.list
 }
 
-fn text(home: &Dir, file: &str) -> String {
-    let content = home.read(file, CONFIG_LIMIT).unwrap_or_default();
-    String::from_utf8_lossy(&content).into_owned()
-}
-
 /// Tells whether another container runs a profile. One that is held down here is meant to run there.
-fn lock(
+fn held_lock(
     settings: &Settings,
     survey: &Survey,
     name: &ProfileName,
-    home: &Dir,
+    lock: &Lock,
     found: &mut Findings,
 ) {
-    match holder(home, LOCK_FILE) {
-        Some(Holder::Elsewhere) => {}
-        Some(Holder::Process(pid))
-            if !is_of_this_container(&settings.root.at(format!("/proc/{pid}"))) => {}
-        _ => return,
+    let process = |pid| settings.root.at(format!("/proc/{pid}"));
+    if lock
+        .pid
+        .is_some_and(|pid| is_of_this_container(&process(pid)))
+    {
+        return;
     }
     let command = Command::detect(&settings.root);
     let (level, remedy) = match held(settings, &command, survey, name) {
@@ -155,7 +154,7 @@ fn lock(
             "stop it there, or keep this container from running gateways with HERMES_S6_AUTOSTART=never",
         ),
     };
-    let text = format!("another container runs it: {}", signature(home));
+    let text = format!("another container runs it: {}", lock.signature);
     found.of(name.as_str()).add(level, text, remedy);
 }
 
@@ -185,9 +184,7 @@ fn collect(env_file: &str, profile: &ProfileName, secrets: &mut Vec<Secret>) {
             .any(|secret| secret.variable == variable);
         if !known
             && variable != SHARED
-            && ACCOUNT_PREFIXES
-                .iter()
-                .any(|prefix| variable.starts_with(prefix))
+            && is_of_an_account(variable.as_bytes())
             && SECRETS.iter().any(|end| variable.ends_with(end))
             && let Some(value) = setting(env_file, variable).filter(|value| !value.is_empty())
         {

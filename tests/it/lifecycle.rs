@@ -83,6 +83,11 @@ fn settled(env: &TestEnv, profile: &str) {
     std::thread::sleep(Duration::from_millis(1100));
 }
 
+/// Counts events of the gateway of `coder`.
+fn counts<const N: usize>(env: &TestEnv, events: [&str; N]) -> [usize; N] {
+    events.map(|event| env.count("coder", event))
+}
+
 fn await_event(env: &TestEnv, profile: &str, event: &str, count: usize) {
     wait_for(
         &format!("{count} times {event} of {profile}"),
@@ -287,10 +292,7 @@ fn a_gateway_that_saves_has_its_time() {
     settled(&env, "coder");
     done(&env.run(&["restart", "-p", "coder"]), "is ready (pid");
     done(&env.run(&["stop", "-p", "coder"]), "is down (2.");
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "saved")),
-        (2, 2)
-    );
+    assert_eq!(counts(&env, ["TERM", "saved"]), [2, 2]);
 }
 
 #[test]
@@ -308,17 +310,11 @@ fn two_restarts_at_once_are_one() {
     for restart in [first, second, third] {
         done(&finished(restart), "is ready (pid");
     }
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "start")),
-        (1, 2)
-    );
+    assert_eq!(counts(&env, ["TERM", "start"]), [1, 2]);
     assert!(!env.slot("coder").join("down").exists());
     // One that comes when it is ready is another one.
     done(&env.run(&["restart", "-p", "coder"]), "is ready (pid");
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "start")),
-        (2, 3)
-    );
+    assert_eq!(counts(&env, ["TERM", "start"]), [2, 3]);
 }
 
 #[test]
@@ -335,10 +331,7 @@ fn a_gateway_that_does_not_get_ready_is_restarted_in_the_end() {
     std::thread::sleep(Duration::from_millis(300));
     env.behaviour("coder", "");
     done(&env.run(&["restart", "-p", "coder"]), "is ready (pid");
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "start")),
-        (1, 2)
-    );
+    assert_eq!(counts(&env, ["TERM", "start"]), [1, 2]);
 }
 
 #[test]
@@ -353,10 +346,7 @@ fn a_stop_during_a_restart_is_served_and_sends_no_second_signal() {
     done(&env.run(&["stop", "-p", "coder"]), "is down (");
     not_done(&finished(restart), 1, "was stopped by another command");
     assert_eq!(env.state("coder"), "down");
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "start")),
-        (1, 1)
-    );
+    assert_eq!(counts(&env, ["TERM", "start"]), [1, 1]);
 }
 
 /// Kills or halts what runs in the background of a test.
@@ -386,10 +376,7 @@ fn a_stop_at_the_end_of_a_restart_gives_the_new_process_its_signal() {
     signal(&restart, "-CONT");
     done(&finished(stop), "gateway-coder is down (1.");
     finished(restart);
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "saved")),
-        (2, 2)
-    );
+    assert_eq!(counts(&env, ["TERM", "saved"]), [2, 2]);
     assert_eq!(env.state("coder"), "down");
 }
 
@@ -1092,10 +1079,7 @@ fn what_a_killed_supervisor_has_left_of_a_gateway_is_seen_and_stopped() {
     assert!(status.contains(&said), "{status}");
     done(&env.run(&["stop", "-p", "coder"]), "gateway-coder is down");
     assert!(env.gateways("coder").is_empty());
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "saved")),
-        (1, 1)
-    );
+    assert_eq!(counts(&env, ["TERM", "saved"]), [1, 1]);
 }
 
 /// Goes through the commands with one gateway, and checks each against what s6 then has.

@@ -239,6 +239,20 @@ fn after_s6_svscan_was_killed_every_gateway_is_supervised_once_again() {
     assert!(!env.out().contains("another instance"), "{}", env.out());
 }
 
+/// Waits for a second gateway of `coder`, and checks that the first got its signal and is gone.
+fn one_new_gateway(env: &TestEnv) {
+    wait_for(
+        "a new gateway",
+        || env.count("coder", "start") == 2,
+        || env.out(),
+    );
+    env.await_state("coder", "ready");
+    assert_eq!(
+        (env.gateways("coder").len(), env.count("coder", "TERM")),
+        (1, 1)
+    );
+}
+
 #[test]
 fn an_orphan_of_a_killed_supervisor_is_ended_and_replaced() {
     let env = TestEnv::new();
@@ -277,16 +291,7 @@ fn after_all_supervisors_were_killed_the_log_goes_on_where_it_was() {
     tree.kill();
     assert_eq!(env.gateways("coder").len(), 1, "it lives on");
     let _tree = env.supervise();
-    wait_for(
-        "a new gateway",
-        || env.count("coder", "start") == 2,
-        || env.out(),
-    );
-    env.await_state("coder", "ready");
-    assert_eq!(
-        (env.gateways("coder").len(), env.count("coder", "TERM")),
-        (1, 1)
-    );
+    one_new_gateway(&env);
     let line = format!("stand-in gateway of coder, pid {}", env.pid("coder"));
     let log =
         || fs::read_to_string(env.home.join("logs/gateways/coder/current")).unwrap_or_default();
@@ -307,16 +312,7 @@ fn an_orphan_that_ignores_sigterm_is_killed_in_time() {
         .find(|process| process.pid == parent)
         .unwrap()
         .kill("KILL");
-    wait_for(
-        "a new gateway",
-        || env.count("coder", "start") == 2,
-        || env.out(),
-    );
-    env.await_state("coder", "ready");
-    assert_eq!(
-        (env.gateways("coder").len(), env.count("coder", "TERM")),
-        (1, 1)
-    );
+    one_new_gateway(&env);
 }
 
 /// Holds the lock of `coder` from a pid namespace of its own, for so many seconds.
