@@ -120,6 +120,9 @@ Examples:
     Start {
         #[command(flatten)]
         selection: Selection,
+        /// Leave down what its operator stopped, and what this container keeps down
+        #[arg(long)]
+        unless_stopped: bool,
         #[command(flatten)]
         waiting: Waiting,
     },

@@ -43,10 +43,16 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Reconcile { dry_run, json } => reconcile(common, dry_run, json),
         Command::Supervise { notification_fd } => supervise(common, notification_fd),
         Command::Detect { json } => detection(common, json),
-        Command::Start { selection, waiting } => operate(common, Verb::Start, &selection, waiting),
-        Command::Stop { selection, waiting } => operate(common, Verb::Stop, &selection, waiting),
+        Command::Start {
+            selection,
+            unless_stopped,
+            waiting,
+        } => operate(common, Verb::Start, &selection, waiting, unless_stopped),
+        Command::Stop { selection, waiting } => {
+            operate(common, Verb::Stop, &selection, waiting, false)
+        }
         Command::Restart { selection, waiting } => {
-            operate(common, Verb::Restart, &selection, waiting)
+            operate(common, Verb::Restart, &selection, waiting, false)
         }
         Command::Shutdown { timeout, json } => operate::shutdown(common, timeout, json),
         Command::Register { selection } => operate::register(common, &selection),

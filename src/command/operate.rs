@@ -43,11 +43,15 @@ pub fn operate(
     verb: Verb,
     selection: &Selection,
     waiting: Waiting,
+    unless_stopped: bool,
 ) -> Result<Code> {
     refuse_inside(verb)?;
     let tree = Tree::enter(common, verb.is_up())?;
     let survey = tree.survey(&selection.profile, verb)?;
-    let chosen = tree.choose(&survey, selection, verb)?;
+    let mut chosen = tree.choose(&survey, selection, verb)?;
+    if unless_stopped {
+        chosen.retain(|name| tree.may_start(&survey, name));
+    }
     let request = Request {
         verb,
         wait: !waiting.no_wait,
@@ -214,7 +218,7 @@ pub fn dispatch(
         timeout: None,
         json: false,
     };
-    operate(common, verb, &selection, waiting)
+    operate(common, verb, &selection, waiting, false)
 }
 
 /// Becomes the program, if there is one.
@@ -389,6 +393,22 @@ impl Tree {
             }
         }
         Ok(names)
+    }
+
+    /// Tells whether nothing speaks against a start: neither the operator's last word nor this container.
+    fn may_start(&self, survey: &Survey, name: &ProfileName) -> bool {
+        let profile = survey.profiles.get(name);
+        let why = if profile.is_some_and(|profile| profile.intent.wants_stopped()) {
+            format!("it was stopped; start it with hermes-s6 start -p {name}")
+        } else {
+            let command = container::Command::detect(&self.settings().root);
+            match held(self.settings(), &command, survey, name) {
+                Some(why) => why,
+                None => return true,
+            }
+        };
+        report::note(&format!("{} stays down here ({why})", name.slot()));
+        false
     }
 
     /// Tells whether the default profile's gateway serves a profile.

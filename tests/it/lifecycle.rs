@@ -888,6 +888,23 @@ fn a_restart_of_all_leaves_down_what_its_operator_stopped() {
 }
 
 #[test]
+fn a_start_unless_stopped_leaves_down_what_its_operator_stopped() {
+    let env = home(&["coder", "writer"]);
+    let _tree = supervised(&env);
+    done(&env.run(&["stop", "-p", "coder"]), "is down");
+    let ran = env.run(&["start", "-p", "coder", "-p", "writer", "--unless-stopped"]);
+    done(&ran, "gateway-writer is ready");
+    assert!(
+        ran.stderr
+            .contains("gateway-coder stays down here (it was stopped; start it with"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(env.state("coder"), "down");
+    wants(&env, "coder", "stopped");
+}
+
+#[test]
 fn a_shutdown_stops_everything_within_its_budget_and_keeps_every_intent() {
     let env = home(&["slow", "stubborn"]);
     env.profile("legacy", r#"{"gateway_state":"running"}"#)
