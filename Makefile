@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .SUFFIXES:
-.PHONY: help build demo test bench lint fmt
+.PHONY: help build demo test bench lint fmt image test-image
 
 # Where cargo puts a release: .cargo/config.toml names the host's target.
 PROGRAM = $(or $(CARGO_TARGET_DIR),target)/$(shell rustc --print host-tuple)/release/hermes-s6
@@ -18,6 +18,8 @@ help:
 	echo 'make demo          show the main job on real s6: four profiles, a killed tree, the same gateways back'
 	echo 'make demo REAL=1   the same with the gateways of the real Hermes Agent (240 MB, from PyPI)'
 	echo 'make test          all tests, on three versions of s6 and with the real Hermes Agent'
+	echo 'make image         a container image, $(TAG): INIT=debian (or s6-overlay, base), BASE_IMAGE=, TAG=, WHEELS=, CA_BUNDLE='
+	echo 'make test-image    build that image, and test it in real containers'
 	echo 'make bench         measure against the original'
 	echo 'make lint          check form: Rust, shell, execline, Dockerfiles'
 	echo 'make fmt           format the Rust code'
@@ -54,6 +56,18 @@ test:
 	  esac
 	done
 	say "passed on s6 $${versions//$$'\n'/, }$${skipped:+, except where it could not be had:$$skipped}"
+
+# The certificates that this machine trusts, for networks that have a CA of their own.
+CA_BUNDLE = $(wildcard /etc/ssl/certs/ca-certificates.crt)
+INIT = debian
+TAG = hermes-s6:$(INIT)
+export INIT BASE_IMAGE WHEELS CA_BUNDLE
+
+image: build
+	@tests/setup/image '$(PROGRAM)' '$(TAG)'
+
+test-image: image
+	@HERMES_S6_TEST_IMAGE='$(TAG)' cargo test --locked --test it -- image::
 
 bench:
 	@hermes=$$(tests/setup/hermes)

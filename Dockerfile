@@ -1,0 +1,117 @@
+# An image of Hermes Agent whose gateways are supervised by hermes-s6 and come back with the container.
+#
+# Build arguments:
+#   INIT          debian: Debian's s6 and a small /init of ours; s6-overlay: its release; base: the base
+#                 image brings s6-overlay
+#   BASE_IMAGE    Debian 12 or later, or an image made from it
+#   HERMES_VERSION  a version that rootfs/all/opt/hermes/lock has a file for
+#   PROGRAM       source: cargo builds hermes-s6 in RUST_IMAGE; prebuilt: it is target/image/hermes-s6, and
+#                 RUST_IMAGE may be any image
+# No stage that is not needed pulls or fetches anything, also where each stage is built in turn.
+
+ARG BASE_IMAGE=debian:trixie-slim
+ARG RUST_IMAGE=rust:1.95-slim-trixie
+
+
+# Python, as the image has it, and pip.
+FROM ${BASE_IMAGE} AS python
+ENV DEBIAN_FRONTEND=noninteractive
+# hadolint ignore=DL3008 # Debian's archive keeps one version of each, signed
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends ca-certificates python3-venv \
+  && rm -rf /var/lib/apt/lists/*
+
+
+# Hermes Agent: from the wheels in target/image/wheels if there are any, else from PyPI.
+FROM python AS hermes
+ARG HERMES_VERSION=0.19.0
+COPY rootfs/all/opt/hermes/lock/hermes-agent-${HERMES_VERSION}.txt target/image/wheels* /build/
+RUN set -- /build/*.whl \
+  && if [ -e "$1" ]; then set -- --no-index --find-links /build; else set --; fi \
+  && python3 -m venv /opt/hermes/.venv \
+  && /opt/hermes/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --quiet --compile \
+    --only-binary :all: --require-hashes "$@" --requirement "/build/hermes-agent-${HERMES_VERSION}.txt"
+
+
+# The program.
+FROM ${RUST_IMAGE} AS program
+ARG PROGRAM=source
+WORKDIR /build
+COPY . .
+RUN mkdir /out \
+  && case $PROGRAM in \
+    source) cargo build --release --locked && cp target/*/release/hermes-s6 /out/ ;; \
+    prebuilt) cp target/image/hermes-s6 /out/ ;; \
+    *) echo "PROGRAM=$PROGRAM is neither source nor prebuilt" >&2; exit 1 ;; \
+  esac
+
+
+# All that is not a package, as one tree.
+FROM ${BASE_IMAGE} AS rootfs
+ARG INIT=debian
+# https://github.com/just-containers/s6-overlay/releases
+ARG S6_OVERLAY_VERSION=3.2.3.2
+ARG S6_OVERLAY_SHA256_NOARCH=5379750ed30a84bbd2e2dd74847ba6b5bd29cd0b2e3ea2ec58049b57eb2eda12
+ARG S6_OVERLAY_SHA256_X86_64=e6befcc96a437a3831386ecfc51808c5d3e939dc5fe3c02ae9284599e8aa2408
+ARG S6_OVERLAY_SHA256_AARCH64=b17f17a82e7a515c682a91edaf2ffdabb73f891981b6c1fd712115693a2f8b4c
+COPY rootfs /build/rootfs
+COPY Cargo.toml target/image/s6-overlay-*.tar.xz /build/
+COPY --from=program /out/ /out/usr/local/bin/
+WORKDIR /build
+# Modes: whatever the umask was of whoever cloned the repository.
+RUN cp -a rootfs/all/. "rootfs/$INIT/." /out/ \
+  && chmod -R u+rw,go=rX /out
+# hadolint ignore=DL3008
+RUN set -e; [ "$INIT" = s6-overlay ] || exit 0; \
+  case $(dpkg --print-architecture) in \
+    amd64) arch=x86_64 sum=$S6_OVERLAY_SHA256_X86_64 ;; \
+    arm64) arch=aarch64 sum=$S6_OVERLAY_SHA256_AARCH64 ;; \
+    *) echo "only for amd64 and arm64" >&2; exit 1 ;; \
+  esac; \
+  apt-get update; \
+  apt-get install --yes --no-install-recommends ca-certificates curl xz-utils; \
+  for part in noarch "$arch"; do \
+    file=s6-overlay-$part.tar.xz; \
+    [ -e "$file" ] || curl --fail --silent --show-error --location --remote-name \
+      "https://github.com/just-containers/s6-overlay/releases/download/v$S6_OVERLAY_VERSION/$file"; \
+  done; \
+  printf '%s  s6-overlay-%s.tar.xz\n' "$S6_OVERLAY_SHA256_NOARCH" noarch "$sum" "$arch" >sums; \
+  sha256sum --check sums; \
+  for part in noarch "$arch"; do tar -C /out -xpf "s6-overlay-$part.tar.xz"; done
+# The bundle of services that s6-overlay starts: since 3.2.3.2 it has a place of its own, which does not
+# count where the earlier one is there.
+RUN [ "$INIT" != debian ] || exit 0; \
+  etc=etc/s6-overlay; \
+  if [ ! -d "/$etc/s6-rc.d/user" ] && { [ -d "/out/$etc/user-bundles.d/user" ] || [ -d "/$etc/user-bundles.d/user" ]; }; \
+  then bundle=/out/$etc/user-bundles.d/user; else bundle=/out/$etc/s6-rc.d/user; fi; \
+  mkdir -p "$bundle/contents.d" && touch "$bundle/contents.d/hermes-s6"
+
+
+FROM ${BASE_IMAGE}
+ARG INIT=debian
+ENV DEBIAN_FRONTEND=noninteractive
+# Packages; then /command, where s6-overlay has its programs, for Debian's: execlineb is the program here,
+# not Debian's wrapper of it; then the user hermes, and what it needs in a container that never was root's.
+# hadolint ignore=DL3008
+RUN set -- ca-certificates python3; [ "$INIT" != debian ] || set -- "$@" s6 execline; \
+  apt-get update \
+  && apt-get install --yes --no-install-recommends "$@" \
+  && rm -rf /var/lib/apt/lists/* \
+  && if [ "$INIT" = debian ]; then \
+    mkdir -p /command && ln -s /usr/bin/s6-* /usr/lib/execline/bin/* /command/ \
+    && install -d -o 10000 -g 10000 /run/service /run/s6; \
+  fi \
+  && groupadd --gid 10000 hermes \
+  && useradd --uid 10000 --gid hermes --home-dir /opt/data --no-create-home --shell /bin/bash hermes \
+  && install -d -o hermes -g hermes /opt/data /run/hermes-s6
+COPY --from=hermes /opt/hermes/.venv /opt/hermes/.venv
+COPY --from=rootfs /out/ /
+ENV DEBIAN_FRONTEND= \
+  PATH=/command:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+  HERMES_HOME=/opt/data \
+  HERMES_DISABLE_LAZY_INSTALLS=1 HERMES_LAZY_INSTALL_TARGET=/opt/data/lazy-packages \
+  PYTHONDONTWRITEBYTECODE=1 \
+  S6_BEHAVIOUR_IF_STAGE2_FAILS=2
+WORKDIR /opt/data
+VOLUME /opt/data
+ENTRYPOINT ["/init", "/opt/hermes/docker/main-wrapper.sh"]
