@@ -192,7 +192,9 @@ impl Environment {
             .filter(|value| !value.is_empty())
             .or_else(|| {
                 let file = self.root.at(Path::new(CONTAINER_ENVIRONMENT).join(name));
-                let value = std::fs::read(file).ok()?;
+                let mut value = std::fs::read(file).ok()?;
+                // As s6-dumpenv writes it, and s6-envdir -f reads it: a newline ends the value.
+                value.pop_if(|byte| *byte == b'\n');
                 (!value.is_empty()).then(|| OsString::from_vec(value))
             })
     }

@@ -169,7 +169,7 @@ pub fn tree_service() -> String {
         "mkdir /run/service/hermes-tree
         printf '#!/bin/sh\\nexec {} supervise\\n' >/run/service/hermes-tree/run
         chmod 755 /run/service/hermes-tree/run
-        printf secret >/run/s6/container_environment/TELEGRAM_BOT_TOKEN",
+        echo secret >/run/s6/container_environment/TELEGRAM_BOT_TOKEN",
         programs().join("hermes-s6").display()
     )
 }
@@ -183,7 +183,7 @@ fn in_the_direct_layout_root_supervises_and_hermes_serves() {
     let container = Container::start(
         &env,
         "web-1",
-        "printf secret >/run/s6/container_environment/TELEGRAM_BOT_TOKEN",
+        "echo secret >/run/s6/container_environment/TELEGRAM_BOT_TOKEN",
     );
     let ran = container.hermes_s6("root", DIRECT, &["reconcile"]);
     assert_eq!(ran.code, 0, "{ran:?}");
