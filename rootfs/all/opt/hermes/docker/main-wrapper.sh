@@ -1,4 +1,4 @@
-#!/command/with-contenv sh
+#!/command/with-contenv /bin/sh
 # Runs the container's command as the user hermes: a program, or else a subcommand of Hermes.
 #
 # Who runs me: the container's init, when the tree of the gateways is up, with the command as arguments.
@@ -9,7 +9,7 @@ set -u
 home=${HERMES_HOME:-/opt/data}
 case $home in /*/profiles/*) home=${home%/profiles/*} ;; esac
 export HOME="$home"
-if [ "$(id -u)" -eq 0 ]; then
+if [ "$(/usr/bin/id -u)" -eq 0 ]; then
   export USER=hermes LOGNAME=hermes
   as_hermes=/command/s6-setuidgid\ hermes
 else
@@ -58,7 +58,7 @@ fi
 if is_gateway_run "$@"; then
   # shellcheck disable=SC2086 # several words
   $as_hermes /usr/local/bin/hermes-s6 start -p "$profile" --unless-stopped >&2
-  cat >&2 <<END
+  /bin/cat >&2 <<END
 
 The gateway of profile $profile is supervised by s6 in this container, with those of all other profiles:
 it is restarted when it fails, and comes back with the container as you left it.
@@ -68,9 +68,10 @@ it is restarted when it fails, and comes back with the container as you left it.
 END
   block
 fi
+# A path is no subcommand.
+case $1 in
+  */*) ;;
+  *) command -v -- "$1" >/dev/null || set -- /opt/hermes/.venv/bin/hermes "$@" ;;
+esac
 # shellcheck disable=SC2086 # several words
-if command -v -- "$1" >/dev/null; then
-  exec $as_hermes "$@"
-else
-  exec $as_hermes /opt/hermes/.venv/bin/hermes "$@"
-fi
+exec $as_hermes "$@"
