@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -61,6 +62,9 @@ const ACCOUNT_PREFIXES: [&str; 32] = [
     "WHATSAPP_",
     "YUANBAO_",
 ];
+
+/// What s6-log locks in its directory.
+const LOG_LOCK_FILE: &str = "lock";
 
 /// How long one call of `data/check` looks; s6-notifyoncheck gives it 2 s.
 const CHECK_TIME: Duration = Duration::from_millis(1500);
@@ -160,6 +164,25 @@ pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -
         .remedy("stop the profile there first"),
     );
     Ok(EXIT_LOCKED)
+}
+
+/// Waits until no logger has the lock of a log directory; tells whether that is so.
+///
+/// Not longer than `limit`, and not when nobody writes to stdin any more: then the supervisor of this
+/// logger waits for its end.
+pub fn await_lock(directory: &Path, limit: Duration) -> Result<bool> {
+    let directory = Dir::open(directory)?;
+    let is_free = || holder(&directory, LOG_LOCK_FILE).is_none();
+    let what = format!("the other logger of {}", directory.path().display());
+    wait_until(limit, &what, || is_free() || nobody_writes_to_stdin());
+    Ok(is_free())
+}
+
+fn nobody_writes_to_stdin() -> bool {
+    let stdin = rustix::stdio::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec::default())).is_ok()
+        && polled[0].revents().contains(PollFlags::HUP)
 }
 
 /// Reads who wrote himself into the lock file of a home.

@@ -308,6 +308,15 @@ Example:
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         prog: Vec<OsString>,
     },
+    /// Wait for the lock of a log directory, or until nobody writes to stdin (used by log/run)
+    #[command(hide = true)]
+    AwaitLock {
+        /// Milliseconds to wait at most
+        #[arg(short)]
+        timeout: u64,
+        /// The log directory
+        directory: PathBuf,
+    },
     /// Tell whether the gateway supervised in this directory serves (used by data/check)
     #[command(hide = true)]
     CheckReady {

@@ -93,6 +93,9 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             let limit = Duration::from_millis(timeout);
             return chain::hold_lock(&Root::new("/"), &directory, limit, &prog);
         }
+        Command::AwaitLock { timeout, directory } => {
+            chain::await_lock(&directory, Duration::from_millis(timeout)).map(yes)
+        }
         Command::CheckReady { directory } => {
             chain::check_ready(&Root::new("/"), &directory).map(yes)
         }

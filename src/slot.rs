@@ -117,6 +117,7 @@ impl<'a> Renderer<'a> {
         let log = LogRun {
             execline: &execline,
             s6: &s6,
+            hermes_s6: &hermes_s6,
             directory: word(self.settings.log_of(profile).as_os_str()),
             slot: &profile.slot(),
             profile: profile.as_str(),
@@ -219,6 +220,7 @@ struct Finish<'a> {
 struct LogRun<'a> {
     execline: &'a Word,
     s6: &'a Word,
+    hermes_s6: &'a Word,
     directory: Word,
     slot: &'a str,
     profile: &'a str,

@@ -787,6 +787,38 @@ fn a_gateway_runs_although_its_log_cannot_be_written_or_is_anothers() {
 }
 
 #[test]
+fn a_logger_that_waits_for_anothers_log_ends_with_its_tree_and_keeps_no_line_back() {
+    let mut env = TestEnv::new();
+    // It would wait that long.
+    env.set("HERMES_S6_STOP_TIMEOUT", "120");
+    env.running("coder");
+    let log = env.home.join("logs/gateways/coder");
+    fs::create_dir_all(&log).unwrap();
+    env.own();
+    let mut other = env.command("s6-setlock");
+    other.arg(log.join("lock")).args(["sleep", "60"]);
+    let mut other = other.spawn().unwrap();
+    wait_for(
+        "the lock",
+        || env.processes_named("sleep").len() == 1,
+        String::new,
+    );
+    let tree = env.supervise();
+    env.await_state("coder", "ready");
+    wait_for(
+        "a logger that waits",
+        || env.processes_named("hermes-s6").len() == 1,
+        || env.out(),
+    );
+    assert_eq!(tree.stop(), 0);
+    assert!(other.try_wait().unwrap().is_none(), "the log is free");
+    let saved = "coder: stand-in gateway of coder has saved\n";
+    assert!(env.out().ends_with(saved), "{}", env.out());
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
 fn a_second_supervise_is_refused_and_disturbs_nobody() {
     let env = three();
     let _tree = env.supervise();
