@@ -4,8 +4,8 @@
 //! `volume` what bad input on a volume costs, `word` what the real execlineb makes of quoted values,
 //! `lifecycle` start, stop and restart, `logs` what gateways have said, `status` what is said of a tree,
 //! `doctor` what is wrong with it, `s6` trees of an ordinary user, `pid1` s6-svscan as PID 1 of a
-//! namespace, `hermes` the real Hermes
-//! Agent. What cannot run somewhere prints `skipped: reason`.
+//! namespace, `hermes` the real Hermes Agent, `image` real containers of the image. What cannot run
+//! somewhere prints `skipped: reason`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(
@@ -23,6 +23,7 @@ mod cli;
 mod doctor;
 mod golden;
 mod hermes;
+mod image;
 mod lifecycle;
 mod logs;
 mod pid1;

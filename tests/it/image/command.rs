@@ -1,0 +1,226 @@
+//! The container's command: its user, environment, streams and end, and `gateway run`.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{TREE, Volume, name};
+use crate::support::skip;
+
+/// A PATH with nothing in it, and a stand-in that does not depend on it.
+const NO_PATH: [&str; 2] = ["--env=PATH=/nonexistent", "--env=HERMES_S6_HERMES=/opt/data/gateway"];
+const WITHOUT_PATH: &str = r#"
+    printf '#!/bin/sh\nPATH=/usr/bin:/bin exec /stand-in/hermes "$@"\n' >/opt/data/gateway
+    chmod 755 /opt/data/gateway"#;
+
+#[test]
+fn orphans_are_reaped() {
+    let Some(volume) = Volume::new() else { return };
+    let container = volume.start(&[], &[]);
+    container.await_tree();
+    let orphan = container.exec(&["sh", "-c", "sleep 1 >/dev/null 2>&1 & echo $!"]);
+    let stat = format!("/proc/{}/stat", orphan.stdout.trim());
+    let adopted = container.exec(&["cat", &stat]).stdout;
+    assert!(adopted.contains("(sleep) S 1 "), "{orphan:?} {adopted}");
+    container.wait_for("the orphan to be reaped", || {
+        container.exec(&["test", "-e", &stat]).code != 0
+    });
+}
+
+#[test]
+fn a_command_has_the_containers_streams_and_its_exit_code_is_the_containers() {
+    let Some(volume) = Volume::new() else { return };
+    for (script, code) in [("echo hi; exit 7", 7), ("echo hi", 0), ("echo hi; kill -KILL $$", 137)] {
+        let ran = volume.run(&[], &["sh", "-c", script]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, "hi\n"), "{ran:?}");
+        assert!(ran.stderr.contains("profile=default prior_state=None"), "{ran:?}");
+    }
+    let ran = volume.run(&[], &["sh", "-c", "echo hi; echo oh >&2"]);
+    assert_eq!(ran.stdout, "hi\n");
+    assert!(ran.stderr.contains("\noh\n"), "{ran:?}");
+    // Programs that are there can be named by path, and those that cannot run are said to be so.
+    let ran = volume.run(&[], &["/bin/echo", "hi"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "hi\n"), "{ran:?}");
+    let piped = ["--interactive"];
+    let ran = volume.run_with_input(Some("from outside\n"), &piped, &["cat"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "from outside\n"), "{ran:?}");
+}
+
+#[test]
+fn what_is_no_program_is_a_subcommand_of_hermes() {
+    let Some(volume) = Volume::new() else { return };
+    for words in [&["version"][..], &["hermes", "version"]] {
+        let ran = volume.run(&[], words);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.stdout.starts_with("Hermes Agent v"), "{ran:?}");
+    }
+    let ran = volume.run(&[], &["no-such-thing"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
+    assert!(ran.stderr.contains("invalid choice: 'no-such-thing'"), "{ran:?}");
+    // A path is no subcommand.
+    let ran = volume.run(&[], &["/no/such/program"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (127, ""), "{ran:?}");
+}
+
+#[test]
+fn a_command_runs_as_hermes_with_hermes_home_where_docker_put_it() {
+    let Some(volume) = Volume::new() else { return };
+    let ask = "pwd; id -un; id -Gn; echo $HOME; umask";
+    let ran = volume.run(&["--workdir=/tmp"], &["sh", "-c", ask]);
+    let expected = "/tmp\nhermes\nhermes\n/opt/data\n0022\n";
+    assert_eq!(ran.stdout, expected, "{ran:?}");
+}
+
+#[test]
+fn the_environment_of_the_container_reaches_programs_as_it_is() {
+    let Some(volume) = Volume::new() else { return };
+    let values = [
+        ("SPACES", "  two  words "),
+        ("QUOTES", r#"it's "quoted" \n $HOME `id` #"#),
+        ("LINES", "one\ntwo\n\nfour"),
+        ("EMPTY", ""),
+        ("UNICODE", "Grüße ✓"),
+        ("EQUALS", "a=b=c"),
+    ];
+    let options: Vec<String> = values
+        .iter()
+        .map(|(name, value)| format!("--env={name}={value}"))
+        .collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
+    let names = names.join(" ");
+    let ask = "import os, sys; print(*[os.environ[name] for name in sys.argv[1].split()], sep='\\0', end='')";
+    let expected: Vec<&str> = values.iter().map(|(_, value)| *value).collect();
+    let expected = expected.join("\0");
+    let ran = volume.run(&options, &["python3", "-c", ask, &names]);
+    assert_eq!(ran.stdout, expected, "{ran:?}");
+    let container = volume.start(&options, &[]);
+    container.await_tree();
+    let anew = ["env", "-i", "/command/with-contenv", "python3", "-c", ask, &names];
+    let ran = container.exec_as("hermes", &anew);
+    assert_eq!(ran.stdout, expected, "{ran:?}");
+}
+
+#[test]
+fn without_a_command_and_a_terminal_the_gateways_are_all_and_their_lines_are_named() {
+    let Some(volume) = Volume::with("profile default running; profile coder running") else {
+        return;
+    };
+    let container = volume.start(&[], &[]);
+    container.await_states("ready", &["default", "coder"]);
+    let said = container.logs();
+    for profile in ["default", "coder"] {
+        let pid = container.pid(profile);
+        let line = format!("{profile}: stand-in gateway of {profile}, pid {pid}\n");
+        assert!(said.stdout.contains(&line), "{said:?}");
+    }
+    assert!(container.runs());
+    assert_eq!(container.stop(), 0);
+}
+
+#[test]
+fn gateway_run_starts_the_default_gateway_and_stays_until_it_is_told_to_end() {
+    let Some(volume) = Volume::with(WITHOUT_PATH) else {
+        return;
+    };
+    for words in [&["gateway", "run"][..], &["hermes", "gateway", "run", "--replace"]] {
+        let container = volume.start(&NO_PATH, words);
+        container.await_states("ready", &["default"]);
+        container.wait_for("a word about it", || {
+            let said = container.logs().stderr;
+            said.contains("✓ gateway-default is ready (pid")
+                && said.contains("The gateway of profile default is supervised by s6")
+        });
+        container.sh("for process in /proc/[0-9]*; do
+            case $(tr '\\0' ' ' <\"$process/cmdline\") in
+              *sleep' infinity ') kill -TERM \"${process#/proc/}\" ;;
+            esac
+          done");
+        assert_eq!(container.exit_code(), 143, "{}", container.explain());
+    }
+    assert_eq!(volume.script("0", "grep -c saved /opt/data/events"), "2\n");
+}
+
+#[test]
+fn after_a_stop_gateway_run_leaves_the_default_gateway_down_and_says_so() {
+    let Some(volume) = Volume::new() else { return };
+    let container = volume.start(&[], &["gateway", "run"]);
+    container.await_states("ready", &["default"]);
+    container.hermes_s6(&["stop", "-p", "default"]);
+    container.restart();
+    container.await_states("down", &["default"]);
+    container.wait_for("a word about it", || {
+        let said = container.logs().stderr;
+        said.matches("The gateway of profile default is supervised by s6").count() == 2
+    });
+    let said = container.logs().stderr;
+    let last = said.rsplit("reconcile:").next().unwrap();
+    assert!(
+        last.contains("default") && last.contains("stopped") && last.contains("hermes-s6 start"),
+        "{last}"
+    );
+    container.await_states("down", &["default"]);
+    assert!(container.runs());
+}
+
+#[test]
+fn gateway_run_of_a_named_profile_starts_that_one() {
+    let Some(volume) = Volume::with("profile coder") else {
+        return;
+    };
+    let container = volume.start(&[], &["-p", "coder", "gateway", "run"]);
+    container.await_states("ready", &["coder"]);
+    container.await_states("down", &["default"]);
+    assert!(container.runs());
+}
+
+#[test]
+fn gateway_run_unsupervised_is_hermes_itself() {
+    let Some(volume) = Volume::new() else { return };
+    let container = volume.start(&[], &["gateway", "run", "--no-supervise"]);
+    container.wait_for("Hermes", || {
+        container
+            .sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+            .contains("/opt/hermes/.venv/bin/hermes gateway run --no-supervise")
+    });
+    container.wait_for("its state", || {
+        container.exec(&["grep", "-q", "\"gateway_state\"", "/opt/data/gateway_state.json"]).code == 0
+    });
+    container.await_states("down", &["default"]);
+    let up = container.sh(&format!("s6-svstat -o wantedup,up {TREE}/gateway-default"));
+    assert_eq!(up, "false false\n");
+    container.stop();
+}
+
+#[test]
+fn on_a_terminal_ctrl_c_is_for_the_command() {
+    let Some(volume) = Volume::new() else { return };
+    if Command::new("script").arg("--version").output().is_err() {
+        skip("there is no script(1), which makes terminals");
+        return;
+    }
+    // Says that it was interrupted, and goes on; so a container that ends was told to by somebody else.
+    let command = "trap 'echo interrupted' INT; echo begun; n=0
+        while [ $n -lt 40 ]; do sleep 0.1; n=$((n + 1)); done; echo ended; exit 7";
+    let name = name();
+    let words = volume.run_words(&name, &["--interactive", "--tty"], &["sh", "-c", command]);
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+    let container = super::Container { volume: &volume, name };
+    let mut script = Command::new("script")
+        .args(["-qec", &format!("docker run {}", quoted.join(" ")), "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while !super::docker(&["logs", &container.name]).stdout.contains("begun") {
+        assert!(begin.elapsed() < super::PATIENCE, "{}", container.explain());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut terminal = script.stdin.take().unwrap();
+    std::io::Write::write_all(&mut terminal, b"\x03").unwrap();
+    let output = script.wait_with_output().unwrap();
+    drop(terminal);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("interrupted") && said.contains("ended"), "{said}");
+    assert_eq!(output.status.code(), Some(7), "{said}");
+}
