@@ -223,7 +223,11 @@ impl Container<'_> {
     fn exit_code(&self) -> i32 {
         let start = Instant::now();
         while self.runs() {
-            assert!(start.elapsed() < PATIENCE, "it does not end\n{}", self.explain());
+            assert!(
+                start.elapsed() < PATIENCE,
+                "it does not end\n{}",
+                self.explain()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
         self.inspect("{{.State.ExitCode}}").parse().unwrap()
@@ -253,7 +257,13 @@ impl Container<'_> {
         let mut text = String::new();
         let state = docker(&["inspect", "--format", "{{json .State}}", &self.name]);
         let status = self.exec_as("hermes", &["/usr/local/bin/hermes-s6", "status"]);
-        write!(text, "state: {}status: {status:?}\nlogs:\n{}", state.stdout, self.said()).unwrap();
+        write!(
+            text,
+            "state: {}status: {status:?}\nlogs:\n{}",
+            state.stdout,
+            self.said()
+        )
+        .unwrap();
         text
     }
 
@@ -284,9 +294,11 @@ impl Container<'_> {
         self.wait_for(&format!("{profiles:?} to be {state}"), || {
             *last.borrow_mut() = self.list();
             let lines = last.borrow();
-            profiles
-                .iter()
-                .all(|profile| lines.lines().any(|line| line == format!("{profile} {state}")))
+            profiles.iter().all(|profile| {
+                lines
+                    .lines()
+                    .any(|line| line == format!("{profile} {state}"))
+            })
         });
     }
 

@@ -78,7 +78,10 @@ fn profiles_made_and_removed_while_the_container_is_stopped_come_and_go() {
     container.await_states("ready", &["active", "late"]);
     let slots = container.sh(&format!("ls {TREE}"));
     assert_eq!(slots, "gateway-active\ngateway-default\ngateway-late\n");
-    assert_eq!(boots(&container, "late"), ["prior_state=running action=started"]);
+    assert_eq!(
+        boots(&container, "late"),
+        ["prior_state=running action=started"]
+    );
     assert!(!container.list().contains("halted"), "{}", container.list());
     // Its port is free again.
     let ports = container.sh("cat /opt/data/.hermes-s6-ports.json");
@@ -104,17 +107,16 @@ fn what_ran_when_the_container_was_killed_runs_when_it_starts_again() {
 
 #[test]
 fn twenty_restarts_leave_nothing_behind() {
-    let Some(volume) = Volume::with("profile default running; profile active running; profile halted")
+    let Some(volume) =
+        Volume::with("profile default running; profile active running; profile halted")
     else {
         return;
     };
     let container = volume.start(&[], &[]);
     // Names of files, log rotation aside, and of processes, without those that ask.
     let inventory = || {
-        container.sh(
-            "find /run /opt/data ! -path '*/logs/gateways/*/@*' | sort
-            cat /proc/[0-9]*/comm | grep -vx -e sh -e cat -e grep -e sort | sort",
-        )
+        container.sh("find /run /opt/data ! -path '*/logs/gateways/*/@*' | sort
+            cat /proc/[0-9]*/comm | grep -vx -e sh -e cat -e grep -e sort | sort")
     };
     let mut second = String::new();
     for restart in 1..=20 {

@@ -7,7 +7,10 @@ use super::{TREE, Volume, name};
 use crate::support::skip;
 
 /// A PATH with nothing in it, and a stand-in that does not depend on it.
-const NO_PATH: [&str; 2] = ["--env=PATH=/nonexistent", "--env=HERMES_S6_HERMES=/opt/data/gateway"];
+const NO_PATH: [&str; 2] = [
+    "--env=PATH=/nonexistent",
+    "--env=HERMES_S6_HERMES=/opt/data/gateway",
+];
 const WITHOUT_PATH: &str = r#"
     printf '#!/bin/sh\nPATH=/usr/bin:/bin exec /stand-in/hermes "$@"\n' >/opt/data/gateway
     chmod 755 /opt/data/gateway"#;
@@ -29,10 +32,17 @@ fn orphans_are_reaped() {
 #[test]
 fn a_command_has_the_containers_streams_and_its_exit_code_is_the_containers() {
     let Some(volume) = Volume::new() else { return };
-    for (script, code) in [("echo hi; exit 7", 7), ("echo hi", 0), ("echo hi; kill -KILL $$", 137)] {
+    for (script, code) in [
+        ("echo hi; exit 7", 7),
+        ("echo hi", 0),
+        ("echo hi; kill -KILL $$", 137),
+    ] {
         let ran = volume.run(&[], &["sh", "-c", script]);
         assert_eq!((ran.code, ran.stdout.as_str()), (code, "hi\n"), "{ran:?}");
-        assert!(ran.stderr.contains("profile=default prior_state=None"), "{ran:?}");
+        assert!(
+            ran.stderr.contains("profile=default prior_state=None"),
+            "{ran:?}"
+        );
     }
     let ran = volume.run(&[], &["sh", "-c", "echo hi; echo oh >&2"]);
     assert_eq!(ran.stdout, "hi\n");
@@ -42,7 +52,11 @@ fn a_command_has_the_containers_streams_and_its_exit_code_is_the_containers() {
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "hi\n"), "{ran:?}");
     let piped = ["--interactive"];
     let ran = volume.run_with_input(Some("from outside\n"), &piped, &["cat"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "from outside\n"), "{ran:?}");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "from outside\n"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -55,7 +69,10 @@ fn what_is_no_program_is_a_subcommand_of_hermes() {
     }
     let ran = volume.run(&[], &["no-such-thing"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
-    assert!(ran.stderr.contains("invalid choice: 'no-such-thing'"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("invalid choice: 'no-such-thing'"),
+        "{ran:?}"
+    );
     // A path is no subcommand.
     let ran = volume.run(&[], &["/no/such/program"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (127, ""), "{ran:?}");
@@ -95,7 +112,15 @@ fn the_environment_of_the_container_reaches_programs_as_it_is() {
     assert_eq!(ran.stdout, expected, "{ran:?}");
     let container = volume.start(&options, &[]);
     container.await_tree();
-    let anew = ["env", "-i", "/command/with-contenv", "python3", "-c", ask, &names];
+    let anew = [
+        "env",
+        "-i",
+        "/command/with-contenv",
+        "python3",
+        "-c",
+        ask,
+        &names,
+    ];
     let ran = container.exec_as("hermes", &anew);
     assert_eq!(ran.stdout, expected, "{ran:?}");
 }
@@ -122,7 +147,10 @@ fn gateway_run_starts_the_default_gateway_and_stays_until_it_is_told_to_end() {
     let Some(volume) = Volume::with(WITHOUT_PATH) else {
         return;
     };
-    for words in [&["gateway", "run"][..], &["hermes", "gateway", "run", "--replace"]] {
+    for words in [
+        &["gateway", "run"][..],
+        &["hermes", "gateway", "run", "--replace"],
+    ] {
         let container = volume.start(&NO_PATH, words);
         container.await_states("ready", &["default"]);
         container.wait_for("a word about it", || {
@@ -150,7 +178,9 @@ fn after_a_stop_gateway_run_leaves_the_default_gateway_down_and_says_so() {
     container.await_states("down", &["default"]);
     container.wait_for("a word about it", || {
         let said = container.logs().stderr;
-        said.matches("The gateway of profile default is supervised by s6").count() == 2
+        said.matches("The gateway of profile default is supervised by s6")
+            .count()
+            == 2
     });
     let said = container.logs().stderr;
     let last = said.rsplit("reconcile:").next().unwrap();
@@ -183,7 +213,15 @@ fn gateway_run_unsupervised_is_hermes_itself() {
             .contains("/opt/hermes/.venv/bin/hermes gateway run --no-supervise")
     });
     container.wait_for("its state", || {
-        container.exec(&["grep", "-q", "\"gateway_state\"", "/opt/data/gateway_state.json"]).code == 0
+        container
+            .exec(&[
+                "grep",
+                "-q",
+                "\"gateway_state\"",
+                "/opt/data/gateway_state.json",
+            ])
+            .code
+            == 0
     });
     container.await_states("down", &["default"]);
     let up = container.sh(&format!("s6-svstat -o wantedup,up {TREE}/gateway-default"));
@@ -203,16 +241,29 @@ fn on_a_terminal_ctrl_c_is_for_the_command() {
         while [ $n -lt 40 ]; do sleep 0.1; n=$((n + 1)); done; echo ended; exit 7";
     let name = name();
     let words = volume.run_words(&name, &["--interactive", "--tty"], &["sh", "-c", command]);
-    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
-    let container = super::Container { volume: &volume, name };
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| format!("'{}'", word.replace('\'', "'\\''")))
+        .collect();
+    let container = super::Container {
+        volume: &volume,
+        name,
+    };
     let mut script = Command::new("script")
-        .args(["-qec", &format!("docker run {}", quoted.join(" ")), "/dev/null"])
+        .args([
+            "-qec",
+            &format!("docker run {}", quoted.join(" ")),
+            "/dev/null",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let begin = Instant::now();
-    while !super::docker(&["logs", &container.name]).stdout.contains("begun") {
+    while !super::docker(&["logs", &container.name])
+        .stdout
+        .contains("begun")
+    {
         assert!(begin.elapsed() < super::PATIENCE, "{}", container.explain());
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -221,6 +272,9 @@ fn on_a_terminal_ctrl_c_is_for_the_command() {
     let output = script.wait_with_output().unwrap();
     drop(terminal);
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("interrupted") && said.contains("ended"), "{said}");
+    assert!(
+        said.contains("interrupted") && said.contains("ended"),
+        "{said}"
+    );
     assert_eq!(output.status.code(), Some(7), "{said}");
 }

@@ -21,7 +21,9 @@ fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
     let status = dashboard.hermes_s6(&["status"]);
     assert!(status.contains("role=dashboard"), "{status}");
     dashboard.wait_for("the dashboard", || {
-        dashboard.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").contains("sleep 3600")
+        dashboard
+            .sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+            .contains("sleep 3600")
     });
     dashboard.restart();
     dashboard.await_states("down", &["default", "coder"]);
@@ -47,7 +49,8 @@ fn a_second_container_on_the_volume_parks_its_gateways_and_names_the_first() {
     let status = second.exec_as("hermes", &["hermes-s6", "status"]);
     assert_eq!(status.code, 1, "{status:?}");
     for profile in ["default", "coder"] {
-        let reason = format!("{profile} wants running, is parked: exit 69 (its lock is held by first pid ");
+        let reason =
+            format!("{profile} wants running, is parked: exit 69 (its lock is held by first pid ");
         assert!(status.stdout.contains(&reason), "{status:?}");
         let counts = ["start", "TERM"].map(|event| first.count(profile, event));
         assert_eq!(counts, [1, 0], "{profile}");

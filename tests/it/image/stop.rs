@@ -18,7 +18,10 @@ fn a_stop_gives_each_gateway_one_sigterm_and_the_time_that_it_needs_to_save() {
     }
     // Whatever was still to be said has been.
     let said = container.logs().stdout;
-    assert!(said.contains("slow: stand-in gateway of slow has saved\n"), "{said}");
+    assert!(
+        said.contains("slow: stand-in gateway of slow has saved\n"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -54,14 +57,20 @@ END
         return;
     };
     let container = volume.start(
-        &["--memory=128m", "--memory-swap=128m", "--env=HERMES_S6_HERMES=/opt/data/hungry"],
+        &[
+            "--memory=128m",
+            "--memory-swap=128m",
+            "--env=HERMES_S6_HERMES=/opt/data/hungry",
+        ],
         &[],
     );
     let limit = container.sh(
         "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null || true",
     );
     if limit != "134217728\n" {
-        skip(&format!("no cgroup here limits a container's memory: {limit:?}"));
+        skip(&format!(
+            "no cgroup here limits a container's memory: {limit:?}"
+        ));
         return;
     }
     container.await_states("ready", &["active"]);
