@@ -126,6 +126,14 @@ fn twenty_restarts_leave_nothing_behind() {
             second = inventory();
         }
     }
-    assert_eq!(inventory(), second);
+    let last = inventory();
+    let only_in = |one: &str, other: &str| -> Vec<String> {
+        let lines = one
+            .lines()
+            .filter(|line| !other.lines().any(|it| it == *line));
+        lines.map(str::to_owned).collect()
+    };
+    let (new, gone) = (only_in(&last, &second), only_in(&second, &last));
+    assert_eq!(last, second, "new: {new:?} gone: {gone:?}");
     assert!(second.contains("\nhermes\nhermes\n"), "{second}");
 }

@@ -2,32 +2,39 @@
 
 use super::{TREE, Volume, init_is_ours};
 
-/// What root needs, and why: CHOWN to give hermes what is its own, FOWNER for the modes of what it has
-/// given away, SETUID and SETGID to become hermes, KILL to tell the container's command to end.
-/// DAC_OVERRIDE besides: root reads and removes what is hermes'.
-const CAPABILITIES: [&str; 7] = [
+/// What root needs, and why: CHOWN to make the scan directory hermes', SETUID and SETGID to become
+/// hermes, KILL to tell the container's command, which is hermes', to end.
+const CAPABILITIES: [&str; 5] = [
     "--cap-drop=ALL",
     "--cap-add=CHOWN",
-    "--cap-add=DAC_OVERRIDE",
-    "--cap-add=FOWNER",
     "--cap-add=KILL",
     "--cap-add=SETGID",
     "--cap-add=SETUID",
 ];
 
+/// A volume as Hermes makes it, which nobody else may look into.
+const PREPARE: &str = "profile default running; profile coder running; profile idle
+    touch /opt/data/.env
+    chmod 600 /opt/data/.env
+    chmod 700 /opt/data /opt/data/profiles /opt/data/profiles/*";
+
 /// Checks that a container does all it should: gateways up, down, saved, and back after a restart.
-fn works(options: &[&str]) {
-    let Some(volume) = Volume::with("profile default running; profile coder running; profile idle")
-    else {
-        return;
-    };
+fn works(volume: &Volume, options: &[&str]) -> String {
     let container = volume.start(options, &[]);
+    // Where root never was in a container, it cannot become anybody.
+    let users: &[&str] = if options.contains(&"--user=10000:10000") {
+        &["hermes"]
+    } else {
+        &["hermes", "root"]
+    };
     for round in 1..=2 {
         container.await_states("ready", &["default", "coder"]);
         container.await_states("down", &["idle"]);
-        for user in ["root", "hermes"] {
-            let ran = container.exec_as(user, &["hermes-s6", "status"]);
-            assert_eq!(ran.code, 0, "{options:?} {user} {ran:?}");
+        for user in users {
+            for words in [["hermes-s6", "status"], ["hermes-s6", "reconcile"]] {
+                let ran = container.exec_as(user, &words);
+                assert_eq!(ran.code, 0, "{options:?} {user} {ran:?}");
+            }
         }
         if round == 1 {
             container.restart();
@@ -44,39 +51,88 @@ fn works(options: &[&str]) {
         );
     }
     let said = container.said();
-    for word in ["denied", "not permitted", "Read-only", "fatal", "warning"] {
-        assert!(!said.contains(word), "{options:?} {said}");
+    for word in [
+        "denied",
+        "not permitted",
+        "Read-only",
+        "can't",
+        "hermes-setup: warning",
+        "hermes-s6: fatal",
+    ] {
+        assert!(!said.contains(word), "{options:?} {word} {said}");
     }
+    said
 }
 
 #[test]
 fn a_read_only_container_works_with_a_run_and_a_tmp_of_its_own() {
-    works(&["--read-only", "--tmpfs=/run:exec", "--tmpfs=/tmp"]);
+    let Some(volume) = Volume::with(PREPARE) else {
+        return;
+    };
+    works(
+        &volume,
+        &["--read-only", "--tmpfs=/run:exec", "--tmpfs=/tmp"],
+    );
 }
 
 #[test]
-fn root_needs_few_capabilities() {
-    works(&CAPABILITIES);
+fn root_needs_four_capabilities() {
+    let Some(volume) = Volume::with(PREPARE) else {
+        return;
+    };
+    works(&volume, &CAPABILITIES);
+}
+
+#[test]
+fn root_needs_a_fifth_where_the_volume_is_not_hermes() {
+    let Some(volume) = Volume::with(PREPARE) else {
+        return;
+    };
+    volume.script("0", "chown -R 4321:4321 /opt/data");
+    // Nobody but its owner, and who may override that, can look into it.
+    let said = works(
+        &volume,
+        &[&CAPABILITIES[..], &["--cap-add=DAC_OVERRIDE"]].concat(),
+    );
+    assert!(
+        said.contains("hermes-setup: giving /opt/data to hermes"),
+        "{said}"
+    );
+    assert_eq!(volume.script("0", "find /opt/data ! -user 10000"), "");
 }
 
 #[test]
 fn a_container_that_was_never_roots_needs_none() {
-    works(&[
+    let Some(volume) = Volume::with(PREPARE) else {
+        return;
+    };
+    let mut options = vec![
         "--user=10000:10000",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
-    ]);
+    ];
+    // The image has no /run for that user but with our own /init.
+    if !init_is_ours() {
+        options.push("--tmpfs=/run:exec,uid=10000,gid=10000");
+    }
+    works(&volume, &options);
 }
 
 #[test]
 fn a_container_that_was_never_roots_can_be_read_only() {
-    works(&[
+    let Some(volume) = Volume::with(PREPARE) else {
+        return;
+    };
+    let options = [
         "--user=10000:10000",
         "--cap-drop=ALL",
+        // Or else s6-overlay would try to become root, in vain.
+        "--security-opt=no-new-privileges",
         "--read-only",
         "--tmpfs=/run:exec,uid=10000,gid=10000",
         "--tmpfs=/tmp",
-    ]);
+    ];
+    works(&volume, &options);
 }
 
 /// Checks that a container ends at once, says why in one line with the remedy, and gives its exit code.

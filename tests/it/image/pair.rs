@@ -16,6 +16,7 @@ fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
     main.await_states("ready", &["default", "coder"]);
     let path = "--env=PATH=/opt/data/bin:/command:/usr/local/bin:/usr/bin:/bin";
     let dashboard = volume.start(&[path], &["dashboard"]);
+    dashboard.await_tree();
     dashboard.await_states("down", &["default", "coder"]);
     // Not missed: it is down on purpose.
     let status = dashboard.hermes_s6(&["status"]);
@@ -26,6 +27,7 @@ fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
             .contains("sleep 3600")
     });
     dashboard.restart();
+    dashboard.await_tree();
     dashboard.await_states("down", &["default", "coder"]);
     assert_eq!(dashboard.stop(), 0);
     main.await_states("ready", &["default", "coder"]);

@@ -1,6 +1,6 @@
 //! How gateways end, in order and otherwise.
 
-use super::{TREE, Volume};
+use super::{TREE, Volume, docker_ok};
 use crate::support::skip;
 
 #[test]
@@ -22,6 +22,24 @@ fn a_stop_gives_each_gateway_one_sigterm_and_the_time_that_it_needs_to_save() {
         said.contains("slow: stand-in gateway of slow has saved\n"),
         "{said}"
     );
+}
+
+#[test]
+fn while_a_command_takes_its_time_to_end_no_gateway_is_started_again() {
+    let Some(volume) = Volume::with("profile coder running") else {
+        return;
+    };
+    // It ignores SIGTERM, and ends when it is killed.
+    let command = "trap '' TERM; while :; do sleep 0.2; done";
+    let container = volume.start(&[], &["sh", "-c", command]);
+    container.await_states("ready", &["coder"]);
+    docker_ok(&["stop", "--time", "30", &container.name]);
+    let counts = ["start", "TERM", "saved"].map(|event| container.count("coder", event));
+    assert_eq!(counts, [1, 1, 1], "{}", container.said());
+    // s6-overlay kills what does not end after a while, and so do we: docker did not have to.
+    let said = container.said();
+    let out_of_memory_or_docker = 137;
+    assert_ne!(container.exit_code(), out_of_memory_or_docker, "{said}");
 }
 
 #[test]
