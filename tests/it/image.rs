@@ -302,10 +302,13 @@ impl Container<'_> {
         });
     }
 
-    /// Waits until the tree of the gateways is supervised.
+    /// Waits until an s6-svscan watches the slots; those of before a restart may still be there.
     fn await_tree(&self) {
         let detect = ["/usr/local/bin/hermes-s6", "detect"];
-        self.wait_for("the tree", || self.exec_as("hermes", &detect).code == 0);
+        self.wait_for("the tree", || {
+            let detected = self.exec_as("hermes", &detect);
+            detected.code == 0 && detected.stdout.contains(" watches ")
+        });
     }
 
     /// The pid of a gateway in the container.

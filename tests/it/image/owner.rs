@@ -236,24 +236,32 @@ fn a_second_name_of_a_file_is_nobodys_to_give_away() {
 }
 
 #[test]
-fn what_has_a_name_unknown_to_hermes_keeps_its_owner() {
+fn what_has_a_name_unknown_to_hermes_and_another_owner_than_the_data_root_keeps_it() {
     let Some(volume) = Volume::new() else { return };
     volume.script(
         "0",
-        "profile default running; profile coder; mkdir -p /opt/data/workspace/deep /opt/data/my-project/src
-        touch /opt/data/my-project/src/main.c /opt/data/workspace/deep/file /opt/data/profiles/coder/.env
-        chown -R 4321:4321 /opt/data",
+        "profile default running; profile coder; cd /opt/data
+        for place in workspace/deep my-project/src plugin-of-old/deep; do
+          mkdir -p $place; touch $place/file
+        done
+        touch profiles/coder/.env
+        chown -R 4321:4321 .
+        chown -R 5555:5555 my-project",
     );
     let container = volume.start(&[], &[]);
     container.await_states("ready", &["default"]);
-    let owners = container.sh(
-        "cd /opt/data; stat -c '%n %u' SOUL.md profiles profiles/coder/.env workspace workspace/deep \
-          workspace/deep/file my-project my-project/src my-project/src/main.c",
-    );
-    let expected = "SOUL.md 10000\nprofiles 10000\nprofiles/coder/.env 10000\nworkspace 10000\n\
-        workspace/deep 10000\nworkspace/deep/file 10000\n\
-        my-project 4321\nmy-project/src 4321\nmy-project/src/main.c 4321\n";
-    assert_eq!(owners, expected);
+    for (places, owner) in [
+        ("SOUL.md profiles profiles/coder/.env", "10000"),
+        ("workspace workspace/deep workspace/deep/file", "10000"),
+        (
+            "plugin-of-old plugin-of-old/deep plugin-of-old/deep/file",
+            "10000",
+        ),
+        ("my-project my-project/src my-project/src/file", "5555"),
+    ] {
+        let owners = container.sh(&format!("cd /opt/data; stat -c %u {places}"));
+        assert_eq!(owners, format!("{owner}\n").repeat(3), "{places}");
+    }
 }
 
 #[test]

@@ -11,6 +11,47 @@ fn health(container: &Container, port: &str) -> String {
 }
 
 #[test]
+fn what_hermes_does_for_root_is_hermes() {
+    let Some(volume) = Volume::with("profile default") else {
+        return;
+    };
+    let container = volume.start(&[], &[]);
+    container.await_tree();
+    let create = [
+        "hermes",
+        "profile",
+        "create",
+        "made",
+        "--no-alias",
+        "--no-skills",
+    ];
+    let ran = container.exec(&create);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
+    container.sh("test -d /opt/data/profiles/made");
+}
+
+#[test]
+fn the_dashboard_serves_and_starts_no_gateway() {
+    let Some(volume) = Volume::with("profile default running; profile coder running") else {
+        return;
+    };
+    let container = volume.start(&[], &["dashboard", "--no-open"]);
+    container.wait_for("the dashboard", || {
+        container.said().contains("HERMES_DASHBOARD_READY")
+    });
+    container.await_tree();
+    container.await_states("down", &["default", "coder"]);
+    let status = container.hermes_s6(&["status"]);
+    assert!(status.contains("role=dashboard"), "{status}");
+    assert_eq!(container.stop(), 0);
+    assert_eq!(
+        container.count("default", "start") + container.count("coder", "start"),
+        0
+    );
+}
+
+#[test]
 fn two_real_gateways_answer_on_their_ports_before_and_after_a_restart() {
     let prepare = "for name in default coder; do
           profile $name running
