@@ -1,6 +1,6 @@
 //! How gateways end, in order and otherwise.
 
-use super::{TREE, Volume, docker_ok};
+use super::{TREE, Volume, docker_ok, init_is_ours};
 use crate::support::skip;
 
 #[test]
@@ -22,6 +22,28 @@ fn a_stop_gives_each_gateway_one_sigterm_and_the_time_that_it_needs_to_save() {
         said.contains("slow: stand-in gateway of slow has saved\n"),
         "{said}"
     );
+}
+
+#[test]
+fn a_stop_that_comes_before_s6_svscan_is_up_is_not_lost() {
+    let Some(volume) = Volume::with("profile coder running") else {
+        return;
+    };
+    if !init_is_ours() {
+        skip("s6-overlay loses it");
+        return;
+    }
+    // The first program that /init runs, made slow.
+    let prepare = "/usr/libexec/hermes-s6/prepare";
+    let here = env!("CARGO_MANIFEST_DIR");
+    let real = format!("--volume={here}/rootfs/debian{prepare}:/real/prepare:ro");
+    let slow = format!("--volume={here}/tests/stand-in/slow-prepare:{prepare}:ro");
+    let container = volume.start(&[&real, &slow], &[]);
+    container.wait_for("the slow start", || {
+        container.exec(&["test", "-e", "/run/begun"]).code == 0
+    });
+    assert_eq!(container.stop(), 0, "{}", container.explain());
+    assert_eq!(container.count("coder", "start"), 0);
 }
 
 #[test]
