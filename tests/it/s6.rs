@@ -744,6 +744,18 @@ fn lines_go_to_stdout_with_the_profiles_name_and_to_the_log_with_a_time() {
     );
 }
 
+/// Has another process hold a lock.
+fn lock(env: &TestEnv, file: &Path) -> Child {
+    let mut holder = env.command("s6-setlock");
+    let holder = holder.arg(file).args(["sleep", "60"]).spawn().unwrap();
+    wait_for(
+        "the lock",
+        || env.processes_named("sleep").len() == 1,
+        String::new,
+    );
+    holder
+}
+
 #[test]
 fn a_gateway_runs_although_its_log_cannot_be_written_or_is_anothers() {
     let mut env = TestEnv::new();
@@ -756,14 +768,7 @@ fn a_gateway_runs_although_its_log_cannot_be_written_or_is_anothers() {
     env.write(&logs.join("coder"), "");
     fs::create_dir(logs.join("writer")).unwrap();
     env.own();
-    let mut other = env.command("s6-setlock");
-    other.arg(logs.join("writer/lock")).args(["sleep", "60"]);
-    let mut other = other.spawn().unwrap();
-    wait_for(
-        "the lock",
-        || env.processes_named("sleep").len() == 1,
-        String::new,
-    );
+    let mut other = lock(&env, &logs.join("writer/lock"));
     let _tree = env.supervise();
     env.await_state("coder", "ready");
     env.await_state("writer", "ready");
@@ -795,14 +800,7 @@ fn a_logger_that_waits_for_anothers_log_ends_with_its_tree_and_keeps_no_line_bac
     let log = env.home.join("logs/gateways/coder");
     fs::create_dir_all(&log).unwrap();
     env.own();
-    let mut other = env.command("s6-setlock");
-    other.arg(log.join("lock")).args(["sleep", "60"]);
-    let mut other = other.spawn().unwrap();
-    wait_for(
-        "the lock",
-        || env.processes_named("sleep").len() == 1,
-        String::new,
-    );
+    let mut other = lock(&env, &log.join("lock"));
     let tree = env.supervise();
     env.await_state("coder", "ready");
     wait_for(
