@@ -15,7 +15,7 @@ ARG RUST_IMAGE=rust:1.95-slim-trixie
 
 # Python, as the image has it, and pip.
 FROM ${BASE_IMAGE} AS python
-ENV DEBIAN_FRONTEND=noninteractive
+ARG DEBIAN_FRONTEND=noninteractive
 # hadolint ignore=DL3008 # Debian's archive keeps one version of each, signed
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends ca-certificates python3-venv \
@@ -37,11 +37,17 @@ RUN set -- /build/*.whl \
 FROM ${RUST_IMAGE} AS program
 ARG PROGRAM=source
 WORKDIR /build
-COPY . .
+# What cargo reads, and no more: a change of a script compiles nothing anew.
+COPY Cargo.toml Cargo.lock askama.toml target/image/hermes-s6* ./
+COPY .cargo .cargo
+COPY benches benches
+COPY tests tests
+COPY templates templates
+COPY src src
 RUN mkdir /out \
   && case $PROGRAM in \
     source) cargo build --release --locked && cp target/*/release/hermes-s6 /out/ ;; \
-    prebuilt) cp target/image/hermes-s6 /out/ ;; \
+    prebuilt) cp hermes-s6 /out/ ;; \
     *) echo "PROGRAM=$PROGRAM is neither source nor prebuilt" >&2; exit 1 ;; \
   esac
 
@@ -89,7 +95,7 @@ RUN [ "$INIT" != debian ] || exit 0; \
 
 FROM ${BASE_IMAGE}
 ARG INIT=debian
-ENV DEBIAN_FRONTEND=noninteractive
+ARG DEBIAN_FRONTEND=noninteractive
 # Packages; then /command, where s6-overlay has its programs, for Debian's: execlineb is the program here,
 # not Debian's wrapper of it; then the user hermes, and what it needs in a container that never was root's.
 # hadolint ignore=DL3008
@@ -106,12 +112,12 @@ RUN set -- ca-certificates python3; [ "$INIT" != debian ] || set -- "$@" s6 exec
   && install -d -o hermes -g hermes /opt/data /run/hermes-s6
 COPY --from=hermes /opt/hermes/.venv /opt/hermes/.venv
 COPY --from=rootfs /out/ /
-ENV DEBIAN_FRONTEND= \
-  PATH=/command:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   HERMES_HOME=/opt/data \
   HERMES_DISABLE_LAZY_INSTALLS=1 HERMES_LAZY_INSTALL_TARGET=/opt/data/lazy-packages \
   PYTHONDONTWRITEBYTECODE=1 \
   S6_BEHAVIOUR_IF_STAGE2_FAILS=2
-WORKDIR /opt/data
+# Not the volume: from a working directory that hermes can write, root's programs load hermes' code.
+WORKDIR /
 VOLUME /opt/data
 ENTRYPOINT ["/init", "/opt/hermes/docker/main-wrapper.sh"]

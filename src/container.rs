@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::name::ProfileName;
 use crate::root::Root;
 
 /// The script that every Hermes image runs its command through; its arguments are the command.
@@ -11,14 +12,38 @@ const WRAPPER: &str = "main-wrapper.sh";
 /// Commands that serve something else on a volume whose gateways run in another container.
 const OTHER_ROLES: [&str; 4] = ["dashboard", "serve", "gui", "desktop"];
 
+/// Has `gateway run` run a gateway itself, beneath no supervisor.
+const NO_SUPERVISE: &str = "--no-supervise";
+
+/// The options of `gateway run` (Hermes Agent 0.19.0). With others it may be a call for help, or a
+/// mistake; main-wrapper.sh knows the same.
+const RUN_OPTIONS: [&str; 8] = [
+    "-q",
+    "--quiet",
+    "--verbose",
+    "--replace",
+    "--force",
+    "--accept-hooks",
+    "--external-supervisor",
+    NO_SUPERVISE,
+];
+
 /// The command that a container was started with, as far as it concerns the gateways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
     /// The role of a container that is not there to run gateways.
     pub other_role: Option<&'static str>,
-    /// `gateway run` for the default profile: the way in which images were started before
-    /// supervision, which means that the default profile's gateway is wanted.
-    pub gateway_run: bool,
+    /// The gateway that the command runs, or means to be started.
+    pub gateway: Option<Gateway>,
+}
+
+/// A `gateway run` as a container's command: the way in which images were started before supervision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Whose gateway it is.
+    pub profile: ProfileName,
+    /// Whether it is left to the supervisor: not with `--no-supervise`.
+    pub supervised: bool,
 }
 
 impl Command {
@@ -71,26 +96,43 @@ impl Command {
             .skip_while(|word| matches!(base(word).as_str(), "entrypoint-dispatch.sh" | "hermes"))
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .peekable();
-        let mut other_profile = false;
+        let mut profile = "default".to_owned();
         while let Some(option) = words.next_if(|word| word.starts_with('-')) {
             match option.split_once('=') {
-                Some(("--profile", name)) => other_profile = name != "default",
-                None if option == "-p" || option == "--profile" => {
-                    other_profile = words.next()? != "default";
-                }
+                Some(("--profile", name)) => name.clone_into(&mut profile),
+                None if option == "-p" || option == "--profile" => profile = words.next()?,
                 _ => {}
             }
         }
         let words: Vec<String> = words.collect();
-        let first = words.first().map(String::as_str);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let is_known = |option: &&str| {
+            RUN_OPTIONS.contains(option) || option.strip_prefix("-v").is_some_and(is_only_v)
+        };
+        let gateway = match words.as_slice() {
+            ["gateway"] => Some(true),
+            ["gateway", "run", options @ ..] if options.iter().all(is_known) => {
+                Some(!options.contains(&NO_SUPERVISE))
+            }
+            _ => None,
+        };
         Some(Self {
-            other_role: OTHER_ROLES.into_iter().find(|role| first == Some(role)),
-            gateway_run: !other_profile
-                && first == Some("gateway")
-                && words.get(1).map(String::as_str) == Some("run")
-                && !words.iter().any(|word| word == "--no-supervise"),
+            other_role: OTHER_ROLES
+                .into_iter()
+                .find(|role| words.first() == Some(role)),
+            gateway: gateway.and_then(|supervised| {
+                Some(Gateway {
+                    profile: profile.parse().ok()?,
+                    supervised,
+                })
+            }),
         })
     }
+}
+
+/// Tells whether the rest of a `-v` asks for more of the same.
+fn is_only_v(rest: &str) -> bool {
+    rest.bytes().all(|byte| byte == b'v')
 }
 
 /// Tells whether a process has no pid in a namespace beneath ours: that would be another container.
@@ -184,16 +226,47 @@ mod tests {
 
     #[test]
     fn gateway_run_means_the_default_profile_unless_it_says_otherwise() {
-        let runs = |line: &str| parse(line).is_some_and(|command| command.gateway_run);
-        assert!(runs("/x/main-wrapper.sh gateway run"));
-        assert!(runs(
-            "/x/main-wrapper.sh /x/entrypoint-dispatch.sh hermes gateway run -v"
-        ));
-        assert!(runs("/x/main-wrapper.sh -p default gateway run"));
-        assert!(!runs("/x/main-wrapper.sh -p viewer gateway run"));
-        assert!(!runs("/x/main-wrapper.sh --profile=viewer gateway run"));
-        assert!(!runs("/x/main-wrapper.sh gateway run --no-supervise"));
-        assert!(!runs("/x/main-wrapper.sh gateway status"));
+        let gateway = |words: &str| {
+            let command = parse(&format!("/x/main-wrapper.sh {words}"));
+            let gateway = command.and_then(|command| command.gateway)?;
+            Some((gateway.profile.to_string(), gateway.supervised))
+        };
+        for (words, profile, supervised) in [
+            ("gateway", "default", true),
+            ("gateway run", "default", true),
+            (
+                "/x/entrypoint-dispatch.sh hermes gateway run -vv --replace",
+                "default",
+                true,
+            ),
+            ("-p default gateway run --quiet", "default", true),
+            ("-p viewer gateway run", "viewer", true),
+            ("--profile=viewer gateway run", "viewer", true),
+            ("gateway run --force --no-supervise", "default", false),
+            (
+                "hermes -p viewer gateway run --no-supervise",
+                "viewer",
+                false,
+            ),
+        ] {
+            assert_eq!(
+                gateway(words),
+                Some((profile.to_owned(), supervised)),
+                "{words}"
+            );
+        }
+        for words in [
+            "gateway status",
+            "gateway run --help",
+            "gateway run -vx",
+            "gateway run --foo",
+            "gateway --help",
+            "gateway runs",
+            "-p ../x gateway run",
+            "run",
+        ] {
+            assert_eq!(gateway(words), None, "{words}");
+        }
     }
 
     #[test]

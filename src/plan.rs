@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::Command;
+use crate::container::{Command, Gateway};
 use crate::name::ProfileName;
 use crate::port::Ports;
 use crate::settings::Settings;
@@ -324,7 +324,8 @@ fn seed(settings: &Settings, command: &Command, survey: &Survey) -> Option<Seed>
         .profiles
         .get(&ProfileName::default_profile())
         .filter(|profile| profile.stateless)?;
-    if command.gateway_run && !settings.no_supervise {
+    let is_meant = |gateway: &Gateway| gateway.supervised && gateway.profile.is_default();
+    if command.gateway.as_ref().is_some_and(is_meant) && !settings.no_supervise {
         Some(Seed::GatewayRun)
     } else {
         settings.bootstrap.then_some(Seed::Bootstrap)
@@ -343,8 +344,13 @@ pub fn held(
         .multiplex_in_env_file
         .or(settings.multiplex)
         .or(survey.multiplex_in_config);
+    // The container's command is the gateway: a second one would be in its way.
+    let is_command = |gateway: &Gateway| {
+        gateway.profile == *profile && (!gateway.supervised || settings.no_supervise)
+    };
     match (settings.autostart, command.other_role) {
         (Some(false), _) => Some("autostart=never".to_owned()),
+        _ if command.gateway.as_ref().is_some_and(is_command) => Some("unsupervised".to_owned()),
         (None, Some(role)) => Some(format!("role={role}")),
         _ if multiplex == Some(true) && !profile.is_default() => Some("multiplex".to_owned()),
         _ => None,

@@ -31,6 +31,13 @@ fn name(text: &str) -> ProfileName {
         .unwrap_or_else(|_| ProfileName::default_profile())
 }
 
+fn gateway(profile: &str, supervised: bool) -> Gateway {
+    Gateway {
+        profile: name(profile),
+        supervised,
+    }
+}
+
 /// A volume with `default`, which has no state, and a profile with the given content of its state file.
 fn survey(state: &str) -> Survey {
     let mut survey = Survey {
@@ -273,7 +280,7 @@ fn a_role_or_one_gateway_for_all_holds_down_and_says_why() {
     };
     let dashboard = Command {
         other_role: Some("dashboard"),
-        gateway_run: false,
+        gateway: None,
     };
     let held = |reason: &str| Some((Action::Registered, reason.to_owned()));
     assert_eq!(reason(&settings(), &dashboard), held("role=dashboard"));
@@ -298,10 +305,41 @@ fn a_role_or_one_gateway_for_all_holds_down_and_says_why() {
 }
 
 #[test]
+fn a_gateway_that_the_container_itself_runs_is_not_started_beside_it() {
+    let actions = |settings: &Settings, gateway: Gateway| {
+        let command = Command {
+            gateway: Some(gateway),
+            ..Command::default()
+        };
+        let plan = plan(settings, &command, &survey(RUNNING), &World::default());
+        let change = plan
+            .changes
+            .into_iter()
+            .find(|change| change.profile == "coder");
+        change.map(|change| (change.action, change.reason.unwrap_or_default()))
+    };
+    let unsupervised = Some((Action::Registered, "unsupervised".to_owned()));
+    let started = Some((Action::Started, String::new()));
+    let environment = Settings {
+        no_supervise: true,
+        ..settings()
+    };
+    let always = Settings {
+        autostart: Some(true),
+        ..settings()
+    };
+    assert_eq!(actions(&settings(), gateway("coder", false)), unsupervised);
+    assert_eq!(actions(&environment, gateway("coder", true)), unsupervised);
+    assert_eq!(actions(&always, gateway("coder", false)), unsupervised);
+    assert_eq!(actions(&settings(), gateway("coder", true)), started);
+    assert_eq!(actions(&settings(), gateway("other", false)), started);
+}
+
+#[test]
 fn a_held_profile_that_runs_is_not_stopped_for_that() {
     let dashboard = Command {
         other_role: Some("dashboard"),
-        gateway_run: false,
+        gateway: None,
     };
     let plan = plan(&settings(), &dashboard, &survey(RUNNING), &world(up()));
     assert_eq!(plan.changes, []);
@@ -311,7 +349,7 @@ fn a_held_profile_that_runs_is_not_stopped_for_that() {
 fn the_default_profile_is_seeded_at_boot_where_it_has_no_state_at_all() {
     let run = Command {
         other_role: None,
-        gateway_run: true,
+        gateway: Some(gateway("default", true)),
     };
     let seed = |survey: &Survey, world: &World| plan(&settings(), &run, survey, world).volume.seed;
     assert_eq!(

@@ -15,6 +15,7 @@ if [ "$(/usr/bin/id -u)" -eq 0 ]; then
 else
   as_hermes=
 fi
+hermes=/opt/hermes/.venv/bin/hermes
 
 # Tells whether the arguments are `gateway run` as hermes-s6 does it, and for which profile.
 is_gateway_run() {
@@ -35,29 +36,39 @@ is_gateway_run() {
   shift
   [ $# -eq 0 ] || [ "$1" = run ] || return 1
   for option do
+    # The options that hermes-s6 knows in the container's command.
     case $option in
-      run | --replace | --force | --accept-hooks | -q | -v | -vv | -vvv) ;;
+      run | -q | --quiet | --verbose | --replace | --force | --accept-hooks | --external-supervisor) ;;
+      -v*[!v]*) return 1 ;;
+      -v*) ;;
       *) return 1 ;;
     esac
   done
   case ${HERMES_GATEWAY_NO_SUPERVISE:-} in 1 | [Tt][Rr][Uu][Ee] | [Yy][Ee][Ss] | [Oo][Nn]) return 1 ;; esac
 }
 
-block() {
-  # By its path: PATH may be anything in a container.
+# Becomes a program, as hermes.
+become() {
+  # / is where the image starts; in any other place somebody has put us.
+  [ "$(pwd)" != / ] || set -- /usr/bin/env --chdir="$home" "$@"
   # shellcheck disable=SC2086 # several words
-  exec $as_hermes /bin/sleep infinity
+  exec $as_hermes "$@"
 }
+
+# By its path: PATH may be anything in a container.
+block() { become /bin/sleep infinity; }
 
 if [ $# -eq 0 ]; then
   # With a terminal, somebody wants to talk to Hermes; without one, the gateways are all there is to run.
-  # shellcheck disable=SC2086 # several words
-  [ ! -t 0 ] || exec $as_hermes /opt/hermes/.venv/bin/hermes
+  [ ! -t 0 ] || become "$hermes"
   block
 fi
 if is_gateway_run "$@"; then
   # shellcheck disable=SC2086 # several words
   $as_hermes /usr/local/bin/hermes-s6 start -p "$profile" --unless-stopped >&2
+  code=$?
+  # Wrong usage: there is no such profile.
+  [ "$code" -ne 100 ] || exit 100
   /bin/cat >&2 <<END
 
 The gateway of profile $profile is supervised by s6 in this container, with those of all other profiles:
@@ -68,10 +79,11 @@ it is restarted when it fails, and comes back with the container as you left it.
 END
   block
 fi
-# A path is no subcommand.
 case $1 in
+  # A path is no subcommand.
   */*) ;;
-  *) command -v -- "$1" >/dev/null || set -- /opt/hermes/.venv/bin/hermes "$@" ;;
+  # Debian's is of no use here.
+  login) set -- "$hermes" "$@" ;;
+  *) command -v -- "$1" >/dev/null || set -- "$hermes" "$@" ;;
 esac
-# shellcheck disable=SC2086 # several words
-exec $as_hermes "$@"
+become "$@"
