@@ -85,6 +85,47 @@ fn a_command_runs_as_hermes_with_hermes_home_where_docker_put_it() {
     let ran = volume.run(&["--workdir=/tmp"], &["sh", "-c", ask]);
     let expected = "/tmp\nhermes\nhermes\n/opt/data\n0022\n";
     assert_eq!(ran.stdout, expected, "{ran:?}");
+    // Where it did not, that is the data root, but not for root: it would run what hermes puts there.
+    let ran = volume.run(&[], &["pwd"]);
+    assert_eq!(ran.stdout, "/opt/data\n", "{ran:?}");
+    let container = volume.start(&[], &[]);
+    assert_eq!(container.exec(&["pwd"]).stdout, "/\n");
+}
+
+#[test]
+fn what_root_starts_on_a_terminal_of_hermes_has_another_one() {
+    let Some(volume) = Volume::new() else { return };
+    if Command::new("script").arg("--version").output().is_err() {
+        skip("there is no script(1), which makes terminals");
+        return;
+    }
+    let here = env!("CARGO_MANIFEST_DIR");
+    let option = format!("--volume={here}/tests/stand-in/tty:/opt/hermes/.venv/bin/hermes:ro");
+    let container = volume.start(&[&option], &[]);
+    container.await_tree();
+    let ask = |user: &str| {
+        let line = format!(
+            "docker exec -it -u {user} {} sh -c 'tty; hermes 7; echo $?'",
+            container.name
+        );
+        let mut command = Command::new("script");
+        command
+            .args(["-qec", &line, "/dev/null"])
+            .stdin(Stdio::null());
+        let said = command.output().unwrap().stdout;
+        let said = String::from_utf8(said).unwrap();
+        // script(1) has told the terminal that there is no more input.
+        let lines = said.trim_start_matches("^@").lines();
+        lines
+            .map(|line| line.trim_end().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let said = ask("hermes");
+    assert_eq!(said, [&said[0], &said[0], "hermes", "7"]);
+    let said = ask("root");
+    assert_eq!(said[2..], ["hermes", "7"], "{said:?}");
+    assert_ne!(said[0], said[1]);
+    assert!(said[1].starts_with("/dev/pts/"), "{said:?}");
 }
 
 #[test]
@@ -149,7 +190,8 @@ fn gateway_run_starts_the_default_gateway_and_stays_until_it_is_told_to_end() {
     };
     for words in [
         &["gateway", "run"][..],
-        &["hermes", "gateway", "run", "--replace"],
+        &["hermes", "gateway", "run", "--replace", "--quiet", "-vv"],
+        &["/opt/hermes/.venv/bin/hermes", "gateway"],
     ] {
         let container = volume.start(&NO_PATH, words);
         container.await_states("ready", &["default"]);
@@ -165,7 +207,7 @@ fn gateway_run_starts_the_default_gateway_and_stays_until_it_is_told_to_end() {
           done");
         assert_eq!(container.exit_code(), 143, "{}", container.explain());
     }
-    assert_eq!(volume.script("0", "grep -c saved /opt/data/events"), "2\n");
+    assert_eq!(volume.script("0", "grep -c saved /opt/data/events"), "3\n");
 }
 
 #[test]
@@ -226,7 +268,29 @@ fn gateway_run_unsupervised_is_hermes_itself() {
     container.await_states("down", &["default"]);
     let up = container.sh(&format!("s6-svstat -o wantedup,up {TREE}/gateway-default"));
     assert_eq!(up, "false false\n");
+    // By now the state file says that a gateway has run.
+    container.restart();
+    container.wait_for("Hermes to serve again", || {
+        let ask = "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' /opt/data/gateway_state.json)
+            tr '\\0' ' ' </proc/$pid/cmdline; cat /opt/data/gateway_state.json";
+        let said = container.exec(&["sh", "-c", ask]).stdout;
+        said.contains(" gateway run --no-supervise ") && said.contains("\"running\"")
+    });
+    container.await_states("down", &["default"]);
+    assert!(
+        container.said().contains("reason=unsupervised"),
+        "{}",
+        container.said()
+    );
     container.stop();
+}
+
+#[test]
+fn gateway_run_of_a_profile_that_is_not_there_is_wrong_usage() {
+    let Some(volume) = Volume::new() else { return };
+    let ran = volume.run(&[], &["-p", "nobody", "gateway", "run"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (100, ""), "{ran:?}");
+    assert!(!ran.stderr.contains("is supervised"), "{ran:?}");
 }
 
 #[test]

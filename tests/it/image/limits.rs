@@ -80,12 +80,7 @@ fn root_needs_four_capabilities() {
     let Some(volume) = Volume::with(PREPARE) else {
         return;
     };
-    let mut options = CAPABILITIES.to_vec();
-    // It enters the working directory as root, which here is hermes' alone.
-    if !init_is_ours() {
-        options.push("--cap-add=DAC_OVERRIDE");
-    }
-    works(&volume, &options);
+    works(&volume, &CAPABILITIES);
 }
 
 #[test]
@@ -195,6 +190,21 @@ fn without_setuid_root_says_what_it_lacks() {
         .filter(|word| *word != "--cap-add=SETUID")
         .collect();
     refused(1, &lacking, &["SETUID"]);
+}
+
+#[test]
+fn without_kill_root_says_what_it_lacks() {
+    let lacking: Vec<&str> = CAPABILITIES
+        .into_iter()
+        .filter(|word| *word != "--cap-add=KILL")
+        .collect();
+    refused(1, &lacking, &["KILL"]);
+}
+
+#[test]
+fn another_scan_directory_is_refused() {
+    let option = "--env=HERMES_S6_SCANDIR=/run/service";
+    refused(1, &[option], &["HERMES_S6_SCANDIR"]);
 }
 
 #[test]

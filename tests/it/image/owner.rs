@@ -324,3 +324,71 @@ fn where_all_is_hermes_nothing_is_touched() {
         container.said()
     );
 }
+
+#[test]
+fn a_new_volume_becomes_hermes_without_what_its_file_system_keeps_there() {
+    for (options, script) in [
+        (&[][..], "mkdir /opt/data/lost+found"),
+        (&[], "touch /opt/data/.env"),
+        (&["--env=HERMES_HOME=//opt/data/"], "touch /opt/data/.env"),
+    ] {
+        let Some(volume) = Volume::new() else { return };
+        volume.script("0", &format!("{script}; chown -R 0:0 /opt/data"));
+        let container = volume.start(options, &["gateway", "run"]);
+        container.await_states("ready", &["default"]);
+        let owners = container.sh("stat -c '%n %U' /opt/data /opt/data/* /opt/data/.env || true");
+        for line in owners.lines() {
+            let owner = if line.contains("lost+found") {
+                "root"
+            } else {
+                "hermes"
+            };
+            assert!(line.ends_with(owner), "{script} {owners}");
+        }
+    }
+}
+
+#[test]
+fn a_data_root_that_is_not_there_yet_is_made() {
+    for home in ["/srv/hermes", "/opt/data/.hermes"] {
+        let Some(volume) = Volume::with("") else {
+            return;
+        };
+        let container = volume.start(&[&format!("--env=HERMES_HOME={home}")], &["gateway", "run"]);
+        container.await_states("ready", &["default"]);
+        assert_eq!(container.sh(&format!("stat -c %U {home}")), "hermes\n");
+        assert_eq!(container.stop(), 0);
+    }
+}
+
+#[test]
+fn somebodys_home_is_no_data_root() {
+    let Some(volume) = Volume::new() else { return };
+    volume.script(
+        "0",
+        "mkdir /opt/data/Documents /opt/data/.ssh; chown -R 4321:4321 /opt/data",
+    );
+    let ran = volume.run(&[], &["true"]);
+    assert_ne!(ran.code, 0, "{ran:?}");
+    let line = "hermes-setup: fatal: /opt/data cannot be written by hermes: ";
+    assert_eq!(ran.stderr.matches(line).count(), 1, "{ran:?}");
+    assert_eq!(volume.script("0", "find /opt/data ! -user 4321"), "");
+    // Whoever says that it is.
+    let ran = volume.run(&["--env=PUID=4321", "--env=PGID=4321"], &["true"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(volume.script("0", "find /opt/data ! -user 4321"), "");
+}
+
+#[test]
+fn what_hermes_can_write_is_not_mounted_on_the_volume_without_a_warning() {
+    let (Some(volume), Some(other)) = (Volume::with(""), Volume::with("")) else {
+        return;
+    };
+    let warning = "hermes-setup: warning: /opt/data/home/work is mounted inside the data root";
+    for (mode, count) in [("rw", 1), ("ro", 0)] {
+        let mount = format!("--volume={}:/opt/data/home/work:{mode}", other.name);
+        let ran = volume.run(&[&mount], &["true"]);
+        assert_eq!(ran.stderr.matches(warning).count(), count, "{ran:?}");
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+}

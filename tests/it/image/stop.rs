@@ -1,6 +1,8 @@
 //! How gateways end, in order and otherwise.
 
-use super::{TREE, Volume, docker_ok, init_is_ours};
+use std::time::{Duration, Instant};
+
+use super::{Container, TREE, Volume, docker_ok, init_is_ours};
 use crate::support::skip;
 
 #[test]
@@ -26,13 +28,9 @@ fn a_stop_gives_each_gateway_one_sigterm_and_the_time_that_it_needs_to_save() {
 
 #[test]
 fn a_stop_that_comes_before_s6_svscan_is_up_is_not_lost() {
-    let Some(volume) = Volume::with("profile coder running") else {
+    let Some(volume) = only_ours(Volume::with("profile coder running")) else {
         return;
     };
-    if !init_is_ours() {
-        skip("s6-overlay loses it");
-        return;
-    }
     // The first program that /init runs, made slow.
     let prepare = "/usr/libexec/hermes-s6/prepare";
     let here = env!("CARGO_MANIFEST_DIR");
@@ -118,4 +116,93 @@ END
     assert!(deaths.contains("signal SIGKILL"), "{deaths}");
     assert_eq!(container.count("active", "start"), 1);
     assert!(container.runs(), "the container itself has survived");
+}
+
+/// What only our own `/init` sees to.
+fn only_ours(volume: Option<Volume>) -> Option<Volume> {
+    let volume = volume?;
+    if init_is_ours() {
+        return Some(volume);
+    }
+    skip("s6-overlay has a stop of its own");
+    None
+}
+
+/// Checks that a gateway that runs is told to end, once, and saves.
+fn saves(volume: &Volume, container: &Container) {
+    let start = Instant::now();
+    assert_eq!(container.stop(), 0, "{}", container.explain());
+    let counts = ["start", "TERM", "saved"].map(|event| container.count("default", event));
+    assert_eq!(counts, [1, 1, 1], "{}", container.said());
+    // Nothing was waited for in vain; docker would have given it twenty seconds.
+    assert!(start.elapsed() < Duration::from_secs(15), "{}", volume.name);
+}
+
+#[test]
+fn a_stop_is_in_order_also_when_run_is_full() {
+    let Some(volume) = only_ours(Volume::with("profile default running")) else {
+        return;
+    };
+    for (size, fill) in [
+        (
+            "nr_inodes=2000",
+            "n=0; while : >.x$n; do n=$((n + 1)); done",
+        ),
+        ("size=2m", "cat /dev/zero >.x"),
+    ] {
+        volume.script("0", "rm -f /opt/data/events");
+        let container = volume.start(&["--tmpfs", &format!("/run:exec,{size}")], &[]);
+        container.await_states("ready", &["default"]);
+        let fill = format!("cd {TREE} && mkdir .full && cd .full && {fill}");
+        let ran = container.exec_as("hermes", &["sh", "-c", &fill]);
+        assert!(ran.stderr.contains("No space left"), "{ran:?}");
+        saves(&volume, &container);
+    }
+}
+
+#[test]
+fn a_stop_is_in_order_also_after_the_supervisor_of_the_tree_was_killed() {
+    let Some(volume) = only_ours(Volume::with("profile default running")) else {
+        return;
+    };
+    let container = volume.start(&[], &[]);
+    container.await_states("ready", &["default"]);
+    container.sh("for process in /proc/[0-9]*; do
+        case $(tr '\\0' ' ' <\"$process/cmdline\") in
+          's6-supervise hermes-s6 ') kill -KILL \"${process#/proc/}\" ;;
+        esac
+      done");
+    container.wait_for("another supervisor to find the tree", || {
+        container.logs().stderr.contains("is already watched")
+    });
+    saves(&volume, &container);
+}
+
+#[test]
+fn times_are_decimal_whatever_zeros_they_begin_with() {
+    let Some(volume) = only_ours(Volume::with("profile default running")) else {
+        return;
+    };
+    let options = [
+        "--env=HERMES_S6_STOP_TIMEOUT=08",
+        "--env=S6_KILL_GRACETIME=0900",
+    ];
+    let container = volume.start(&options, &[]);
+    container.await_states("ready", &["default"]);
+    saves(&volume, &container);
+}
+
+#[test]
+fn a_gateway_that_is_the_command_has_a_gateways_time() {
+    let Some(volume) = only_ours(Volume::with("profile default; behaviour default 'save 5'"))
+    else {
+        return;
+    };
+    // By way of sh, so that it is none that hermes-s6 takes over.
+    let command = ["sh", "/stand-in/hermes", "gateway", "run", "--replace"];
+    let container = volume.start(&[], &command);
+    container.wait_for("the gateway", || {
+        container.exec(&["test", "-e", "/opt/data/events"]).code == 0
+    });
+    saves(&volume, &container);
 }

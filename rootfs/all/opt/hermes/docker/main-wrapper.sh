@@ -20,7 +20,7 @@ hermes=/opt/hermes/.venv/bin/hermes
 # Tells whether the arguments are `gateway run` as hermes-s6 does it, and for which profile.
 is_gateway_run() {
   profile=default
-  [ "${1:-}" != hermes ] || shift
+  case ${1:-} in hermes | */hermes) shift ;; esac
   while [ $# -gt 0 ]; do
     case $1 in
       -p | --profile)
