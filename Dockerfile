@@ -22,7 +22,7 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 
 
-# Hermes Agent: from the wheels in target/image/wheels if there are any, else from PyPI.
+# Hermes Agent, all of it locked: from the wheels in target/image/wheels if there are any, else from PyPI.
 FROM python AS hermes
 ARG HERMES_VERSION=0.19.0
 COPY rootfs/all/opt/hermes/lock/hermes-agent-${HERMES_VERSION}.txt target/image/wheels* /build/
@@ -30,7 +30,8 @@ RUN set -- /build/*.whl \
   && if [ -e "$1" ]; then set -- --no-index --find-links /build; else set --; fi \
   && python3 -m venv /opt/hermes/.venv \
   && /opt/hermes/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --quiet --compile \
-    --only-binary :all: --require-hashes "$@" --requirement "/build/hermes-agent-${HERMES_VERSION}.txt"
+    --no-deps --only-binary :all: --require-hashes "$@" --requirement "/build/hermes-agent-${HERMES_VERSION}.txt" \
+  && /opt/hermes/.venv/bin/pip check --disable-pip-version-check
 
 
 # The program.
