@@ -40,7 +40,7 @@ const S6: &str = "s6-envdir s6-log s6-notifyoncheck s6-permafailon s6-setlock s6
 const EXECLINE: &str = "case cd execlineb exit export fdmove foreground ifelse";
 
 /// Seconds that a container needs to end besides what its gateways and loggers have.
-const CONTAINER_MARGIN: u64 = 5;
+const CONTAINER_MARGIN: u64 = 10;
 
 /// How a tree gets what it takes only when it starts.
 const RESTART: &str =

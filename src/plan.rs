@@ -350,7 +350,9 @@ pub fn held(
     };
     match (settings.autostart, command.other_role) {
         (Some(false), _) => Some("autostart=never".to_owned()),
-        _ if command.gateway.as_ref().is_some_and(is_command) => Some("unsupervised".to_owned()),
+        _ if command.gateway.as_ref().is_some_and(is_command) => {
+            Some("command=gateway-run".to_owned())
+        }
         (None, Some(role)) => Some(format!("role={role}")),
         _ if multiplex == Some(true) && !profile.is_default() => Some("multiplex".to_owned()),
         _ => None,

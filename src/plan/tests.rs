@@ -318,7 +318,7 @@ fn a_gateway_that_the_container_itself_runs_is_not_started_beside_it() {
             .find(|change| change.profile == "coder");
         change.map(|change| (change.action, change.reason.unwrap_or_default()))
     };
-    let unsupervised = Some((Action::Registered, "unsupervised".to_owned()));
+    let held = Some((Action::Registered, "command=gateway-run".to_owned()));
     let started = Some((Action::Started, String::new()));
     let environment = Settings {
         no_supervise: true,
@@ -328,9 +328,9 @@ fn a_gateway_that_the_container_itself_runs_is_not_started_beside_it() {
         autostart: Some(true),
         ..settings()
     };
-    assert_eq!(actions(&settings(), gateway("coder", false)), unsupervised);
-    assert_eq!(actions(&environment, gateway("coder", true)), unsupervised);
-    assert_eq!(actions(&always, gateway("coder", false)), unsupervised);
+    assert_eq!(actions(&settings(), gateway("coder", false)), held);
+    assert_eq!(actions(&environment, gateway("coder", true)), held);
+    assert_eq!(actions(&always, gateway("coder", false)), held);
     assert_eq!(actions(&settings(), gateway("coder", true)), started);
     assert_eq!(actions(&settings(), gateway("other", false)), started);
 }

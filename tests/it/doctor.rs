@@ -118,7 +118,7 @@ fn where_all_is_well_every_check_says_so_and_nothing_is_touched() {
     );
     // The s6-svscan, and an s6-supervise for each of three gateways.
     assert!(found.texts("s6", "ok")[0].starts_with("4 processes are of the s6 in /"));
-    assert!(found.texts("stop", "ok")[0].ends_with("docker stop --time 35"));
+    assert!(found.texts("stop", "ok")[0].ends_with("docker stop --time 40"));
     let ran = env.run(&["doctor"]);
     assert_eq!(ran.stdout.lines().count(), checks.len() + 1, "{ran:?}");
     assert!(ran.stdout.starts_with("ok   pid1: PID 1 is "), "{ran:?}");
@@ -508,7 +508,7 @@ fn times_to_stop_that_do_not_fit_are_found() {
         remedy.starts_with("set HERMES_S6_STOP_TIMEOUT=90, "),
         "{remedy}"
     );
-    assert!(remedy.ends_with("docker stop --time 100"), "{remedy}");
+    assert!(remedy.ends_with("docker stop --time 105"), "{remedy}");
     assert_eq!(
         found.remedy(
             "stop",

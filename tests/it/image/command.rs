@@ -277,7 +277,7 @@ fn gateway_run_unsupervised_is_hermes_itself() {
     });
     container.await_states("down", &["default"]);
     assert!(
-        container.said().contains("reason=unsupervised"),
+        container.said().contains("reason=command=gateway-run"),
         "{}",
         container.said()
     );
