@@ -364,15 +364,16 @@ fn a_data_root_that_is_not_there_yet_is_made() {
 #[test]
 fn somebodys_home_is_no_data_root() {
     let Some(volume) = Volume::new() else { return };
-    volume.script(
-        "0",
-        "mkdir /opt/data/Documents /opt/data/.ssh; chown -R 4321:4321 /opt/data",
-    );
-    let ran = volume.run(&[], &["true"]);
-    assert_ne!(ran.code, 0, "{ran:?}");
-    let line = "hermes-setup: fatal: /opt/data cannot be written by hermes: ";
-    assert_eq!(ran.stderr.matches(line).count(), 1, "{ran:?}");
-    assert_eq!(volume.script("0", "find /opt/data ! -user 4321"), "");
+    volume.script("0", "mkdir /opt/data/Documents /opt/data/.ssh");
+    for owner in ["0", "4321"] {
+        volume.script("0", &format!("chown -R {owner}:{owner} /opt/data"));
+        let ran = volume.run(&[], &["true"]);
+        assert_ne!(ran.code, 0, "{ran:?}");
+        let line = "hermes-setup: fatal: /opt/data cannot be written by hermes: ";
+        assert_eq!(ran.stderr.matches(line).count(), 1, "{ran:?}");
+        let others = format!("find /opt/data ! -user {owner}");
+        assert_eq!(volume.script("0", &others), "");
+    }
     // Whoever says that it is.
     let ran = volume.run(&["--env=PUID=4321", "--env=PGID=4321"], &["true"]);
     assert_eq!(ran.code, 0, "{ran:?}");
