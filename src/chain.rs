@@ -166,16 +166,17 @@ pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -
     Ok(EXIT_LOCKED)
 }
 
-/// Waits until no logger has the lock of a log directory; tells whether that is so.
+/// Waits until no logger has the lock of a log directory, or there is no such file to be read.
 ///
 /// Not longer than `limit`, and not when nobody writes to stdin any more: then the supervisor of this
-/// logger waits for its end.
-pub fn await_lock(directory: &Path, limit: Duration) -> Result<bool> {
+/// logger waits for its end. Whether the lock can be had, whoever takes it will see.
+pub fn await_lock(directory: &Path, limit: Duration) -> Result<()> {
     let directory = Dir::open(directory)?;
-    let is_free = || holder(&directory, LOG_LOCK_FILE).is_none();
     let what = format!("the other logger of {}", directory.path().display());
-    wait_until(limit, &what, || is_free() || nobody_writes_to_stdin());
-    Ok(is_free())
+    wait_until(limit, &what, || {
+        holder(&directory, LOG_LOCK_FILE).is_none() || nobody_writes_to_stdin()
+    });
+    Ok(())
 }
 
 fn nobody_writes_to_stdin() -> bool {

@@ -94,7 +94,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             return chain::hold_lock(&Root::new("/"), &directory, limit, &prog);
         }
         Command::AwaitLock { timeout, directory } => {
-            chain::await_lock(&directory, Duration::from_millis(timeout)).map(yes)
+            chain::await_lock(&directory, Duration::from_millis(timeout)).map(|()| Code::Done)
         }
         Command::CheckReady { directory } => {
             chain::check_ready(&Root::new("/"), &directory).map(yes)

@@ -761,21 +761,25 @@ fn a_gateway_runs_although_its_log_cannot_be_written_or_is_anothers() {
     let mut env = TestEnv::new();
     // Its logger waits that long, and 5 s more, for the one that has the directory.
     env.set("HERMES_S6_STOP_TIMEOUT", "1");
-    env.running("coder").running("writer");
+    env.running("coder").running("reader").running("writer");
     let logs = env.home.join("logs/gateways");
     fs::create_dir_all(&logs).unwrap();
-    // A file where the directory should be, and a log that another process has locked.
+    // A file where the directory should be, a directory that cannot be written, and a log that another
+    // process has locked.
     env.write(&logs.join("coder"), "");
+    fs::create_dir(logs.join("reader")).unwrap();
     fs::create_dir(logs.join("writer")).unwrap();
     env.own();
+    fs::set_permissions(logs.join("reader"), fs::Permissions::from_mode(0o555)).unwrap();
     let mut other = lock(&env, &logs.join("writer/lock"));
     let _tree = env.supervise();
     env.await_state("coder", "ready");
+    env.await_state("reader", "ready");
     env.await_state("writer", "ready");
     wait_for(
         "lines on stdout",
         || {
-            ["coder", "writer"].iter().all(|name| {
+            ["coder", "reader", "writer"].iter().all(|name| {
                 env.out()
                     .contains(&format!("{name}: stand-in gateway of {name}"))
             })
@@ -784,7 +788,7 @@ fn a_gateway_runs_although_its_log_cannot_be_written_or_is_anothers() {
     );
     wait_for(
         "a logger for each",
-        || env.processes_named("s6-log").len() == 3,
+        || env.processes_named("s6-log").len() == 4,
         || env.out(),
     );
     other.kill().unwrap();
