@@ -373,16 +373,9 @@ impl Context {
 
     /// Finds the profile that a command is about, which must exist.
     fn profile(&self, given: Option<ProfileName>, survey: &Survey) -> Result<ProfileName> {
-        let profile = given.unwrap_or_else(|| self.meant(survey));
+        let profile = given.unwrap_or_else(|| survey.meant(&self.settings));
         must_exist(&profile, survey)?;
         Ok(profile)
-    }
-
-    /// Finds the profile that is meant where none is named.
-    fn meant(&self, survey: &Survey) -> ProfileName {
-        let home = self.settings.home_profile.clone();
-        home.or_else(|| survey.active.clone())
-            .unwrap_or_else(ProfileName::default_profile)
     }
 }
 

@@ -15,8 +15,11 @@ const OTHER_ROLES: [&str; 4] = ["dashboard", "serve", "gui", "desktop"];
 /// Has `gateway run` run a gateway itself, beneath no supervisor.
 const NO_SUPERVISE: &str = "--no-supervise";
 
-/// The options of `gateway run` (Hermes Agent 0.19.0). With others it may be a call for help, or a
-/// mistake; main-wrapper.sh knows the same.
+/// Options of Hermes Agent 0.19.0 in front of `gateway run`, with which it is one. With others it may be a
+/// mistake. main-wrapper.sh has to take the same command lines for one.
+const TOP_OPTIONS: [&str; 2] = ["--accept-hooks", "--yolo"];
+
+/// The options of `gateway run` itself. With others it may be a call for help.
 const RUN_OPTIONS: [&str; 8] = [
     "-q",
     "--quiet",
@@ -40,8 +43,8 @@ pub struct Command {
 /// A `gateway run` as a container's command: the way in which images were started before supervision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gateway {
-    /// Whose gateway it is.
-    pub profile: ProfileName,
+    /// Whose gateway it is; without a name, that of the profile that is meant where none is named.
+    pub profile: Option<ProfileName>,
     /// Whether it is left to the supervisor: not with `--no-supervise`.
     pub supervised: bool,
 }
@@ -96,36 +99,48 @@ impl Command {
             .skip_while(|word| matches!(base(word).as_str(), "entrypoint-dispatch.sh" | "hermes"))
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .peekable();
-        let mut profile = "default".to_owned();
-        while let Some(option) = words.next_if(|word| word.starts_with('-')) {
-            match option.split_once('=') {
-                Some(("--profile", name)) => name.clone_into(&mut profile),
-                None if option == "-p" || option == "--profile" => profile = words.next()?,
-                _ => {}
+        // Hermes takes the first one, wherever it stands.
+        let mut named = None;
+        let mut others = Vec::new();
+        while let Some(word) = words.next() {
+            match word.split_once('=') {
+                Some(("--profile", name)) => named = named.or(Some(name.to_owned())),
+                None if word == "-p" || word == "--profile" => {
+                    named = named.or(Some(words.next()?));
+                }
+                _ => others.push(word),
             }
         }
-        let words: Vec<String> = words.collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        let options = others
+            .iter()
+            .take_while(|word| word.starts_with('-'))
+            .count();
+        let (options, words) = others.split_at(options);
         let is_known = |option: &&str| {
             RUN_OPTIONS.contains(option) || option.strip_prefix("-v").is_some_and(is_only_v)
         };
-        let gateway = match words.as_slice() {
+        let supervised = match words {
             ["gateway"] => Some(true),
             ["gateway", "run", options @ ..] if options.iter().all(is_known) => {
                 Some(!options.contains(&NO_SUPERVISE))
             }
             _ => None,
         };
+        let gateway = |supervised| {
+            let profile = named.map(|name| name.parse()).transpose().ok()?;
+            Some(Gateway {
+                profile,
+                supervised,
+            })
+        };
         Some(Self {
             other_role: OTHER_ROLES
                 .into_iter()
                 .find(|role| words.first() == Some(role)),
-            gateway: gateway.and_then(|supervised| {
-                Some(Gateway {
-                    profile: profile.parse().ok()?,
-                    supervised,
-                })
-            }),
+            gateway: supervised
+                .filter(|_| options.iter().all(|option| TOP_OPTIONS.contains(option)))
+                .and_then(gateway),
         })
     }
 }
@@ -225,24 +240,32 @@ mod tests {
     }
 
     #[test]
-    fn gateway_run_means_the_default_profile_unless_it_says_otherwise() {
+    fn gateway_run_is_recognized_where_it_is_certain() {
         let gateway = |words: &str| {
             let command = parse(&format!("/x/main-wrapper.sh {words}"));
             let gateway = command.and_then(|command| command.gateway)?;
-            Some((gateway.profile.to_string(), gateway.supervised))
+            let profile = gateway.profile.map(|name| name.to_string());
+            Some((profile.unwrap_or_default(), gateway.supervised))
         };
         for (words, profile, supervised) in [
-            ("gateway", "default", true),
-            ("gateway run", "default", true),
+            ("gateway", "", true),
+            ("gateway run", "", true),
+            ("--yolo --accept-hooks gateway run", "", true),
+            (
+                "gateway run -p viewer --replace --profile coder",
+                "viewer",
+                true,
+            ),
             (
                 "/x/entrypoint-dispatch.sh hermes gateway run -vv --replace",
-                "default",
+                "",
                 true,
             ),
             ("-p default gateway run --quiet", "default", true),
             ("-p viewer gateway run", "viewer", true),
             ("--profile=viewer gateway run", "viewer", true),
-            ("gateway run --force --no-supervise", "default", false),
+            ("gateway run --force --no-supervise", "", false),
+            ("gateway --profile=coder run --no-supervise", "coder", false),
             (
                 "hermes -p viewer gateway run --no-supervise",
                 "viewer",
@@ -260,6 +283,8 @@ mod tests {
             "gateway run --help",
             "gateway run -vx",
             "gateway run --foo",
+            "gateway run run",
+            "--foo gateway run",
             "gateway --help",
             "gateway runs",
             "-p ../x gateway run",
@@ -267,6 +292,71 @@ mod tests {
         ] {
             assert_eq!(gateway(words), None, "{words}");
         }
+    }
+
+    #[test]
+    fn main_wrapper_takes_the_same_command_lines_for_a_gateway_to_supervise() {
+        let script = include_str!("../rootfs/all/opt/hermes/docker/main-wrapper.sh");
+        let start = script.find("is_gateway_run() {").unwrap_or_default();
+        let end = start + script[start..].find("\n}\n").unwrap_or_default() + 3;
+        let ask = format!(
+            "set -u\n{}\nis_gateway_run \"$@\" && echo \"${{profile:-none}}\"",
+            &script[start..end]
+        );
+        let wrapper = |line: &str| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &ask, "sh"]).args(line.split(' '));
+            command.env_remove("HERMES_GATEWAY_NO_SUPERVISE");
+            let output = command.output().ok()?;
+            assert!(output.stderr.is_empty(), "{line}: {output:?}");
+            let profile = String::from_utf8(output.stdout).ok()?;
+            output.status.success().then(|| profile.trim().to_owned())
+        };
+        let ours = |line: &str| {
+            let command = parse(&format!("/x/main-wrapper.sh {line}"));
+            let gateway = command.and_then(|command| command.gateway)?;
+            let profile = gateway
+                .profile
+                .map_or_else(|| "none".to_owned(), |name| name.to_string());
+            gateway.supervised.then_some(profile)
+        };
+        let parts: [&[&str]; 4] = [
+            &["", "hermes ", "/x/bin/hermes "],
+            &["", "-p coder ", "--profile=coder ", "--yolo ", "--foo "],
+            &[
+                "gateway",
+                "gateway run",
+                "gateway status",
+                "run",
+                "dashboard",
+            ],
+            &[
+                "",
+                " --replace",
+                " -vv",
+                " -vx",
+                " -p coder",
+                " --profile viewer",
+                " -p",
+                " --no-supervise",
+                " --help",
+                " run",
+                " --quiet --verbose -q --force --accept-hooks --external-supervisor",
+            ],
+        ];
+        for (first, second) in parts[0]
+            .iter()
+            .flat_map(|a| parts[1].iter().map(move |b| (a, b)))
+        {
+            for (third, fourth) in parts[2]
+                .iter()
+                .flat_map(|a| parts[3].iter().map(move |b| (a, b)))
+            {
+                let line = format!("{first}{second}{third}{fourth}");
+                assert_eq!(wrapper(&line), ours(&line), "{line}");
+            }
+        }
+        assert_eq!(ours("gateway run"), Some("none".to_owned()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::{Command, Gateway};
+use crate::container::Command;
 use crate::name::ProfileName;
 use crate::port::Ports;
 use crate::settings::Settings;
@@ -324,12 +324,18 @@ fn seed(settings: &Settings, command: &Command, survey: &Survey) -> Option<Seed>
         .profiles
         .get(&ProfileName::default_profile())
         .filter(|profile| profile.stateless)?;
-    let is_meant = |gateway: &Gateway| gateway.supervised && gateway.profile.is_default();
-    if command.gateway.as_ref().is_some_and(is_meant) && !settings.no_supervise {
-        Some(Seed::GatewayRun)
-    } else {
-        settings.bootstrap.then_some(Seed::Bootstrap)
+    match gateway(settings, command, survey) {
+        Some((profile, true)) if profile.is_default() => Some(Seed::GatewayRun),
+        _ => settings.bootstrap.then_some(Seed::Bootstrap),
     }
+}
+
+/// Finds whose gateway the container's command is about, and whether it is to be supervised.
+fn gateway(settings: &Settings, command: &Command, survey: &Survey) -> Option<(ProfileName, bool)> {
+    let gateway = command.gateway.as_ref()?;
+    let profile = gateway.profile.clone();
+    let profile = profile.unwrap_or_else(|| survey.meant(settings));
+    Some((profile, gateway.supervised && !settings.no_supervise))
 }
 
 /// Tells why a gateway that its operator wants is held down all the same, if it is.
@@ -344,15 +350,11 @@ pub fn held(
         .multiplex_in_env_file
         .or(settings.multiplex)
         .or(survey.multiplex_in_config);
-    // The container's command is the gateway: a second one would be in its way.
-    let is_command = |gateway: &Gateway| {
-        gateway.profile == *profile && (!gateway.supervised || settings.no_supervise)
-    };
+    // A second one would be in the way of the container's command, which is this gateway.
+    let is_command = gateway(settings, command, survey) == Some((profile.clone(), false));
     match (settings.autostart, command.other_role) {
         (Some(false), _) => Some("autostart=never".to_owned()),
-        _ if command.gateway.as_ref().is_some_and(is_command) => {
-            Some("command=gateway-run".to_owned())
-        }
+        _ if is_command => Some("command=gateway-run".to_owned()),
         (None, Some(role)) => Some(format!("role={role}")),
         _ if multiplex == Some(true) && !profile.is_default() => Some("multiplex".to_owned()),
         _ => None,

@@ -227,6 +227,13 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
 }
 
 impl Survey {
+    /// Finds the profile that is meant where none is named: that of HERMES_HOME, else the active one.
+    pub fn meant(&self, settings: &Settings) -> ProfileName {
+        let home = settings.home_profile.clone();
+        home.or_else(|| self.active.clone())
+            .unwrap_or_else(ProfileName::default_profile)
+    }
+
     /// Gives every profile its port, by [`crate::port::assign`].
     pub fn assigned_ports(&self) -> Ports {
         let mut taken = BTreeSet::new();

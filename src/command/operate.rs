@@ -344,7 +344,7 @@ impl Tree {
                     return Err(Error::new(Code::Usage, "no profile is named")
                         .remedy("name it with -p: the volume does not tell which one is meant"));
                 }
-                names.push(self.context.meant(survey));
+                names.push(survey.meant(&self.context.settings));
                 if survey.active.as_ref() == names.first() {
                     must_exist(&names[0], survey).map_err(|error| {
                         error.remedy("or choose another with hermes profile use")

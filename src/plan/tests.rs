@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::container::Gateway;
 use crate::root::Root;
 
 fn settings() -> Settings {
@@ -33,7 +34,7 @@ fn name(text: &str) -> ProfileName {
 
 fn gateway(profile: &str, supervised: bool) -> Gateway {
     Gateway {
-        profile: name(profile),
+        profile: Some(name(profile)),
         supervised,
     }
 }
@@ -333,6 +334,16 @@ fn a_gateway_that_the_container_itself_runs_is_not_started_beside_it() {
     assert_eq!(actions(&always, gateway("coder", false)), held);
     assert_eq!(actions(&settings(), gateway("coder", true)), started);
     assert_eq!(actions(&settings(), gateway("other", false)), started);
+    let unnamed = Gateway {
+        profile: None,
+        supervised: false,
+    };
+    assert_eq!(actions(&settings(), unnamed.clone()), started);
+    let home = Settings {
+        home_profile: Some(name("coder")),
+        ..settings()
+    };
+    assert_eq!(actions(&home, unnamed), held);
 }
 
 #[test]

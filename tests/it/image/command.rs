@@ -103,9 +103,9 @@ fn what_root_starts_on_a_terminal_of_hermes_has_another_one() {
     let option = format!("--volume={here}/tests/stand-in/tty:/opt/hermes/.venv/bin/hermes:ro");
     let container = volume.start(&[&option], &[]);
     container.await_tree();
-    let ask = |user: &str| {
+    let ask = |user: &str, how: &str| {
         let line = format!(
-            "docker exec -it -u {user} {} sh -c 'tty; hermes 7; echo $?'",
+            "docker exec -it -u {user} {} sh -c 'tty; hermes 7 {how}; echo $?'",
             container.name
         );
         let mut command = Command::new("script");
@@ -119,12 +119,23 @@ fn what_root_starts_on_a_terminal_of_hermes_has_another_one() {
         let lines = said.lines().map(|line| line.trim_end().to_owned());
         lines.collect::<Vec<_>>()
     };
-    let said = ask("hermes");
-    assert_eq!(said, [&said[0], &said[0], "hermes", "7"]);
-    let said = ask("root");
-    assert_eq!(said[2..], ["hermes", "7"], "{said:?}");
+    let said = ask("hermes", "");
+    assert_eq!(said, [&said[0], &said[0], "a terminal", "hermes", "7"]);
+    let said = ask("root", "");
+    assert_eq!(said[2..], ["a terminal", "hermes", "7"], "{said:?}");
     assert_ne!(said[0], said[1]);
     assert!(said[1].starts_with("/dev/pts/"), "{said:?}");
+    // What it prints into a file or a pipe is as it prints it; then it has none.
+    let said = ask("root", "</dev/null");
+    assert_eq!(
+        said[1..],
+        ["not a tty", "no terminal", "hermes", "7"],
+        "{said:?}"
+    );
+    let said = ask("root", ">/tmp/said 2>/tmp/wrong");
+    assert_eq!(said[1..], ["7"], "{said:?}");
+    let said = container.sh("cat /tmp/said /tmp/wrong");
+    assert!(said.ends_with("\nno terminal\nhermes\n"), "{said:?}");
 }
 
 #[test]
@@ -197,7 +208,7 @@ fn gateway_run_starts_the_default_gateway_and_stays_until_it_is_told_to_end() {
         container.wait_for("a word about it", || {
             let said = container.logs().stderr;
             said.contains("✓ gateway-default is ready (pid")
-                && said.contains("The gateway of profile default is supervised by s6")
+                && said.contains("This gateway is supervised by s6")
         });
         container.sh("for process in /proc/[0-9]*; do
             case $(tr '\\0' ' ' <\"$process/cmdline\") in
@@ -219,9 +230,7 @@ fn after_a_stop_gateway_run_leaves_the_default_gateway_down_and_says_so() {
     container.await_states("down", &["default"]);
     container.wait_for("a word about it", || {
         let said = container.logs().stderr;
-        said.matches("The gateway of profile default is supervised by s6")
-            .count()
-            == 2
+        said.matches("This gateway is supervised by s6").count() == 2
     });
     let said = container.logs().stderr;
     let last = said.rsplit("reconcile:").next().unwrap();

@@ -202,6 +202,19 @@ fn without_kill_root_says_what_it_lacks() {
 }
 
 #[test]
+fn a_data_root_that_is_none_is_refused() {
+    for home in [
+        "/",
+        "data",
+        "/opt/./data",
+        "/opt/data/..",
+        "/opt/data/../../etc",
+    ] {
+        refused(1, &[&format!("--env=HERMES_HOME={home}")], &["HERMES_HOME"]);
+    }
+}
+
+#[test]
 fn another_scan_directory_is_refused() {
     let option = "--env=HERMES_S6_SCANDIR=/run/service";
     refused(1, &[option], &["HERMES_S6_SCANDIR"]);

@@ -161,6 +161,41 @@ fn a_stop_is_in_order_also_when_run_is_full() {
 }
 
 #[test]
+fn the_exit_code_of_the_command_is_kept_when_run_is_full() {
+    let Some(volume) = only_ours(Volume::with("")) else {
+        return;
+    };
+    let options = ["--tmpfs", "/run:exec,size=2m"];
+    let command = "cat /dev/zero >/run/hermes-s6/service/.full; exit 7";
+    let ran = volume.run(&options, &["sh", "-c", command]);
+    assert!(ran.stderr.contains("No space left"), "{ran:?}");
+    assert_eq!(ran.code, 7, "{ran:?}");
+}
+
+#[test]
+fn a_service_that_is_a_link_is_stopped_like_others() {
+    let Some(volume) = only_ours(Volume::with("")) else {
+        return;
+    };
+    let container = volume.start(&[], &[]);
+    container.await_tree();
+    container.sh("mkdir /srv/own
+        printf '#!/bin/sh\\necho start >>/srv/said; exec sleep 3600\\n' >/srv/own/run
+        chmod 755 /srv/own/run
+        ln -s /srv/own /run/service/own
+        s6-svscanctl -a /run/service
+        until s6-svstat -u /run/service/own; do sleep 0.05; done");
+    assert_eq!(container.stop(), 0);
+    let place = std::env::temp_dir().join(&container.name);
+    let from = format!("{}:/srv/said", container.name);
+    docker_ok(&["cp", &from, place.to_str().unwrap()]);
+    let said = std::fs::read_to_string(&place).unwrap();
+    std::fs::remove_file(&place).unwrap();
+    assert_eq!(said, "start\n", "{}", container.said());
+    assert!(!container.said().contains("mv: "), "{}", container.said());
+}
+
+#[test]
 fn a_stop_is_in_order_also_after_the_supervisor_of_the_tree_was_killed() {
     let Some(volume) = only_ours(Volume::with("profile default running")) else {
         return;

@@ -7,6 +7,7 @@
 set -u
 
 home=${HERMES_HOME:-/opt/data}
+home=${home%/}
 case $home in /*/profiles/*) home=${home%/profiles/*} ;; esac
 export HOME="$home"
 if [ "$(/usr/bin/id -u)" -eq 0 ]; then
@@ -17,40 +18,40 @@ else
 fi
 hermes=/opt/hermes/.venv/bin/hermes
 
-# Tells whether the arguments are `gateway run` as hermes-s6 does it, and for which profile.
+# Tells whether the arguments are a `gateway run` to be supervised, and of which profile if that is named.
+# hermes-s6 has to take the same command lines for one (src/container.rs): it starts no gateway beside one
+# that is the container's command.
 is_gateway_run() {
-  profile=default
+  profile=
+  stage=top
   case ${1:-} in hermes | */hermes) shift ;; esac
   while [ $# -gt 0 ]; do
-    case $1 in
-      -p | --profile)
-        profile=${2:-}
-        [ $# -gt 1 ] && shift
+    case $stage:$1 in
+      *:-p | *:--profile)
+        [ $# -gt 1 ] || return 1
+        profile=${profile:-$2}
+        shift
         ;;
-      --profile=*) profile=${1#*=} ;;
-      *) break ;;
+      *:--profile=*) profile=${profile:-${1#*=}} ;;
+      top:--accept-hooks | top:--yolo) ;;
+      top:gateway) stage=gateway ;;
+      gateway:run) stage=run ;;
+      run:-q | run:--quiet | run:--verbose | run:--replace | run:--force | run:--accept-hooks) ;;
+      run:--external-supervisor) ;;
+      run:-v*[!v]*) return 1 ;;
+      run:-v*) ;;
+      *) return 1 ;;
     esac
     shift
   done
-  [ "${1:-}" = gateway ] || return 1
-  shift
-  [ $# -eq 0 ] || [ "$1" = run ] || return 1
-  for option do
-    # The options that hermes-s6 knows in the container's command.
-    case $option in
-      run | -q | --quiet | --verbose | --replace | --force | --accept-hooks | --external-supervisor) ;;
-      -v*[!v]*) return 1 ;;
-      -v*) ;;
-      *) return 1 ;;
-    esac
-  done
+  [ "$stage" != top ] || return 1
   case ${HERMES_GATEWAY_NO_SUPERVISE:-} in 1 | [Tt][Rr][Uu][Ee] | [Yy][Ee][Ss] | [Oo][Nn]) return 1 ;; esac
 }
 
-# Becomes a program, as hermes.
+# Becomes a program, as hermes: in the working directory that somebody has asked for, or, where the image
+# starts in / since nothing of hermes' is there, in the data root.
 become() {
-  # / is where the image starts; in any other place somebody has put us.
-  [ "$(pwd)" != / ] || set -- /usr/bin/env --chdir="$home" "$@"
+  [ "$(pwd)" != / ] || set -- /command/cd "$home" "$@"
   # shellcheck disable=SC2086 # several words
   exec $as_hermes "$@"
 }
@@ -65,24 +66,24 @@ if [ $# -eq 0 ]; then
 fi
 if is_gateway_run "$@"; then
   # shellcheck disable=SC2086 # several words
-  $as_hermes /usr/local/bin/hermes-s6 start -p "$profile" --unless-stopped >&2
+  $as_hermes /usr/local/bin/hermes-s6 start ${profile:+-p "$profile"} --unless-stopped >&2
   code=$?
   # Wrong usage: there is no such profile.
   [ "$code" -ne 100 ] || exit 100
   /bin/cat >&2 <<END
 
-The gateway of profile $profile is supervised by s6 in this container, with those of all other profiles:
-it is restarted when it fails, and comes back with the container as you left it.
-  hermes-s6 status                     what runs, and what should
-  hermes-s6 stop -p $profile            stops it for good
-  gateway run --no-supervise           as the container's command: runs it as that command, unsupervised
+This gateway is supervised by s6 in this container, with those of all other profiles: it is restarted when it
+fails, and comes back with the container as you left it.
+  hermes-s6 status              what runs, and what should
+  hermes-s6 stop                stops it for good, another one with -p NAME
+  gateway run --no-supervise    as the container's command: runs it as that command, unsupervised
 END
   block
 fi
 case $1 in
   # A path is no subcommand.
   */*) ;;
-  # Debian's is of no use here.
+  # Hermes', not login(1).
   login) set -- "$hermes" "$@" ;;
   *) command -v -- "$1" >/dev/null || set -- "$hermes" "$@" ;;
 esac
