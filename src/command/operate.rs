@@ -50,7 +50,8 @@ pub fn operate(
     let survey = tree.survey(&selection.profile, verb)?;
     let mut chosen = tree.choose(&survey, selection, verb)?;
     if unless_stopped {
-        chosen.retain(|name| tree.may_start(&survey, name));
+        let command = container::Command::detect(&tree.settings().root);
+        chosen.retain(|name| tree.may_start(&survey, &command, name));
     }
     let request = Request {
         verb,
@@ -396,13 +397,12 @@ impl Tree {
     }
 
     /// Tells whether nothing speaks against a start: neither the operator's last word nor this container.
-    fn may_start(&self, survey: &Survey, name: &ProfileName) -> bool {
+    fn may_start(&self, survey: &Survey, command: &container::Command, name: &ProfileName) -> bool {
         let profile = survey.profiles.get(name);
         let why = if profile.is_some_and(|profile| profile.intent.wants_stopped()) {
             format!("it was stopped; start it with hermes-s6 start -p {name}")
         } else {
-            let command = container::Command::detect(&self.settings().root);
-            match held(self.settings(), &command, survey, name) {
+            match held(self.settings(), command, survey, name) {
                 Some(why) => why,
                 None => return true,
             }

@@ -328,6 +328,11 @@ impl Container<'_> {
             .filter(|line| line.split(' ').next() == Some(event))
             .count()
     }
+
+    /// How often a stand-in gateway has started, has been told to end, and has saved.
+    fn life(&self, profile: &str) -> [usize; 3] {
+        ["start", "TERM", "saved"].map(|event| self.count(profile, event))
+    }
 }
 
 impl Drop for Container<'_> {

@@ -92,11 +92,19 @@ fn a_command_runs_as_hermes_with_hermes_home_where_docker_put_it() {
     assert_eq!(container.exec(&["pwd"]).stdout, "/\n");
 }
 
+/// Tells whether script(1) is there, which makes terminals.
+fn has_terminals() -> bool {
+    let there = Command::new("script").arg("--version").output().is_ok();
+    if !there {
+        skip("there is no script(1), which makes terminals");
+    }
+    there
+}
+
 #[test]
 fn what_root_starts_on_a_terminal_of_hermes_has_another_one() {
     let Some(volume) = Volume::new() else { return };
-    if Command::new("script").arg("--version").output().is_err() {
-        skip("there is no script(1), which makes terminals");
+    if !has_terminals() {
         return;
     }
     let here = env!("CARGO_MANIFEST_DIR");
@@ -304,8 +312,7 @@ fn gateway_run_of_a_profile_that_is_not_there_is_wrong_usage() {
 #[test]
 fn on_a_terminal_ctrl_c_is_for_the_command() {
     let Some(volume) = Volume::new() else { return };
-    if Command::new("script").arg("--version").output().is_err() {
-        skip("there is no script(1), which makes terminals");
+    if !has_terminals() {
         return;
     }
     // Says that it was interrupted, and goes on; so a container that ends was told to by somebody else.

@@ -42,7 +42,7 @@ fn works(volume: &Volume, options: &[&str]) -> String {
     }
     assert_eq!(container.stop(), 0, "{options:?} {}", container.explain());
     for profile in ["default", "coder"] {
-        let counts = ["start", "TERM", "saved"].map(|event| container.count(profile, event));
+        let counts = container.life(profile);
         assert_eq!(
             counts,
             [2, 2, 2],

@@ -159,7 +159,7 @@ fn a_container_that_was_never_roots_runs_its_gateways_and_ends_in_order() {
     let slots = container.sh("ls /run/hermes-s6/service");
     assert_eq!(slots, "gateway-coder\ngateway-default\ngateway-late\n");
     assert_eq!(container.stop(), 0, "{}", container.explain());
-    let counts = ["start", "TERM", "saved"].map(|event| container.count("coder", event));
+    let counts = container.life("coder");
     assert_eq!(counts, [2, 2, 2], "{}", container.said());
 }
 

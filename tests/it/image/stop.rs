@@ -15,7 +15,7 @@ fn a_stop_gives_each_gateway_one_sigterm_and_the_time_that_it_needs_to_save() {
     container.await_states("ready", &["default", "slow"]);
     assert_eq!(container.stop(), 0, "{}", container.explain());
     for profile in ["default", "slow"] {
-        let counts = ["start", "TERM", "saved"].map(|event| container.count(profile, event));
+        let counts = container.life(profile);
         assert_eq!(counts, [1, 1, 1], "{profile} {}", container.said());
     }
     // Whatever was still to be said has been.
@@ -54,7 +54,7 @@ fn while_a_command_takes_its_time_to_end_no_gateway_is_started_again() {
     let container = volume.start(&[], &["sh", "-c", command]);
     container.await_states("ready", &["coder"]);
     docker_ok(&["stop", "--time", "30", &container.name]);
-    let counts = ["start", "TERM", "saved"].map(|event| container.count("coder", event));
+    let counts = container.life("coder");
     assert_eq!(counts, [1, 1, 1], "{}", container.said());
     // s6-overlay kills what does not end after a while, and so do we: docker did not have to.
     let said = container.said();
@@ -132,7 +132,7 @@ fn only_ours(volume: Option<Volume>) -> Option<Volume> {
 fn saves(volume: &Volume, container: &Container) {
     let start = Instant::now();
     assert_eq!(container.stop(), 0, "{}", container.explain());
-    let counts = ["start", "TERM", "saved"].map(|event| container.count("default", event));
+    let counts = container.life("default");
     assert_eq!(counts, [1, 1, 1], "{}", container.said());
     // Nothing was waited for in vain; docker would have given it twenty seconds.
     assert!(start.elapsed() < Duration::from_secs(15), "{}", volume.name);
