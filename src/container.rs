@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::hermes::{self, Action, Line};
 use crate::name::ProfileName;
 use crate::root::Root;
 
@@ -11,25 +12,6 @@ const WRAPPER: &str = "main-wrapper.sh";
 
 /// Commands that serve something else on a volume whose gateways run in another container.
 const OTHER_ROLES: [&str; 4] = ["dashboard", "serve", "gui", "desktop"];
-
-/// Has `gateway run` run a gateway itself, beneath no supervisor.
-const NO_SUPERVISE: &str = "--no-supervise";
-
-/// Options of Hermes Agent 0.19.0 in front of `gateway run`, with which it is one. With others it may be a
-/// mistake. main-wrapper.sh has to take the same command lines for one.
-const TOP_OPTIONS: [&str; 2] = ["--accept-hooks", "--yolo"];
-
-/// The options of `gateway run` itself. With others it may be a call for help.
-const RUN_OPTIONS: [&str; 8] = [
-    "-q",
-    "--quiet",
-    "--verbose",
-    "--replace",
-    "--force",
-    "--accept-hooks",
-    "--external-supervisor",
-    NO_SUPERVISE,
-];
 
 /// The command that a container was started with, as far as it concerns the gateways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,60 +76,27 @@ impl Command {
             .split(|&byte| byte == 0)
             .skip_while(|word| base(word) != WRAPPER);
         words.next()?;
-        let mut words = words
+        let words: Vec<String> = words
             .filter(|word| !word.is_empty())
             .skip_while(|word| matches!(base(word).as_str(), "entrypoint-dispatch.sh" | "hermes"))
             .map(|word| String::from_utf8_lossy(word).into_owned())
-            .peekable();
-        // Hermes takes the first one, wherever it stands.
-        let mut named = None;
-        let mut others = Vec::new();
-        while let Some(word) = words.next() {
-            match word.split_once('=') {
-                Some(("--profile", name)) => named = named.or(Some(name.to_owned())),
-                None if word == "-p" || word == "--profile" => {
-                    named = named.or(Some(words.next()?));
-                }
-                _ => others.push(word),
-            }
-        }
-        let others: Vec<&str> = others.iter().map(String::as_str).collect();
-        let options = others
-            .iter()
-            .take_while(|word| word.starts_with('-'))
-            .count();
-        let (options, words) = others.split_at(options);
-        let is_known = |option: &&str| {
-            RUN_OPTIONS.contains(option) || option.strip_prefix("-v").is_some_and(is_only_v)
-        };
-        let supervised = match words {
-            ["gateway"] => Some(true),
-            ["gateway", "run", options @ ..] if options.iter().all(is_known) => {
-                Some(!options.contains(&NO_SUPERVISE))
-            }
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let gateway = |line: Line| match line.action {
+            Action::Run { supervised } => Some(Gateway {
+                profile: line.profile,
+                supervised,
+            }),
             _ => None,
         };
-        let gateway = |supervised| {
-            let profile = named.map(|name| name.parse()).transpose().ok()?;
-            Some(Gateway {
-                profile,
-                supervised,
-            })
-        };
+        let subcommand = hermes::subcommand(&words);
         Some(Self {
             other_role: OTHER_ROLES
                 .into_iter()
-                .find(|role| words.first() == Some(role)),
-            gateway: supervised
-                .filter(|_| options.iter().all(|option| TOP_OPTIONS.contains(option)))
-                .and_then(gateway),
+                .find(|&role| subcommand == Some(role)),
+            gateway: hermes::read(&words).and_then(gateway),
         })
     }
-}
-
-/// Tells whether the rest of a `-v` asks for more of the same.
-fn is_only_v(rest: &str) -> bool {
-    rest.bytes().all(|byte| byte == b'v')
 }
 
 /// Tells whether a process has no pid in a namespace beneath ours: that would be another container.
@@ -251,11 +200,7 @@ mod tests {
             ("gateway", "", true),
             ("gateway run", "", true),
             ("--yolo --accept-hooks gateway run", "", true),
-            (
-                "gateway run -p viewer --replace --profile coder",
-                "viewer",
-                true,
-            ),
+            ("gateway run -p viewer --replace", "viewer", true),
             (
                 "/x/entrypoint-dispatch.sh hermes gateway run -vv --replace",
                 "",
@@ -288,75 +233,11 @@ mod tests {
             "gateway --help",
             "gateway runs",
             "-p ../x gateway run",
+            "gateway run -p viewer --profile coder",
             "run",
         ] {
             assert_eq!(gateway(words), None, "{words}");
         }
-    }
-
-    #[test]
-    fn main_wrapper_takes_the_same_command_lines_for_a_gateway_to_supervise() {
-        let script = include_str!("../rootfs/all/opt/hermes/docker/main-wrapper.sh");
-        let start = script.find("is_gateway_run() {").unwrap_or_default();
-        let end = start + script[start..].find("\n}\n").unwrap_or_default() + 3;
-        let ask = format!(
-            "set -u\n{}\nis_gateway_run \"$@\" && echo \"${{profile:-none}}\"",
-            &script[start..end]
-        );
-        let wrapper = |line: &str| {
-            let mut command = std::process::Command::new("sh");
-            command.args(["-c", &ask, "sh"]).args(line.split(' '));
-            command.env_remove("HERMES_GATEWAY_NO_SUPERVISE");
-            let output = command.output().ok()?;
-            assert!(output.stderr.is_empty(), "{line}: {output:?}");
-            let profile = String::from_utf8(output.stdout).ok()?;
-            output.status.success().then(|| profile.trim().to_owned())
-        };
-        let ours = |line: &str| {
-            let command = parse(&format!("/x/main-wrapper.sh {line}"));
-            let gateway = command.and_then(|command| command.gateway)?;
-            let profile = gateway
-                .profile
-                .map_or_else(|| "none".to_owned(), |name| name.to_string());
-            gateway.supervised.then_some(profile)
-        };
-        let parts: [&[&str]; 4] = [
-            &["", "hermes ", "/x/bin/hermes "],
-            &["", "-p coder ", "--profile=coder ", "--yolo ", "--foo "],
-            &[
-                "gateway",
-                "gateway run",
-                "gateway status",
-                "run",
-                "dashboard",
-            ],
-            &[
-                "",
-                " --replace",
-                " -vv",
-                " -vx",
-                " -p coder",
-                " --profile viewer",
-                " -p",
-                " --no-supervise",
-                " --help",
-                " run",
-                " --quiet --verbose -q --force --accept-hooks --external-supervisor",
-            ],
-        ];
-        for (first, second) in parts[0]
-            .iter()
-            .flat_map(|a| parts[1].iter().map(move |b| (a, b)))
-        {
-            for (third, fourth) in parts[2]
-                .iter()
-                .flat_map(|a| parts[3].iter().map(move |b| (a, b)))
-            {
-                let line = format!("{first}{second}{third}{fourth}");
-                assert_eq!(wrapper(&line), ours(&line), "{line}");
-            }
-        }
-        assert_eq!(ours("gateway run"), Some("none".to_owned()));
     }
 
     #[test]

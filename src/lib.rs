@@ -30,6 +30,7 @@ pub mod container;
 pub mod detect;
 pub mod doctor;
 pub mod error;
+pub mod hermes;
 pub mod lifecycle;
 pub mod logs;
 pub mod metrics;
