@@ -59,7 +59,6 @@ pub mod word;
 use std::fs::OpenOptions;
 use std::os::fd::{BorrowedFd, IntoRawFd};
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::cli::Cli;
@@ -78,7 +77,7 @@ pub fn main() -> u8 {
         );
         std::process::exit(Code::Bug as i32);
     }));
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
