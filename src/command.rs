@@ -1,5 +1,6 @@
 //! The commands: each puts together what the other modules do, and gives its exit code.
 
+pub mod hermes;
 mod operate;
 
 use std::io::Read;
@@ -57,7 +58,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Shutdown { timeout, json } => operate::shutdown(common, timeout, json),
         Command::Register { selection } => operate::register(common, &selection),
         Command::Unregister { selection } => operate::unregister(common, &selection),
-        Command::Rename { old, new } => operate::rename(common, &old, &new),
+        Command::Rename { old, new } => operate::rename(common, &old, &new, false),
         Command::Dispatch {
             action,
             profile,
@@ -157,7 +158,7 @@ fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
     let outcome = if dry_run {
         reconcile::dry_run(&settings, &rights, tools)?
     } else {
-        Session::begin(&settings, &rights, tools, LOCK_WAIT)?.converge(false)?
+        Session::begin(&settings, &rights, tools, LOCK_WAIT)?.converge(false, None)?
     };
     reconcile::say(&outcome, json, dry_run);
     Ok(outcome.code())

@@ -9,6 +9,7 @@
 //! - [`plan`] decides, with [`state`] for intents, [`container`] for the container's role, [`port`]
 //!   and [`capacity`].
 //! - [`slot`] renders service directories from `templates/`, quoted by [`word`]; [`apply`] writes.
+//! - [`hermes`] reads the command line of Hermes, of which [`command`] does what concerns the gateways.
 //! - [`command`] runs the commands, with [`lifecycle`], [`reconcile`], [`supervise`], [`status`],
 //!   [`logs`], [`doctor`] and [`detect`] for what they do; [`chain`] is what the scripts of a slot run,
 //!   [`child`] what root has hermes do.
@@ -56,8 +57,10 @@ pub mod verdict;
 pub mod wait;
 pub mod word;
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::path::Path;
 
 use clap::error::ErrorKind;
 
@@ -65,7 +68,10 @@ use crate::cli::Cli;
 use crate::error::{Code, Error};
 
 /// Runs the program, and gives its exit code.
-pub fn main() -> u8 {
+///
+/// `hold_interrupts` has this process, and none that it executes, outlive a Ctrl-C that is meant for a
+/// program it waits for.
+pub fn main(hold_interrupts: fn()) -> u8 {
     own_standard_descriptors();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
@@ -77,17 +83,33 @@ pub fn main() -> u8 {
         );
         std::process::exit(Code::Bug as i32);
     }));
-    let cli = match Cli::try_parse_from(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
+    let done = match as_hermes() {
+        Some(words) => command::hermes::run(&words, hold_interrupts),
+        None => match Cli::try_parse_from(std::env::args_os()) {
+            Ok(cli) => command::run(&cli.common, cli.command),
+            Err(error) => return usage(&error),
+        },
     };
-    match command::run(&cli.common, cli.command) {
+    match done {
         Ok(code) => code,
         Err(error) => {
             report::fatal(&error);
             error.code() as u8
         }
     }
+}
+
+/// Gives the command line of Hermes, if we are called by its name, or `hermes` is our first word.
+fn as_hermes() -> Option<Vec<OsString>> {
+    let mut words = std::env::args_os();
+    let called = words.next().unwrap_or_default();
+    if Path::new(&called).file_name() == Some("hermes".as_ref()) {
+        return Some(words.collect());
+    }
+    words
+        .next()
+        .filter(|word| word == "hermes")
+        .map(|_| words.collect())
 }
 
 /// Takes up closed standard descriptors, so that no file of ours is mistaken for one of them.

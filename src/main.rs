@@ -7,7 +7,7 @@
 
 #[cfg(not(target_env = "gnu"))]
 fn main() -> std::process::ExitCode {
-    hermes_s6::main().into()
+    hermes_s6::main(|| ()).into()
 }
 
 #[cfg(target_env = "gnu")]
@@ -23,9 +23,21 @@ mod start {
         // standard library takes it back in every program that it executes.
         // SAFETY: nothing else runs yet, and the values are those of <signal.h>.
         unsafe { signal(SIGPIPE, SIG_IGN) };
-        hermes_s6::main().into()
+        hermes_s6::main(hold_interrupts).into()
     }
 
+    /// Survives what a terminal sends to all of its foreground: a handler that does nothing, since what is
+    /// ignored stays so in a program that is executed.
+    fn hold_interrupts() {
+        extern "C" fn nothing(_signal: c_int) {}
+        for number in [SIGINT, SIGQUIT] {
+            // SAFETY: the handler touches nothing.
+            unsafe { signal(number, nothing as extern "C" fn(c_int) as usize) };
+        }
+    }
+
+    const SIGINT: c_int = 2;
+    const SIGQUIT: c_int = 3;
     const SIGPIPE: c_int = 13;
     const SIG_IGN: usize = 1;
 

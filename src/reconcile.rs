@@ -1,6 +1,6 @@
 //! Convergence from beginning to end: look, decide, apply, report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::time::Duration;
 
@@ -184,8 +184,13 @@ impl<'a> Session<'a> {
         Ok(failures)
     }
 
-    /// Converges. `starting` says that an s6-svscan of ours comes next, with all the room it can get.
-    pub fn converge(&self, starting: bool) -> Result<Outcome> {
+    /// Converges. `starting` says that an s6-svscan of ours comes next, with all the room it can get; only
+    /// the slots of `only` are changed, if that is given.
+    pub fn converge(
+        &self,
+        starting: bool,
+        only: Option<&BTreeSet<ProfileName>>,
+    ) -> Result<Outcome> {
         let survey = look(self.settings, self.rights, &self.choices.tools, &[])?;
         let rendered = render(self.settings, self.rights, &self.choices, &survey)?;
         let mut world = self
@@ -196,6 +201,11 @@ impl<'a> Session<'a> {
         }
         let command = Command::detect(&self.settings.root);
         let mut plan = plan(self.settings, &command, &survey, &world);
+        if let Some(only) = only {
+            let is_meant = |name: &ProfileName| only.contains(name);
+            plan.changes
+                .retain(|change| change.name.as_ref().is_some_and(is_meant));
+        }
         let mut failures = self.settle(&plan.volume)?;
         let apply = self.apply(&rendered);
         apply.owner(&Owner {

@@ -65,6 +65,11 @@ pub fn outcome(done: bool, text: &str) {
     }
 }
 
+/// Says on stdout that something was not done, where Hermes says it there.
+pub fn failure_line(text: &str) {
+    line(&format!("\u{2717} {}", one_line(text)));
+}
+
 /// Prints a value as one line of JSON, for programs.
 pub fn json(value: &impl Serialize) {
     if let Ok(text) = serde_json::to_string(value) {

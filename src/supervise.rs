@@ -58,7 +58,7 @@ pub fn supervise(
         ));
     }
     session.take_over()?;
-    let outcome = session.converge(true)?;
+    let outcome = session.converge(true, None)?;
     for change in &outcome.plan.changes {
         report::note(&report::change_line(change));
     }

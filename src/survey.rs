@@ -226,6 +226,23 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     Ok(survey)
 }
 
+/// Lists the profiles on the volume, without looking at more than that they are there.
+pub fn names(settings: &Settings) -> Result<BTreeSet<ProfileName>> {
+    let home = Dir::open(&settings.root.at(&settings.home))?;
+    let mut names = BTreeSet::from([ProfileName::default_profile()]);
+    let profiles = match home.dir("profiles") {
+        Err(error) if error.is_not_found() => return Ok(names),
+        profiles => profiles?,
+    };
+    for entry in profiles.names()? {
+        let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
+        let soul = || profiles.dir(&entry).ok()?.kind("SOUL.md").ok()?;
+        let is_profile = || soul().is_some_and(|kind| kind != FileType::Directory);
+        names.extend(name.filter(|_| is_profile()));
+    }
+    Ok(names)
+}
+
 impl Survey {
     /// Finds the profile that is meant where none is named: that of HERMES_HOME, else the active one.
     pub fn meant(&self, settings: &Settings) -> ProfileName {

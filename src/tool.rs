@@ -78,8 +78,7 @@ impl Tools {
         let execlineb = beside
             .or_else(|| holds("execlineb"))
             .ok_or_else(|| missing("execlineb"))?;
-        let itself = std::env::current_exe()
-            .map_err(|cause| Error::system("find", "/proc/self/exe", cause))?;
+        let itself = itself()?;
         Ok(Self {
             s6: s6.clone(),
             execline: execline_directory(root, execlineb)?,
@@ -150,6 +149,15 @@ fn execline_directory(root: &Root, directory: &Path) -> Result<PathBuf> {
         .remedy("use a shorter path of plain characters for HERMES_S6_BINDIR"));
     }
     Ok(directory.to_owned())
+}
+
+fn itself() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|cause| Error::system("find", "/proc/self/exe", cause))
+}
+
+/// Finds the real Hermes: `HERMES_S6_HERMES`, else where images have it, else in `PATH`.
+pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
+    Ok(hermes(settings, &itself()?))
 }
 
 fn hermes(settings: &Settings, itself: &Path) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The operator's commands on gateways: which profiles, what has to be there first, what came of it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process;
@@ -25,7 +26,7 @@ use crate::state::Source;
 use crate::status::{self, Report, State};
 use crate::supervise;
 use crate::supervision::{Status, supervised};
-use crate::survey::Survey;
+use crate::survey::{Survey, names};
 use crate::tool::Tools;
 
 /// What Hermes asks of a service manager, as far as s6 does it.
@@ -37,8 +38,36 @@ const ATTEMPTS: usize = 3;
 /// The variable that Hermes sets in a gateway, and so in everything that an agent runs there.
 const INSIDE_VARIABLE: &str = "_HERMES_GATEWAY";
 
-/// Starts, stops or restarts gateways.
+/// How the outcome of a command is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line for each gateway.
+    Lines,
+    /// One line of JSON.
+    Json,
+    /// As Hermes tells it of all gateways: with the number of those that succeeded.
+    Sum,
+}
+
+/// Starts, stops or restarts gateways; `unless_stopped` leaves down what its operator stopped.
 pub fn operate(
+    common: &Common,
+    verb: Verb,
+    selection: &Selection,
+    waiting: Waiting,
+    unless_stopped: bool,
+) -> Result<Code> {
+    let form = if waiting.json {
+        Form::Json
+    } else {
+        Form::Lines
+    };
+    operate_as(form, common, verb, selection, waiting, unless_stopped)
+}
+
+/// The same, told in a certain form.
+pub fn operate_as(
+    form: Form,
     common: &Common,
     verb: Verb,
     selection: &Selection,
@@ -58,7 +87,11 @@ pub fn operate(
         wait: !waiting.no_wait,
         timeout: waiting.timeout.map(Duration::from_secs),
     };
-    tree.carry_out(request, &survey, &chosen, waiting.json)
+    let code = tree.carry_out(request, &survey, &chosen, form)?;
+    if let Err(error) = tree.follow_volume() {
+        report::warning(&error.to_string());
+    }
+    Ok(code)
 }
 
 /// Stops everything that runs and keeps every intent.
@@ -76,7 +109,8 @@ pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Cod
         wait: true,
         timeout: timeout.map(Duration::from_secs),
     };
-    tree.carry_out(request, &survey, &running, json)
+    let form = if json { Form::Json } else { Form::Lines };
+    tree.carry_out(request, &survey, &running, form)
 }
 
 /// Gives profiles their slots.
@@ -113,17 +147,17 @@ pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
 
 /// Stops gateways and removes their slots.
 pub fn unregister(common: &Common, selection: &Selection) -> Result<Code> {
-    refuse_inside(Verb::Remove)?;
     let tree = Tree::enter(common, true)?;
     let survey = tree.survey(&selection.profile, Verb::Remove)?;
     let chosen = tree.choose(&survey, selection, Verb::Remove)?;
+    tree.spare_caller(&chosen)?;
     tree.may_change("unregister")?;
     tree.remove(&survey, &chosen)
 }
 
-/// Lets the slot of a profile that has another name now follow it.
-pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName) -> Result<Code> {
-    refuse_inside(Verb::Remove)?;
+/// Lets the slot of a profile that has another name now follow it; `ran` says that its gateway ran before
+/// that, whatever it does now.
+pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) -> Result<Code> {
     if old.is_default() || new.is_default() || old == new {
         let what = if old == new {
             "a profile is renamed to another name"
@@ -151,8 +185,9 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName) -> Result<C
         .remedy("use register and unregister"));
     }
     let names = [old.clone(), new.clone()];
+    tree.spare_caller(&names)?;
     tree.may_change("rename")?;
-    let ran = tree.is_wanted_up(old);
+    let ran = ran || tree.is_wanted_up(old);
     let removed = tree.remove(&survey, &names[..1])?;
     let (_, mut failures) = tree.session(LOCK_WAIT)?.register(&names[1..])?;
     if let Some(error) = failures.remove(new) {
@@ -172,7 +207,7 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName) -> Result<C
         wait: true,
         timeout: None,
     };
-    let started = tree.carry_out(request, &survey, &names[1..], false)?;
+    let started = tree.carry_out(request, &survey, &names[1..], Form::Lines)?;
     Ok(if started == Code::Done {
         removed
     } else {
@@ -200,14 +235,7 @@ pub fn dispatch(
         "stop" => Verb::Stop,
         "restart" => Verb::Restart,
         action => {
-            let (done, by) = match action {
-                "install" => ("registered", "create"),
-                _ => ("unregistered", "delete"),
-            };
-            report::line(&format!(
-                "Gateways are {done} when you {by} a profile: hermes profile {by} NAME"
-            ));
-            report::line("Their slots are those of s6: see hermes-s6 status");
+            explain_slots(action == "install");
             return Ok(Code::Done);
         }
     };
@@ -222,6 +250,19 @@ pub fn dispatch(
     operate(common, verb, &selection, waiting, false)
 }
 
+/// Says what there is in place of installing a gateway as a service, or of uninstalling it.
+pub fn explain_slots(install: bool) {
+    let (done, by) = if install {
+        ("registered", "create")
+    } else {
+        ("unregistered", "delete")
+    };
+    report::line(&format!(
+        "Gateways are {done} when you {by} a profile: hermes profile {by} NAME"
+    ));
+    report::line("Their slots are those of s6: see hermes-s6 status");
+}
+
 /// Becomes the program, if there is one.
 fn hand_over(prog: &[OsString], why: &str) -> Result<Code> {
     let Some((program, arguments)) = prog.split_first() else {
@@ -232,15 +273,19 @@ fn hand_over(prog: &[OsString], why: &str) -> Result<Code> {
     Err(Error::exec(program, cause))
 }
 
+/// Tells whether we were called from within a gateway.
+fn is_inside() -> bool {
+    std::env::var_os(INSIDE_VARIABLE).is_some_and(|value| !value.is_empty())
+}
+
 /// Refuses what would end the gateway that it is asked from, and with it the one who asks.
-fn refuse_inside(verb: Verb) -> Result<()> {
-    let inside = std::env::var_os(INSIDE_VARIABLE).is_some_and(|value| !value.is_empty());
+pub fn refuse_inside(verb: Verb) -> Result<()> {
     let word = match verb {
         Verb::Restart => "restart",
         Verb::Start => return Ok(()),
         _ => "stop",
     };
-    if !inside {
+    if !is_inside() {
         return Ok(());
     }
     Err(Error::new(
@@ -312,6 +357,47 @@ impl Tree {
 
     fn session(&self, limit: Duration) -> Result<Session<'_>> {
         Session::begin(self.settings(), self.rights(), self.tools.clone(), limit)
+    }
+
+    /// Refuses to remove the slot of the gateway that we were called from: an agent may remove profiles, and
+    /// would end itself before it has done so.
+    fn spare_caller(&self, names: &[ProfileName]) -> Result<()> {
+        let own = self.settings().home_profile.clone();
+        let own = own.unwrap_or_else(ProfileName::default_profile);
+        if names.contains(&own) {
+            refuse_inside(Verb::Remove)?;
+        }
+        Ok(())
+    }
+
+    /// Lets slots follow profiles that have come or gone by ways that did not call us: somebody has edited
+    /// the volume from outside.
+    fn follow_volume(&self) -> Result<()> {
+        if self.scandir.ours().is_err() {
+            return Ok(());
+        }
+        let there = match self.rights() {
+            Rights::Direct(_) => self.context.survey(&[])?.profiles.into_keys().collect(),
+            _ => names(self.settings())?,
+        };
+        let strayed: BTreeSet<ProfileName> = there
+            .symmetric_difference(&self.scandir.profiles()?)
+            .cloned()
+            .collect();
+        if strayed.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.session(LOCK_WAIT)?.converge(false, Some(&strayed))?;
+        for change in &outcome.plan.changes {
+            if !change.steps.is_empty() {
+                report::note(&report::change_line(change));
+            }
+        }
+        outcome
+            .failures
+            .iter()
+            .for_each(|failure| report::warning(failure));
+        Ok(())
     }
 
     /// Refuses to add or remove slots where only somebody else can.
@@ -424,7 +510,7 @@ impl Tree {
         request: Request,
         survey: &Survey,
         names: &[ProfileName],
-        json: bool,
+        form: Form,
     ) -> Result<Code> {
         let homeless = homeless(survey, names);
         let lifecycle = self.lifecycle();
@@ -470,7 +556,7 @@ impl Tree {
         }
         let survey = self.context.survey(names).unwrap_or_default();
         let report = status::report(self.settings(), &self.scandir, &survey, names)?;
-        Ok(say(request, &outcome, &report, &survey, json))
+        Ok(say(request, &outcome, &report, &survey, form))
     }
 
     fn lifecycle(&self) -> Lifecycle<'_> {
@@ -595,7 +681,8 @@ struct JsonResult<'a> {
 }
 
 /// Says what came of a request, and gives the exit code.
-fn say(request: Request, outcome: &Outcome, report: &Report, survey: &Survey, json: bool) -> Code {
+fn say(request: Request, outcome: &Outcome, report: &Report, survey: &Survey, form: Form) -> Code {
+    let json = form == Form::Json;
     let mut codes: Vec<Code> = Vec::new();
     let mut results = Vec::new();
     for target in &outcome.targets {
@@ -616,8 +703,14 @@ fn say(request: Request, outcome: &Outcome, report: &Report, survey: &Survey, js
             codes.push(told.code);
         }
         let text = format!("{} {}", target.name.slot(), told.text);
-        if !json {
-            report::outcome(ok, &text);
+        match form {
+            Form::Json => {}
+            Form::Sum if !ok => {
+                let (verb, _) = words_of_hermes(request.verb);
+                let slot = target.name.slot();
+                report::failure_line(&format!("Could not {verb} {slot}: {}", told.text));
+            }
+            _ => report::outcome(ok, &text),
         }
         results.push(JsonResult {
             profile: target.name.as_str(),
@@ -635,8 +728,21 @@ fn say(request: Request, outcome: &Outcome, report: &Report, survey: &Survey, js
             report::warning(failure);
         }
     }
-    if results.is_empty() && !json {
-        report::note("there is nothing to do: no profile is meant");
+    match form {
+        Form::Sum if results.is_empty() => {
+            report::failure_line("No profile gateways registered under s6");
+        }
+        Form::Sum => {
+            let done = results.iter().filter(|result| result.ok).count();
+            if done > 0 {
+                let (_, verb) = words_of_hermes(request.verb);
+                report::outcome(true, &format!("{verb} {done} profile gateway(s) under s6"));
+            }
+        }
+        Form::Lines if results.is_empty() => {
+            report::note("there is nothing to do: no profile is meant");
+        }
+        Form::Json | Form::Lines => {}
     }
     if results.is_empty() && request.verb == Verb::Start {
         codes.push(Code::No);
@@ -653,6 +759,15 @@ fn say(request: Request, outcome: &Outcome, report: &Report, survey: &Survey, js
         None => Code::Done,
         Some((code, others)) if others.iter().all(|other| other == code) => *code,
         Some(_) => Code::No,
+    }
+}
+
+/// The words that Hermes has for what it does and has done.
+fn words_of_hermes(verb: Verb) -> (&'static str, &'static str) {
+    match verb {
+        Verb::Start => ("start", "Started"),
+        Verb::Restart => ("restart", "Restarted"),
+        _ => ("stop", "Stopped"),
     }
 }
 

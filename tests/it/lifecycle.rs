@@ -440,7 +440,9 @@ fn a_slot_that_was_removed_by_hand_is_replaced_and_its_gateway_too() {
     env.run(&["start", "-p", "coder"]);
     fs::remove_dir_all(env.slot("coder")).unwrap();
     let ran = env.run(&["stop", "-p", "coder"]);
-    not_done(&ran, 1, "one without a supervisor still runs: kill ");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let orphan = "one without a supervisor still runs: kill ";
+    assert!(ran.stderr.contains(orphan), "{ran:?}");
     done(&env.run(&["start", "-p", "coder"]), "is ready (pid");
     assert_eq!(env.gateways("coder").len(), 1);
     done(&env.run(&["stop", "-p", "coder"]), "is down (");
@@ -722,18 +724,46 @@ fn what_was_unregistered_has_left_nothing_behind() {
 fn what_is_left_of_a_profile_that_is_gone_can_be_stopped_and_removed() {
     let env = home(&["coder"]);
     let _tree = supervised(&env);
-    env.run(&["start", "-p", "coder"]);
-    fs::remove_dir_all(env.home_of("coder")).unwrap();
-    done(
-        &env.run(&["stop", "-p", "coder"]),
-        "gateway-coder is down (",
+    for (command, said) in [("stop", "is down ("), ("unregister", "is unregistered")] {
+        env.running("coder").run(&["start", "-p", "coder"]);
+        fs::remove_dir_all(env.home_of("coder")).unwrap();
+        let ran = env.run(&[command, "-p", "coder"]);
+        done(&ran, &format!("gateway-coder {said}"));
+        assert!(!env.slot("coder").exists());
+        assert!(!env.home_of("coder").exists(), "nothing is made for it");
+    }
+}
+
+#[test]
+fn what_was_changed_on_the_volume_from_outside_is_picked_up_by_the_next_command() {
+    let env = home(&["coder", "viewer"]);
+    let _tree = supervised(&env);
+    env.run(&["start", "--all"]);
+    let before = env.pid("default");
+    fs::remove_dir_all(env.home_of("viewer")).unwrap();
+    fs::rename(env.home_of("coder"), env.home_of("builder")).unwrap();
+    env.profile("made", "");
+    let ran = env.run(&["start"]);
+    done(&ran, "gateway-default is ready already");
+    for (profile, action) in [
+        ("builder", "started"),
+        ("coder", "removed"),
+        ("made", "registered"),
+        ("viewer", "removed"),
+    ] {
+        let line = format!("profile={profile} ");
+        let said = ran.stderr.lines().find(|said| said.contains(&line));
+        let said = said.unwrap_or_default();
+        assert!(said.contains(&format!("action={action}")), "{ran:?}");
+    }
+    env.await_state("builder", "ready");
+    assert_eq!(
+        env.run(&["list"]).stdout,
+        "default ready\nbuilder ready\nmade down\n"
     );
-    done(
-        &env.run(&["unregister", "-p", "coder"]),
-        "gateway-coder is unregistered",
-    );
-    assert!(!env.slot("coder").exists());
-    assert!(!env.home_of("coder").exists(), "nothing is made for it");
+    assert_eq!(env.pid("default"), before);
+    let again = env.run(&["start"]);
+    assert_eq!(again.stderr, "", "there is nothing left to do");
 }
 
 #[test]
@@ -771,7 +801,7 @@ fn from_inside_a_gateway_nothing_is_stopped() {
         &["stop", "-p", "coder"][..],
         &["stop", "--all"],
         &["restart", "-p", "coder"],
-        &["unregister", "-p", "coder"],
+        &["unregister"],
         &["shutdown"],
         &["dispatch", "restart", "-p", "coder"],
     ] {
@@ -784,6 +814,9 @@ fn from_inside_a_gateway_nothing_is_stopped() {
     }
     assert_eq!((env.pid("coder"), state_file(&env, "coder")), before);
     done(&inside(&["start", "-p", "coder"]), "is ready already");
+    // Of another profile an agent may remove the slot, as it may remove the profile.
+    let ran = inside(&["unregister", "-p", "coder"]);
+    done(&ran, "gateway-coder is unregistered");
 }
 
 #[test]

@@ -302,11 +302,14 @@ fn gateway_run_unsupervised_is_hermes_itself() {
 }
 
 #[test]
-fn gateway_run_of_a_profile_that_is_not_there_is_wrong_usage() {
+fn gateway_run_of_a_profile_that_is_not_there_is_hermes_to_refuse() {
     let Some(volume) = Volume::new() else { return };
     let ran = volume.run(&[], &["-p", "nobody", "gateway", "run"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (100, ""), "{ran:?}");
-    assert!(!ran.stderr.contains("is supervised"), "{ran:?}");
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+    assert!(
+        ran.stderr.contains("Profile 'nobody' does not exist"),
+        "{ran:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,472 @@
+//! The name `hermes`: what concerns the gateways is done here, everything else by the real program.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::OpenOptions;
+use std::io::IsTerminal;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::operate::{self, Form, operate_as, refuse_inside};
+use super::{Context, look, yes};
+use crate::account::Account;
+use crate::beneath::Dir;
+use crate::cli::{Common, Selection, Waiting};
+use crate::container::truth;
+use crate::detect::detect;
+use crate::error::{Code, Error, Result};
+use crate::hermes::{Action, Line, profile_name, read};
+use crate::lifecycle::Verb;
+use crate::logs;
+use crate::name::ProfileName;
+use crate::report;
+use crate::rights::Rights;
+use crate::scandir::ScanDir;
+use crate::settings::Settings;
+use crate::status::{Report, Row};
+use crate::supervision::supervised;
+use crate::survey::{names, read_text};
+use crate::table;
+use crate::tool::{Tools, is_executable, real_hermes};
+
+/// Set for the container's command: a gateway whose operator has stopped it stays down when the container
+/// is started again.
+const CONTAINER_COMMAND: &str = "HERMES_S6_CONTAINER_COMMAND";
+
+/// Has `docker exec` keep root's rights.
+const AS_ROOT: &str = "HERMES_DOCKER_EXEC_AS_ROOT";
+
+/// Has the commands return as soon as s6 is told, as those of Hermes do.
+const NO_WAIT: &str = "HERMES_S6_NO_WAIT";
+
+/// Set in a gateway that is supervised: there, `gateway run` is what runs it.
+const SUPERVISED_CHILD: &str = "HERMES_S6_SUPERVISED_CHILD";
+
+/// Runs a command line of Hermes. Comes back only if it was done here, or if nothing could be executed.
+pub fn run(words: &[OsString], hold_interrupts: fn()) -> Result<u8> {
+    let settings = Settings::gather(&Common::default());
+    let is_sound = settings.is_ok();
+    // What is wrong with HERMES_HOME is for Hermes to say.
+    let settings = settings.or_else(|_| {
+        Settings::gather(&Common {
+            home: Some("/".into()),
+            ..Common::default()
+        })
+    })?;
+    let text: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
+    let line = text.filter(|_| is_sound).and_then(|words| read(&words));
+    let line = line.filter(|line| is_ours(&settings, line.action));
+    let call = Call {
+        account: account(&settings),
+        settings,
+        words,
+    };
+    let Some(line) = line else {
+        return Err(call.become_real());
+    };
+    let is_direct = matches!(Rights::of(&call.settings), Ok(Rights::Direct(_)));
+    if call.account.is_some() && !is_direct {
+        // As root only what is needed to leave it.
+        let keeps_root = is_set(AS_ROOT) && matches!(line.action, Action::Profiles { .. });
+        if keeps_root || !detect(&call.settings).is_s6() {
+            return Err(call.become_real());
+        }
+        return Err(call.become_hermes());
+    }
+    match call.take_over(&line, hold_interrupts)? {
+        Some(code) => Ok(code),
+        None => Err(call.become_real()),
+    }
+}
+
+/// Tells whether something can be ours to do, whoever supervises: a gateway that somebody wants to run in
+/// the foreground is not.
+fn is_ours(settings: &Settings, action: Action) -> bool {
+    match action {
+        Action::Run { supervised } => {
+            let is_child = std::env::var_os(SUPERVISED_CHILD).is_some_and(|text| !text.is_empty());
+            supervised && !settings.no_supervise && !is_child
+        }
+        _ => true,
+    }
+}
+
+/// Finds the user whom root serves, if we are root and that is somebody else.
+fn account(settings: &Settings) -> Option<Account> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let account = Account::find(&settings.root, &settings.user).ok();
+    account.filter(|account| account.uid != 0)
+}
+
+fn is_set(variable: &str) -> bool {
+    let value = std::env::var_os(variable).unwrap_or_default();
+    truth(&value.to_string_lossy()) == Some(true)
+}
+
+/// A call by the name of Hermes.
+struct Call<'a> {
+    settings: Settings,
+    /// Whose rights everything has to have, if we are root.
+    account: Option<Account>,
+    words: &'a [OsString],
+}
+
+impl Call<'_> {
+    /// Becomes the real program, with the same arguments, environment and descriptors; as the user whom root
+    /// serves, since gateways could not read what root leaves on the volume.
+    fn become_real(&self) -> Error {
+        match self.real() {
+            Ok(mut command) => {
+                let cause = command.exec();
+                Error::exec(command.get_program(), cause)
+                    .remedy("name the real Hermes with HERMES_S6_HERMES")
+            }
+            Err(error) => error,
+        }
+    }
+
+    fn real(&self) -> Result<Command> {
+        let hermes = real_hermes(&self.settings)?;
+        let mut words = vec![self.settings.root.at(hermes).into_os_string()];
+        words.extend_from_slice(self.words);
+        self.command(words, !is_set(AS_ROOT))
+    }
+
+    /// Starts this command line anew with the rights of the user whom root serves.
+    fn become_hermes(&self) -> Error {
+        let again = |tools: Tools| {
+            let program = self.settings.root.at(tools.hermes_s6).into_os_string();
+            let words = [&[program, "hermes".into()], self.words].concat();
+            self.command(words, true)
+        };
+        match Tools::find(&self.settings).and_then(again) {
+            Ok(mut command) => {
+                let cause = command.exec();
+                Error::exec(command.get_program(), cause)
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// Prepares to execute something, if `drop` says so without root's rights.
+    fn command(&self, mut words: Vec<OsString>, drop: bool) -> Result<Command> {
+        let account = self.account.as_ref().filter(|_| drop);
+        if let Some(account) = account {
+            words.splice(0..0, self.way_down(account)?);
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_remove(CONTAINER_COMMAND);
+        if let Some(account) = account {
+            command.env("HOME", &self.settings.home);
+            command.envs([("USER", &account.name), ("LOGNAME", &account.name)]);
+        }
+        Ok(command)
+    }
+
+    /// Gives the words that go in front of what is to be run without root's rights.
+    fn way_down(&self, account: &Account) -> Result<Vec<OsString>> {
+        let tools = Tools::find(&self.settings)?;
+        let at = |place: PathBuf| self.settings.root.at(place).into_os_string();
+        let setuidgid = at(tools.s6.join("s6-setuidgid"));
+        let name = OsString::from(&account.name);
+        let program = |path: &str| {
+            let place = self.settings.root.at(path);
+            is_executable(&place).then(|| place.into_os_string())
+        };
+        let is_terminal = std::io::stdin().is_terminal()
+            && std::io::stdout().is_terminal()
+            && std::io::stderr().is_terminal();
+        let has_terminal = || OpenOptions::new().read(true).open("/dev/tty").is_ok();
+        // On root's terminal, that user could type commands for root's shell. So there is one of its own; or
+        // none, where what is printed goes elsewhere.
+        let mut words = match (program("/usr/sbin/runuser"), program("/usr/bin/setsid")) {
+            (Some(runuser), _) if is_terminal => {
+                let [pty, user, end] = ["--pty", "--user", "--"].map(OsString::from);
+                vec![runuser, pty, user, name, end]
+            }
+            (_, Some(setsid)) if has_terminal() => {
+                vec![setsid, "--wait".into(), setuidgid, name]
+            }
+            _ => vec![setuidgid, name],
+        };
+        // Where docker exec starts, nothing of that user's is.
+        if std::env::current_dir().is_ok_and(|place| place == Path::new("/")) {
+            words.push(at(tools.execline.join("cd")));
+            words.push(self.settings.root.at(&self.settings.home).into_os_string());
+        }
+        Ok(words)
+    }
+
+    /// Does what a command line asks for, or tells by `None` that the real program has to.
+    fn take_over(&self, line: &Line, hold_interrupts: fn()) -> Result<Option<u8>> {
+        if !detect(&self.settings).is_s6() {
+            return Ok(None);
+        }
+        if let Action::Profiles { rename } = line.action {
+            return self.change_profiles(rename, hold_interrupts).map(Some);
+        }
+        // Where the profile is not there, Hermes says so.
+        let Some(profile) = self.profile(line) else {
+            return Ok(None);
+        };
+        let code = match line.action {
+            Action::Run { .. } => self.run_supervised(profile)?,
+            Action::Start { all } => self.operate(Verb::Start, profile, all)?,
+            Action::Stop { all } => self.operate(Verb::Stop, profile, all)?,
+            Action::Restart { all } => self.operate(Verb::Restart, profile, all)?,
+            Action::Status => show_status(&profile)?,
+            Action::List => list(&profile)?,
+            Action::Install | Action::Uninstall => {
+                operate::explain_slots(line.action == Action::Install);
+                Code::Done
+            }
+            Action::Profiles { .. } => return Ok(None),
+        };
+        Ok(Some(code as u8))
+    }
+
+    /// Finds the profile that is meant, as Hermes does; none, if it would refuse it.
+    fn profile(&self, line: &Line) -> Option<ProfileName> {
+        let settings = &self.settings;
+        let is_there = |name: &ProfileName| {
+            let home = settings.root.at(settings.home_of(name));
+            home.is_dir() || self.has_slot(name)
+        };
+        if let Some(name) = &line.profile {
+            return Some(name.clone()).filter(is_there);
+        }
+        if settings.home_profile.is_some() {
+            return settings.home_profile.clone();
+        }
+        let beside = settings.home.parent().and_then(Path::file_name);
+        if beside == Some(OsStr::new("profiles")) {
+            return None;
+        }
+        let is_child = std::env::var_os(SUPERVISED_CHILD).is_some_and(|text| !text.is_empty());
+        let home = Dir::open(&settings.root.at(&settings.home)).ok();
+        let active = home.filter(|_| !is_child);
+        let active = active.and_then(|home| read_text(&home, "active_profile"));
+        match active.as_deref().map_or("", str::trim) {
+            "" => Some(ProfileName::default_profile()),
+            name => profile_name(name).filter(is_there),
+        }
+    }
+
+    fn has_slot(&self, name: &ProfileName) -> bool {
+        ScanDir::open(&self.settings).is_ok_and(|scandir| scandir.is_ours(name.slot()))
+    }
+
+    /// Tells whether there is anything to start or stop for a profile, and says so if there is not.
+    fn has_gateway(&self, name: &ProfileName) -> bool {
+        let soul = self.settings.home_of(name).join("SOUL.md");
+        let has = name.is_default() || self.has_slot(name) || self.settings.root.at(soul).exists();
+        if !has {
+            report::failure_line(&format!(
+                "no such gateway '{name}': register it with `hermes profile create {name}` first, or pass an existing profile name via `-p <name>`"
+            ));
+        }
+        has
+    }
+
+    fn operate(&self, verb: Verb, profile: ProfileName, all: bool) -> Result<Code> {
+        if let Err(error) = refuse_inside(verb) {
+            // As Hermes begins that sentence.
+            let text = error.to_string();
+            report::failure_line(&format!("R{}", &text[1..]));
+            return Ok(error.code());
+        }
+        if !all && !self.has_gateway(&profile) {
+            return Ok(Code::No);
+        }
+        let selection = Selection {
+            profile: if all { Vec::new() } else { vec![profile] },
+            all,
+        };
+        let form = if all { Form::Sum } else { Form::Lines };
+        operate_as(form, &Common::default(), verb, &selection, waiting(), false)
+    }
+
+    /// Has a gateway supervised that was to run in the foreground, and stays in its place.
+    fn run_supervised(&self, profile: ProfileName) -> Result<Code> {
+        // What the container's command prints is its own.
+        rustix::stdio::dup2_stdout(rustix::stdio::stderr())
+            .map_err(|cause| Error::system("duplicate", "stderr", cause))?;
+        if !self.has_gateway(&profile) {
+            return Ok(Code::No);
+        }
+        let is_command = std::env::var_os(CONTAINER_COMMAND).is_some();
+        let selection = Selection {
+            profile: vec![profile],
+            all: false,
+        };
+        let started = operate_as(
+            Form::Lines,
+            &Common::default(),
+            Verb::Start,
+            &selection,
+            waiting(),
+            is_command,
+        );
+        // A container lives on with a gateway that is down: its operator can do something about it there.
+        match started {
+            Ok(Code::Done | Code::TimedOut) => {}
+            Ok(code) if !is_command => return Ok(code),
+            Ok(_) => {}
+            Err(error) if is_command && error.code() != Code::Usage => report::fatal(&error),
+            Err(error) => return Err(error),
+        }
+        report::print(NOTICE);
+        let mut sleep = Command::new("/bin/sleep");
+        let _missing = sleep.arg("infinity").env_remove(CONTAINER_COMMAND).exec();
+        loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+    }
+
+    /// Has the real program change profiles, and then lets the slots follow: by what is there afterwards.
+    fn change_profiles(&self, rename: bool, hold_interrupts: fn()) -> Result<u8> {
+        let before = names(&self.settings)?;
+        let up = self.up()?;
+        hold_interrupts();
+        let mut real = self.real()?;
+        let status = real
+            .status()
+            .map_err(|cause| Error::exec(real.get_program(), cause))?;
+        let code = status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+        let after = names(&self.settings)?;
+        let scandir = ScanDir::open(&self.settings)?;
+        let has_slot = |name: &&ProfileName| scandir.is_ours(name.slot());
+        let gone: Vec<_> = before
+            .difference(&after)
+            .filter(has_slot)
+            .cloned()
+            .collect();
+        let new = after.difference(&before).filter(|name| !has_slot(name));
+        let new: Vec<_> = new.cloned().collect();
+        let common = Common::default();
+        let followed = match (gone.as_slice(), new.as_slice()) {
+            (_, [new]) if rename => {
+                let old = before.difference(&after).next();
+                match old {
+                    Some(old) => operate::rename(&common, old, new, up.contains(old))?,
+                    None => Code::Done,
+                }
+            }
+            _ => {
+                let select = |profile| Selection {
+                    profile,
+                    all: false,
+                };
+                let mut followed = Code::Done;
+                if !gone.is_empty() {
+                    followed = operate::unregister(&common, &select(gone))?;
+                }
+                if !new.is_empty() {
+                    let registered = operate::register(&common, &select(new))?;
+                    if followed == Code::Done {
+                        followed = registered;
+                    }
+                }
+                followed
+            }
+        };
+        Ok(match u8::try_from(code) {
+            Ok(0) => followed as u8,
+            Ok(code) => code,
+            Err(_) => Code::No as u8,
+        })
+    }
+
+    /// Lists the profiles whose gateways are to be up, as s6 has been told.
+    fn up(&self) -> Result<BTreeSet<ProfileName>> {
+        let scandir = ScanDir::open(&self.settings)?;
+        let mut up = scandir.profiles()?;
+        up.retain(|name| {
+            let slot = scandir.slot(name).ok();
+            slot.and_then(|slot| supervised(&slot))
+                .is_some_and(|(status, _)| status.wanted_up)
+        });
+        Ok(up)
+    }
+}
+
+/// What `gateway run` says where it does not run the gateway itself.
+const NOTICE: &str = "
+This gateway is supervised by s6 in this container, with those of all other profiles: it is restarted when it
+fails, and comes back with the container as you left it.
+  hermes-s6 status              what runs, and what should
+  hermes-s6 stop                stops it for good, another one with -p NAME
+  gateway run --no-supervise    as the container's command: runs it as that command, unsupervised
+";
+
+fn waiting() -> Waiting {
+    Waiting {
+        no_wait: is_set(NO_WAIT),
+        timeout: None,
+        json: false,
+    }
+}
+
+/// Shows the gateway of a profile: first in the words of Hermes, for scripts, then what s6 knows.
+fn show_status(profile: &ProfileName) -> Result<Code> {
+    let context = Context::enter(&Common::default())?;
+    let mut status = look(&context)?;
+    let is_meant = |row: &&Row| row.profile == *profile;
+    let Some(row) = status.profiles.iter().find(is_meant).cloned() else {
+        report::failure_line(&format!("no such gateway '{profile}'"));
+        return Ok(Code::No);
+    };
+    match row.pid {
+        Some(pid) => report::outcome(true, &format!("Gateway is running (PID: {pid})")),
+        None => report::failure_line("Gateway is not running"),
+    }
+    let others: Vec<Row> = status
+        .profiles
+        .extract_if(.., |row| row.profile != *profile)
+        .collect();
+    report::print(&table::table(&status, report::colour()));
+    let readable = !matches!(context.rights, Rights::Direct(_));
+    let log = readable.then(|| logs::last_lines(&context.settings, profile, super::LOG_LINES));
+    report::print(&table::details(&status.manager, &row, log));
+    let mut title = "\nOther profiles:\n";
+    for other in &others {
+        report::print(title);
+        report::line(&line_of(other, false));
+        title = "";
+    }
+    Ok(yes(!row.is_missing()))
+}
+
+/// Lists the gateways in the form of Hermes.
+fn list(current: &ProfileName) -> Result<Code> {
+    let Report { profiles, .. } = look(&Context::enter(&Common::default())?)?;
+    report::line("Gateways:");
+    for row in &profiles {
+        report::line(&line_of(row, row.profile == *current));
+    }
+    Ok(Code::Done)
+}
+
+fn line_of(row: &Row, is_current: bool) -> String {
+    let mark = if row.pid.is_some() {
+        '\u{2713}'
+    } else {
+        '\u{2717}'
+    };
+    let current = if is_current { " (current)" } else { "" };
+    let name = format!("{}{current}", row.profile);
+    let what = match row.pid {
+        Some(pid) => format!("PID {pid}"),
+        None => "not running".to_owned(),
+    };
+    format!(
+        "  {mark} {name:<24} \u{2014} {what} ({})",
+        row.state.words()
+    )
+}
