@@ -3,7 +3,7 @@
 //! Modules: `golden` compares rendered trees with `tests/golden/`, `cli` exit codes and messages,
 //! `volume` what bad input on a volume costs, `word` what the real execlineb makes of quoted values,
 //! `lifecycle` start, stop and restart, `logs` what gateways have said, `status` what is said of a tree,
-//! `doctor` what is wrong with it, `s6` trees of an ordinary user, `pid1` s6-svscan as PID 1 of a
+//! `doctor` what is wrong with it, `name` what is done by the name hermes, `s6` trees of an ordinary user, `pid1` s6-svscan as PID 1 of a
 //! namespace, `hermes` the real Hermes Agent, `image` real containers of the image. What cannot run
 //! somewhere prints `skipped: reason`.
 
@@ -26,6 +26,7 @@ mod hermes;
 mod image;
 mod lifecycle;
 mod logs;
+mod name;
 mod pid1;
 mod s6;
 mod status;
