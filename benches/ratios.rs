@@ -12,6 +12,7 @@
 use std::fs;
 use std::hint::black_box;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -74,13 +75,7 @@ fn commands(place: &Path, memory: &Path) {
         println!("commands: skipped, HERMES_S6_TEST_HERMES names no real Hermes");
         return;
     };
-    let home = |name: &str| {
-        let home = place.join(name);
-        fs::create_dir_all(home.join("profiles/coder")).unwrap();
-        fs::write(home.join("profiles/coder/SOUL.md"), "").unwrap();
-        home
-    };
-    let (ours, theirs) = (home("ours"), home("theirs"));
+    let (ours, theirs) = (home(place, "ours"), home(place, "theirs"));
     let (our_slots, their_slots) = (memory.join("ours"), memory.join("theirs"));
     let with = |command: &mut Command| {
         command
@@ -117,21 +112,28 @@ fn commands(place: &Path, memory: &Path) {
             ratio(least, took)
         );
     }
+    let named = |no_wait: &str| {
+        median(50, || {
+            let mut command = Command::new(PROGRAM);
+            with(
+                command
+                    .arg0("hermes")
+                    .args(START)
+                    .env("HERMES_S6_NO_WAIT", no_wait),
+            );
+            run(&mut command);
+        })
+    };
+    let (named, no_wait) = (named("0"), named("1"));
+    let slot = our_slots.join("gateway-coder");
+    let bare = median(50, || run(Command::new("s6-svc").arg("-u").arg(&slot)));
     // One that has been ready for a second is started again at once; s6 knows that only of a gateway
     // that tells it when it is ready.
     let settle = || std::thread::sleep(Duration::from_millis(1200));
     let restart = median_of(5, settle, || command(&["restart", "-p", "coder"]));
     drop(tree);
 
-    let slot = their_slots.join("gateway-coder");
-    fs::create_dir_all(&slot).unwrap();
-    let script = format!(
-        "#!/bin/sh\nexport HERMES_HOME={}\nexec {} -p coder gateway run --replace\n",
-        theirs.display(),
-        Path::new(&hermes).display()
-    );
-    fs::write(slot.join("run"), script).unwrap();
-    fs::set_permissions(slot.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    let slot = slot_of_original(&their_slots, &theirs, Path::new(&hermes));
     let mut svscan = Command::new("s6-svscan");
     svscan.arg(&their_slots);
     let tree = Tree::start(svscan, &their_slots);
@@ -141,6 +143,18 @@ fn commands(place: &Path, memory: &Path) {
         (json["gateway_state"] == "running").then(|| json["pid"].as_u64())?
     };
     until("the original's slot", || state().is_some());
+    let real = median(5, || {
+        let mut command = Command::new(Path::new(&hermes).with_file_name("python"));
+        command.args(["-c", UNDER_S6]).args(START);
+        run(command
+            .env("SCANDIR", &their_slots)
+            .env("HERMES_HOME", &theirs));
+    });
+    by_name(
+        &[("", named), (", HERMES_S6_NO_WAIT=1", no_wait)],
+        real,
+        bare,
+    );
     let original = median_of(5, settle, || {
         let before = state();
         run(Command::new("s6-svc").arg("-r").arg(&slot));
@@ -155,6 +169,57 @@ fn commands(place: &Path, memory: &Path) {
         shown(original.saturating_sub(restart))
     );
 }
+
+/// Makes a home with one named profile.
+fn home(place: &Path, name: &str) -> PathBuf {
+    let home = place.join(name);
+    fs::create_dir_all(home.join("profiles/coder")).unwrap();
+    fs::write(home.join("profiles/coder/SOUL.md"), "").unwrap();
+    home
+}
+
+/// Makes a slot like those of the original.
+fn slot_of_original(scandir: &Path, home: &Path, hermes: &Path) -> PathBuf {
+    let slot = scandir.join("gateway-coder");
+    fs::create_dir_all(&slot).unwrap();
+    let script = format!(
+        "#!/bin/sh\nexport HERMES_HOME={}\nexec {} -p coder gateway run --replace\n",
+        home.display(),
+        hermes.display()
+    );
+    fs::write(slot.join("run"), script).unwrap();
+    fs::set_permissions(slot.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    slot
+}
+
+fn by_name(rows: &[(&str, Duration)], real: Duration, bare: Duration) {
+    for &(what, took) in rows {
+        println!(
+            "hermes {}{what}: {}, by the real program {}, {:.0} times; {:.1} times s6-svc alone ({})",
+            START.join(" "),
+            shown(took),
+            shown(real),
+            ratio(real, took),
+            ratio(took, bare),
+            shown(bare)
+        );
+    }
+}
+
+/// A command line of Hermes.
+const START: [&str; 4] = ["-p", "coder", "gateway", "start"];
+
+/// The real program where it finds s6: it looks for that at PID 1, with its slots and programs in fixed places.
+const UNDER_S6: &str = "
+import os, pathlib, sys
+import hermes_cli.main
+from hermes_cli import service_manager
+service_manager._s6_running = lambda: True
+service_manager._S6_BIN_DIR = '/usr/bin'
+manager = service_manager.S6ServiceManager(pathlib.Path(os.environ['SCANDIR']))
+service_manager.get_service_manager = lambda: manager
+sys.exit(hermes_cli.main.main())
+";
 
 fn until(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
