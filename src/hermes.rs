@@ -149,8 +149,27 @@ const UNINSTALL: [Opt; 2] = [("help", b'h', Over), ("system", b' ', Nothing)];
 
 const LIST: [Opt; 1] = [("help", b'h', Over)];
 
-/// What `hermes profile` does that adds, removes or renames a profile.
-const PROFILES: [&str; 5] = ["create", "delete", "rename", "import", "install"];
+const CREATE: [Opt; 7] = [
+    ("help", b'h', Over),
+    ("clone", b' ', Nothing),
+    ("clone-all", b' ', Nothing),
+    ("clone-from", b' ', Value),
+    ("no-alias", b' ', Nothing),
+    ("no-skills", b' ', Nothing),
+    ("description", b' ', Value),
+];
+
+const DELETE: [Opt; 2] = [("help", b'h', Over), ("yes", b'y', Nothing)];
+
+const IMPORT: [Opt; 2] = [("help", b'h', Over), ("name", b' ', Value)];
+
+const ADD: [Opt; 5] = [
+    ("help", b'h', Over),
+    ("name", b' ', Value),
+    ("alias", b' ', Nothing),
+    ("force", b' ', Nothing),
+    ("yes", b'y', Nothing),
+];
 
 /// Reads a command line, without the program's name; `None` if it is not certainly one of ours.
 pub fn read(words: &[&str]) -> Option<Line> {
@@ -158,9 +177,7 @@ pub fn read(words: &[&str]) -> Option<Line> {
     let (&command, words) = words.split_first()?;
     let action = match command {
         "gateway" => gateway(words)?,
-        "profile" if PROFILES.contains(words.first()?) => Action::Profiles {
-            rename: words[0] == "rename",
-        },
+        "profile" => profiles(words)?,
         _ => return None,
     };
     Some(Line { profile, action })
@@ -173,10 +190,6 @@ pub fn subcommand<'a>(words: &[&'a str]) -> Option<&'a str> {
 
 /// Takes the profile and the options in front of the subcommand off a command line.
 fn split<'a>(words: &[&'a str]) -> Option<(Option<ProfileName>, Vec<&'a str>)> {
-    // Behind these two, words are nobody's options.
-    if words.contains(&"--") || words.contains(&"--args") {
-        return None;
-    }
     let (profile, words) = take_profile(words)?;
     let (_, words) = options(&TOP, &words)?;
     Some((profile, words.to_vec()))
@@ -254,6 +267,25 @@ fn gateway(words: &[&str]) -> Option<Action> {
     })
 }
 
+/// Reads what follows `profile`.
+fn profiles(words: &[&str]) -> Option<Action> {
+    let (&command, words) = words.split_first()?;
+    let (table, names): (&[Opt], usize) = match command {
+        "create" => (&CREATE, 1),
+        "delete" => (&DELETE, 1),
+        "import" => (&IMPORT, 1),
+        "install" => (&ADD, 1),
+        "rename" => (&LIST, 2),
+        _ => return None,
+    };
+    let (_, words) = options(table, words)?;
+    let (names, words) = words.split_at_checked(names)?;
+    let (_, rest) = options(table, words)?;
+    let rename = command == "rename";
+    let certain = rest.is_empty() && !names.iter().any(|name| name.starts_with('-'));
+    certain.then_some(Action::Profiles { rename })
+}
+
 /// Reads the options that come first, as argparse does, and gives the rest.
 fn options<'a, 'w>(
     table: &[Opt],
@@ -276,7 +308,7 @@ fn options<'a, 'w>(
         let (name, _, takes) = *find(table, name)?;
         match (takes, inline) {
             (Nothing, None) | (Value | Perhaps, Some(_)) => {}
-            (Value | Perhaps, None) => take_value(takes, &mut words)?,
+            (Value | Perhaps, None) => take_value(name, takes, &mut words)?,
             (Nothing | Over, _) => return None,
         }
         given.push(name);
@@ -289,11 +321,20 @@ fn find<'t>(table: &'t [Opt], name: &str) -> Option<&'t Opt> {
     if let Some(option) = table.iter().find(|option| option.0 == name) {
         return Some(option);
     }
-    let mut candidates = table.iter().filter(|option| option.0.starts_with(name));
-    candidates.next().filter(|_| candidates.next().is_none())
+    // Nothing at all is the beginning of each: behind a --, no words are options, and none are certain.
+    // Before Python 3.12, two candidates in front of the subcommand are an error behind it as well.
+    let candidates = [&TOP, table].map(|table| {
+        let mut candidates = table.iter().filter(|option| option.0.starts_with(name));
+        (candidates.next(), candidates.next())
+    });
+    match candidates {
+        [(_, None), (option, None)] => option,
+        _ => None,
+    }
 }
 
-/// Reads a word of short options: several flags, or one that takes a value from the next word.
+/// Reads a word of short options: flags, and behind them at most one that takes a value, which is the rest
+/// of the word or the next one.
 fn shorts(
     table: &[Opt],
     word: &str,
@@ -301,29 +342,31 @@ fn shorts(
     words: &mut &[&str],
 ) -> Option<()> {
     let letters = &word.as_bytes()[1..];
-    for &letter in letters {
+    for (at, &letter) in letters.iter().enumerate() {
         let &(name, _, takes) = table
             .iter()
             .find(|option| option.1 == letter && letter != b' ')?;
+        given.push(name);
         match takes {
             Nothing => {}
-            Value | Perhaps if letters.len() == 1 => take_value(takes, words)?,
-            _ => return None,
+            Over => return None,
+            Value | Perhaps if at + 1 < letters.len() => break,
+            Value | Perhaps => take_value(name, takes, words)?,
         }
-        given.push(name);
     }
     (!letters.is_empty()).then_some(())
 }
 
 /// Takes the value of an option from the words that follow it.
-fn take_value(takes: Takes, words: &mut &[&str]) -> Option<()> {
+fn take_value(name: &str, takes: Takes, words: &mut &[&str]) -> Option<()> {
     match words.split_first() {
         Some((value, rest)) if !value.starts_with('-') => {
             // Hermes takes several words for one name of a session.
             let follows =
                 |next: &&str| next.starts_with('-') || ["gateway", "profile"].contains(next);
             *words = rest;
-            rest.first().is_none_or(follows).then_some(())
+            let one = name != "resume" && takes != Perhaps;
+            (one || rest.first().is_none_or(follows)).then_some(())
         }
         _ if takes == Perhaps => Some(()),
         _ => None,
@@ -360,6 +403,20 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_comes_or_goes_only_where_all_that_it_takes_is_there() {
+        for (line, rename) in [
+            ("profile create --clone-from old new --no-a", false),
+            ("profile delete old -y", false),
+            ("-m x profile import --name new archive", false),
+            ("profile install --force -y source --name=new", false),
+            ("profile rename old new", true),
+        ] {
+            let expected = Some((String::new(), Action::Profiles { rename }));
+            assert_eq!(read_line(line), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn options_are_read_as_argparse_does() {
         let stop_all = Some((String::new(), Action::Stop { all: true }));
         for line in [
@@ -368,6 +425,7 @@ mod tests {
             "--yolo -w -m some/model gateway --accept-hooks stop --all",
             "-c session gateway stop --all",
             "--resume=x --prov y gateway stop --all",
+            "-wmx -ws y -c=z gateway stop --all",
         ] {
             assert_eq!(read_line(line), stop_all, "{line}");
         }
@@ -377,6 +435,7 @@ mod tests {
             "gateway stop --all --all=1",
             "gateway stop --all extra",
             "gateway stop --all --platform x",
+            "gateway stop --all --s",
             "gateway stop --all -- x",
             "-z hello gateway stop --all",
             "-V gateway stop --all",
@@ -387,6 +446,10 @@ mod tests {
             "gateway run -vx",
             "gateway setup",
             "profile use coder",
+            "profile create",
+            "profile create new --c",
+            "profile delete -y old older",
+            "profile rename old -y new",
             "profile",
             "status",
         ] {
