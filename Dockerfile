@@ -113,6 +113,10 @@ RUN set -- ca-certificates python3; [ "$INIT" != debian ] || set -- "$@" s6 exec
   && install -d -o hermes -g hermes /opt/data /run/hermes-s6
 COPY --from=hermes /opt/hermes/.venv /opt/hermes/.venv
 COPY --from=rootfs /out/ /
+# Hermes' Python loads the bridge, whichever version it is; see docs/bridge.md.
+RUN for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
+    ln -s /usr/share/hermes-s6/python/hermes-s6.pth "$place/" || exit 1; \
+  done
 ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   HERMES_HOME=/opt/data \
   HERMES_DISABLE_LAZY_INSTALLS=1 HERMES_LAZY_INSTALL_TARGET=/opt/data/lazy-packages \

@@ -1,0 +1,330 @@
+"""Has Hermes Agent supervise its gateways with hermes-s6 where its own code calls its service manager.
+
+Who runs me: hermes-s6.pth, in a process of Hermes, when it imports something of its own. What Hermes prints,
+raises and returns stays what its callers know. docs/bridge.md tells the rest.
+"""
+
+import functools
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BINARY = "/usr/local/bin/hermes-s6"
+# What is changed is Hermes' own: only versions that the tests have seen.
+VERSIONS = {"0.19.0"}
+SCANDIR = "/run/hermes-s6/service"
+# Seconds, and only for what hangs: hermes-s6 itself waits for a limited time.
+TIMEOUT = 600
+# Subcommands of `hermes gateway` that hermes-s6 does or answers.
+SUBCOMMANDS = {"start", "stop", "restart", "status", "list", "install", "uninstall"}
+# In the environment of what gateway_command() starts: a Hermes that this becomes shall not ask it again.
+BRIDGED = "HERMES_S6_BRIDGED"
+
+_changed = []
+
+
+def find_spec(ours, name, path, target):
+    """Finds a module of Hermes as all others do, and has it changed right after it has run."""
+    if name not in MODULES or not os.access(BINARY, os.X_OK):
+        return None
+    specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not ours)
+    spec = next(filter(None, specs), None)
+    if spec is None:
+        return None
+    execute = spec.loader.exec_module
+
+    def exec_module(module):
+        execute(module)
+        # What has failed once stays out: Hermes is changed as a whole, or not at all.
+        if ours in sys.meta_path:
+            try:
+                change(module)
+            except Exception as error:
+                sys.meta_path.remove(ours)
+                logging.getLogger("hermes_s6").warning("Hermes does not use hermes-s6: %s", error)
+
+    spec.loader.exec_module = exec_module
+    return spec
+
+
+def change(module):
+    """Puts what is ours in place of what a module of Hermes has just defined; nothing, if that fails."""
+    try:
+        version = sys.modules["hermes_cli"].__version__
+        if version not in VERSIONS:
+            raise LookupError(f"it knows Hermes {', '.join(sorted(VERSIONS))}, and this is {version}")
+        ours = MODULES[module.__name__](module)
+        theirs = {name: getattr(module, name) for name in ours}
+        for name, value in ours.items():
+            _changed.append((module, name, theirs[name]))
+            setattr(module, name, value)
+    except Exception:
+        while _changed:
+            setattr(*_changed.pop())
+        raise
+
+
+def run(*words):
+    """Runs hermes-s6. One that cannot be run, or does not end, is one that has failed."""
+    try:
+        return subprocess.run(
+            [BINARY, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 99, "", f"{BINARY} has not ended after {TIMEOUT} s")
+    except OSError as error:
+        return subprocess.CompletedProcess(words, 127, "", f"unable to run {BINARY}: {error.strerror}")
+
+
+def supervises():
+    """Tells whether s6 supervises the gateways here."""
+    return run("detect").returncode == 0
+
+
+def status(profile, *options):
+    """What hermes-s6 knows of a gateway; None, if there is neither the profile nor a slot of it."""
+    ran = run("status", "-p", profile, "--json", *options)
+    try:
+        return json.loads(ran.stdout)["profiles"][0]
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def complaint(ran):
+    """What hermes-s6 has said, without what it only told."""
+    lines = [line for line in ran.stderr.splitlines() if not line.startswith("hermes-s6: info: ")]
+    return "\n".join(lines)
+
+
+def change_service_manager(theirs):
+    original = theirs.S6ServiceManager
+
+    class S6ServiceManager(original):
+        """The service manager of Hermes, with the slots of hermes-s6."""
+
+        def __init__(self, scandir=None):
+            names = ("HERMES_S6_SCANDIR", "S6_PROFILE_GATEWAY_SCANDIR")
+            named = next(filter(None, map(os.environ.get, names)), SCANDIR)
+            super().__init__(Path(scandir or named))
+
+        def _do(self, action, profile):
+            theirs.validate_profile_name(profile)
+            ran = run(action, "-p", profile, "--scandir", str(self.scandir))
+            if ran.returncode == 100 and "invalid value" in ran.stderr:
+                raise ValueError(complaint(ran))
+            return ran
+
+        def _fail(self, action, profile, ran):
+            raise theirs.S6CommandError(
+                service=self._service_name(profile),
+                action=action,
+                returncode=ran.returncode,
+                stderr=complaint(ran),
+            )
+
+        def _operate(self, action, name):
+            profile = name.removeprefix(theirs.S6_SERVICE_PREFIX)
+            if profile == name:
+                raise theirs.GatewayNotRegisteredError(profile)
+            ran = self._do(action, profile)
+            if is_absent(ran, profile):
+                raise theirs.GatewayNotRegisteredError(profile)
+            if ran.returncode:
+                self._fail(action, profile, ran)
+
+        def start(self, name):
+            self._operate("start", name)
+
+        def stop(self, name):
+            self._operate("stop", name)
+
+        def restart(self, name):
+            self._operate("restart", name)
+
+        def is_running(self, name):
+            profile = name.removeprefix(theirs.S6_SERVICE_PREFIX)
+            if profile != name:
+                found = status(profile, "--scandir", str(self.scandir))
+                return bool(found and found["pid"])
+            # A service of the container, not of ours.
+            try:
+                return original().is_running(name)
+            except (OSError, subprocess.SubprocessError):
+                return False
+
+        def register_profile_gateway(self, profile, *, extra_env=None, start_now=True):
+            check_environment(extra_env or {})
+            ran = self._do("register", profile)
+            if ran.returncode:
+                self._fail("register", profile, ran)
+            slot = self._service_dir(profile)
+            if "is registered already" in ran.stdout:
+                raise ValueError(f"profile gateway {profile!r} already registered at {slot}")
+            try:
+                add_environment(slot, extra_env or {})
+            except OSError as error:
+                self.unregister_profile_gateway(profile)
+                raise theirs.S6Error(f"unable to write the environment of {slot}: {error}") from error
+            if start_now:
+                self.start(self._service_name(profile))
+
+        def unregister_profile_gateway(self, profile):
+            ran = self._do("unregister", profile)
+            if ran.returncode and not is_absent(ran, profile):
+                self._fail("unregister", profile, ran)
+
+    return {"S6ServiceManager": S6ServiceManager, "_s6_running": supervises}
+
+
+def is_absent(ran, profile):
+    """Tells whether hermes-s6 has found neither the profile nor a slot of it."""
+    return ran.returncode == 100 and f"profile {profile} does not exist" in ran.stderr
+
+
+def check_environment(variables):
+    for name, value in variables.items():
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
+            raise ValueError(f"not a variable of the environment: {name!r}")
+
+
+def add_environment(slot, variables):
+    """Adds variables to those of a slot that is down, as s6-envdir reads them."""
+    if not variables:
+        return
+    flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    place = os.open(slot, flags)
+    try:
+        inner = os.open("env", flags, dir_fd=place)
+        os.close(place)
+        place = inner
+        owner = os.fstat(place)
+        for name, value in variables.items():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(name, flags, 0o600, dir_fd=place)
+            with open(file, "w", encoding="utf-8", errors="surrogateescape") as out:
+                if os.geteuid() == 0:
+                    os.fchown(file, owner.st_uid, owner.st_gid)
+                out.write(value.replace("\n", "\0") + "\n")
+    finally:
+        os.close(place)
+
+
+def change_gateway(theirs):
+    command, snapshot = theirs.gateway_command, theirs.get_gateway_runtime_snapshot
+    profile_suffix, Snapshot = theirs._profile_suffix, theirs.GatewayRuntimeSnapshot
+
+    @functools.wraps(command)
+    def gateway_command(args):
+        subcommand = getattr(args, "gateway_command", None)
+        if subcommand not in SUBCOMMANDS or os.environ.get(BRIDGED) or not supervises():
+            return command(args)
+        # By name: Hermes has found out already which profile is meant, and it may not be the active one.
+        words = [BINARY, "hermes", "-p", profile_suffix() or "default", "gateway", subcommand]
+        words += [f"--{flag}" for flag in ("all", "deep", "full") if getattr(args, flag, False)]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            code = subprocess.run(words, env={**os.environ, BRIDGED: "1"}, timeout=TIMEOUT).returncode
+        except subprocess.TimeoutExpired:
+            code = 99
+        sys.exit(code if code >= 0 else 128 - code)
+
+    @functools.wraps(snapshot)
+    def get_gateway_runtime_snapshot(system=False):
+        found = snapshot(system)
+        # Hermes asks its service manager only where it finds that this is a container.
+        if found.service_scope == "s6" or not supervises():
+            return found
+        profile = profile_suffix() or "default"
+        gateway = status(profile)
+        return Snapshot(
+            manager="s6 (container supervisor)",
+            service_installed=bool(gateway) and gateway["state"] != "unregistered",
+            service_running=bool(gateway and gateway["pid"]),
+            gateway_pids=found.gateway_pids,
+            service_scope="s6",
+        )
+
+    return {"gateway_command": gateway_command, "get_gateway_runtime_snapshot": get_gateway_runtime_snapshot}
+
+
+def warn(ran, what):
+    if ran.returncode:
+        said = " ".join(complaint(ran).split()) or f"exit code {ran.returncode}"
+        print(f"⚠ Could not {what} s6 gateway service: {said}")
+
+
+def change_profiles(theirs):
+    rename, import_ = theirs.rename_profile, theirs.import_profile
+    normalize, validate = theirs.normalize_profile_name, theirs.validate_profile_name
+    home, register = theirs.get_profile_dir, theirs._maybe_register_gateway_service
+
+    @functools.wraps(rename)
+    def rename_profile(old_name, new_name):
+        # What Hermes is about to refuse is no reason to stop a gateway.
+        old, new = normalize(old_name), normalize(new_name)
+        validate(old)
+        validate(new)
+        possible = old != "default" and home(old).is_dir() and not home(new).exists()
+        before = status(old) if possible and supervises() else None
+        if not before:
+            return rename(old_name, new_name)
+        up = before["state"] in ("ready", "up", "starting", "waiting_for_lock")
+        if up or before["state"] == "stopping":
+            # Not `stop`, which would say on the volume that it is to stay so.
+            warn(run("unregister", "-p", old), "stop")
+        try:
+            return rename(old_name, new_name)
+        finally:
+            # Also where it has failed after the home had its new name.
+            if home(new).is_dir() and not home(old).exists():
+                follow(old, new, up and before["intent"] != "stopped")
+            elif up:
+                warn(run("start", "-p", old), "start")
+
+    @functools.wraps(import_)
+    def import_profile(archive_path, name=None):
+        found = import_(archive_path, name)
+        register(found.name)
+        return found
+
+    return {"rename_profile": rename_profile, "import_profile": import_profile}
+
+
+def follow(old, new, ran):
+    """Gives a renamed profile its slot, and a gateway if it had one."""
+    warn(run("rename", old, new), "rename")
+    # Without a desired_state, hermes-s6 cannot know: the old gateway was gone, and had said that it stopped.
+    if ran and (status(new) or {}).get("state") == "down":
+        warn(run("start", "-p", new), "start")
+
+
+def change_profile_distribution(theirs):
+    install = theirs.install_distribution
+
+    @functools.wraps(install)
+    def install_distribution(*words, **options):
+        from hermes_cli.profiles import _maybe_register_gateway_service
+
+        plan = install(*words, **options)
+        _maybe_register_gateway_service(plan.manifest.name)
+        return plan
+
+    return {"install_distribution": install_distribution}
+
+
+MODULES = {
+    "hermes_cli.service_manager": change_service_manager,
+    "hermes_cli.gateway": change_gateway,
+    "hermes_cli.profiles": change_profiles,
+    "hermes_cli.profile_distribution": change_profile_distribution,
+}
