@@ -1,11 +1,12 @@
 //! Real containers of the image that `HERMES_S6_TEST_IMAGE` names: `make test-image`.
 //!
 //! The gateways are the stand-in of the other tests, unless a test says otherwise. Modules: `boot` what
-//! comes back with a container, `stop` how it ends, `owner` whose the files and processes are, `limits`
-//! containers that may do less, `command` the container's command, `pair` two containers on a volume,
-//! `content` what is in the image, `real` the real Hermes Agent.
+//! comes back with a container, `bridge` Hermes' own code in its own process, `stop` how it ends, `owner`
+//! whose the files and processes are, `limits` containers that may do less, `command` the container's
+//! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent.
 
 mod boot;
+mod bridge;
 mod command;
 mod content;
 mod limits;
