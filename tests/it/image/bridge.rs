@@ -476,7 +476,6 @@ fn hermes_as_a_module_says_what_hermes_in_path_says() {
         &["-p", "coder", "gateway", "status"],
         &["gateway", "install"],
         &["gateway", "uninstall"],
-        &["-p", "absent", "gateway", "stop"],
     ] {
         let [module, path] = both(words);
         assert_eq!(module.code, path.code, "{words:?} {module:?} {path:?}");
