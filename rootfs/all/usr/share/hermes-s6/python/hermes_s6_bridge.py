@@ -17,8 +17,9 @@ BINARY = "/usr/local/bin/hermes-s6"
 # What is changed is Hermes' own: only versions that the tests have seen.
 VERSIONS = {"0.19.0"}
 SCANDIR = "/run/hermes-s6/service"
-# Seconds, and only for what hangs: hermes-s6 itself waits for a limited time.
+# Seconds, and only for what hangs: hermes-s6 itself waits for a limited time. Questions are answered at once.
 TIMEOUT = 600
+QUESTION_TIMEOUT = 30
 # Subcommands of `hermes gateway` that hermes-s6 does or answers.
 SUBCOMMANDS = {"start", "stop", "restart", "status", "list", "install", "uninstall"}
 # In the environment of what gateway_command() starts: a Hermes that this becomes shall not ask it again.
@@ -70,6 +71,7 @@ def change(module):
 
 def run(*words):
     """Runs hermes-s6. One that cannot be run, or does not end, is one that has failed."""
+    timeout = QUESTION_TIMEOUT if words[0] in ("detect", "status") else TIMEOUT
     try:
         return subprocess.run(
             [BINARY, *words],
@@ -77,10 +79,10 @@ def run(*words):
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=TIMEOUT,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, 99, "", f"{BINARY} has not ended after {TIMEOUT} s")
+        return subprocess.CompletedProcess(words, 99, "", f"{BINARY} has not ended after {timeout} s")
     except OSError as error:
         return subprocess.CompletedProcess(words, 127, "", f"unable to run {BINARY}: {error.strerror}")
 
