@@ -355,6 +355,17 @@ fn a_real_gateway_is_told_once_when_its_profile_is_renamed() {
     assert_eq!(count("Shutdown context: signal=SIGTERM"), 1, "{log}");
     assert_eq!(count("Starting Hermes Gateway"), 2, "{log}");
     assert_eq!(slots(&container), "gateway-builder\ngateway-default\n");
+    // The name in PATH lets slots follow as well: the two of them do not get into each other's way.
+    let rename = ["hermes", "profile", "rename", "builder", "third"];
+    let ran = container.exec_as("hermes", &rename);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!(ran.stdout + &ran.stderr).contains("Could not"));
+    container.await_states("ready", &["third"]);
+    let log = volume.script("0", "cat /opt/data/profiles/third/logs/gateway.log");
+    let count = |what| log.matches(what).count();
+    assert_eq!(count("Shutdown context: signal=SIGTERM"), 2, "{log}");
+    assert_eq!(count("Starting Hermes Gateway"), 3, "{log}");
+    assert_eq!(slots(&container), "gateway-default\ngateway-third\n");
 }
 
 #[test]
