@@ -7,6 +7,7 @@
 #   HERMES_VERSION  a version that rootfs/all/opt/hermes/lock has a file for
 #   PROGRAM       source: cargo builds hermes-s6 in RUST_IMAGE; prebuilt: it is target/image/hermes-s6, and
 #                 RUST_IMAGE may be any image
+# Target add: no image to run, only what another image of Hermes needs, with INIT=base.
 # No stage that is not needed pulls or fetches anything, also where each stage is built in turn.
 
 ARG BASE_IMAGE=debian:trixie-slim
@@ -68,7 +69,7 @@ WORKDIR /build
 # Modes: whatever the umask was of whoever cloned the repository.
 RUN cp -a rootfs/all/. "rootfs/$INIT/." /out/ \
   && chmod -R u+rw,go=rX /out
-# hadolint ignore=DL3008
+# hadolint ignore=DL3008,DL3009 # only /out is copied
 RUN set -e; [ "$INIT" = s6-overlay ] || exit 0; \
   case $(dpkg --print-architecture) in \
     amd64) arch=x86_64 sum=$S6_OVERLAY_SHA256_X86_64 ;; \
@@ -92,6 +93,18 @@ RUN [ "$INIT" != debian ] || exit 0; \
   if [ ! -d "/$etc/s6-rc.d/user" ] && { [ -d "/out/$etc/user-bundles.d/user" ] || [ -d "/$etc/user-bundles.d/user" ]; }; \
   then bundle=/out/$etc/user-bundles.d/user; else bundle=/out/$etc/s6-rc.d/user; fi; \
   mkdir -p "$bundle/contents.d" && touch "$bundle/contents.d/hermes-s6"
+
+
+# What an image needs that has s6-overlay and Hermes Agent already: one that has this copies its / to /. Its
+# own scripts prepare its volume, and not 01-hermes-setup; what made slots for Hermes is replaced.
+FROM rootfs AS addition
+WORKDIR /out
+RUN mkdir -p opt/hermes/bin /addition \
+  && ln -s /usr/local/bin/hermes-s6 opt/hermes/bin/hermes \
+  && cp -a --parents usr/local/bin/hermes-s6 usr/local/bin/hermes opt/hermes/bin/hermes opt/hermes/docker \
+    usr/share/hermes-s6 etc/cont-init.d/02-reconcile-profiles etc/s6-overlay /addition/
+FROM scratch AS add
+COPY --from=addition /addition /
 
 
 FROM ${BASE_IMAGE}

@@ -18,7 +18,7 @@ help:
 	echo 'make demo          show the main job on real s6: four profiles, a killed tree, the same gateways back'
 	echo 'make demo REAL=1   the same with the gateways of the real Hermes Agent (240 MB, from PyPI)'
 	echo 'make test          all tests, on three versions of s6 and with the real Hermes Agent'
-	echo 'make image         a container image, $(TAG): INIT=debian (or s6-overlay, base), BASE_IMAGE=, TAG=, WHEELS=, CA_BUNDLE='
+	echo 'make image         a container image, $(TAG): INIT=debian (s6-overlay, base, add), BASE_IMAGE=, TAG=, WHEELS=, CA_BUNDLE='
 	echo 'make test-image    build that image, and test it in real containers'
 	echo 'make bench         measure against the original'
 	echo 'make lint          check form: Rust, shell, execline, Dockerfiles'
