@@ -168,6 +168,9 @@ impl<'a> Session<'a> {
         self.apply(&Rendered::new())
             .remove(names.iter(), &mut failures);
         let removed = names.iter().filter(|name| !failures.contains_key(name));
+        removed
+            .clone()
+            .for_each(|name| self.scandir.note_unregistered(name));
         let line = |name: &ProfileName| {
             report::change_line(&Change {
                 reason: Some("unregistered".to_owned()),

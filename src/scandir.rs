@@ -24,6 +24,9 @@ use crate::wait::wait_until;
 /// The file in a scan directory that says that its gateways are ours, and what they were made with.
 pub const OWNER_FILE: &str = ".hermes-s6";
 
+/// The longest that Hermes may take to remove a profile whose slot is gone.
+const REMOVAL_TIME: Duration = Duration::from_secs(120);
+
 /// The file whose lock the one process that changes a scan directory holds.
 const LOCK_FILE: &str = ".hermes-s6.lock";
 
@@ -201,6 +204,18 @@ impl ScanDir {
         data.is_ok_and(|data| matches!(data.kind(marker), Ok(Some(FileType::RegularFile))))
     }
 
+    /// Notes that a profile's slot was removed on purpose.
+    pub fn note_unregistered(&self, profile: &ProfileName) {
+        let _unnoted = self.dir.replace(&mark(profile), b"");
+    }
+
+    /// Tells whether that has just happened: Hermes removes a profile's slot before its home.
+    pub fn is_just_unregistered(&self, profile: &ProfileName) -> bool {
+        let when = self.dir.modified(&mark(profile));
+        when.and_then(|when| when.elapsed().ok())
+            .is_some_and(|age| age < REMOVAL_TIME)
+    }
+
     /// Lists what killed runs left behind.
     pub fn leftovers(&self) -> Result<Vec<String>> {
         let ours = |name: &String| name.starts_with(NEW_PREFIX) || name.starts_with(OLD_PREFIX);
@@ -368,6 +383,10 @@ fn outdated(slot: &Path, files: &Files) -> Vec<&'static str> {
         .filter(|(path, file)| !same(path, file.mode, &file.content).unwrap_or(false))
         .map(|(path, _)| *path)
         .collect()
+}
+
+fn mark(profile: &ProfileName) -> String {
+    format!(".hermes-s6-gone-{profile}")
 }
 
 /// Names this instance of the machine or container: another one has another PID 1.

@@ -382,6 +382,7 @@ impl Tree {
         };
         let strayed: BTreeSet<ProfileName> = there
             .symmetric_difference(&self.scandir.profiles()?)
+            .filter(|name| !self.scandir.is_just_unregistered(name))
             .cloned()
             .collect();
         if strayed.is_empty() {

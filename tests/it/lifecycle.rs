@@ -696,7 +696,7 @@ fn what_was_unregistered_has_left_nothing_behind() {
             .map(|entry| entry.unwrap().file_name())
             .filter(|name| name.to_string_lossy().contains("coder"))
             .collect();
-        assert!(names.is_empty(), "{names:?}");
+        assert_eq!(names, [".hermes-s6-gone-coder"], "only when that was");
         assert!(env.gateways("coder").is_empty());
         // Those of the default profile and its logger are left.
         let supervisors = || env.processes_named("s6-supervise");
@@ -764,6 +764,10 @@ fn what_was_changed_on_the_volume_from_outside_is_picked_up_by_the_next_command(
     assert_eq!(env.pid("default"), before);
     let again = env.run(&["start"]);
     assert_eq!(again.stderr, "", "there is nothing left to do");
+    // Hermes does so before it removes the profile itself.
+    env.run(&["unregister", "-p", "made"]);
+    env.run(&["restart"]);
+    assert_eq!(env.state("made"), "unregistered");
 }
 
 #[test]
