@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::room_by_descriptors;
 use crate::child::as_account;
 use crate::detect::detect;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::name::ProfileName;
 use crate::plan::conflicts;
 use crate::reconcile;
@@ -41,6 +41,9 @@ const EXECLINE: &str = "case cd execlineb exit export fdmove foreground ifelse";
 
 /// Seconds that a container needs to end besides what its gateways and loggers have.
 const CONTAINER_MARGIN: u64 = 10;
+
+/// What has Hermes' Python load the bridge.
+const BRIDGE_LOADER: &str = "/usr/share/hermes-s6/python/hermes-s6.pth";
 
 /// How a tree gets what it takes only when it starts.
 const RESTART: &str =
@@ -364,12 +367,36 @@ fn programs(settings: &Settings, tools: &Tools, found: &mut Findings) {
         let text = format!("the slots run {}, which is gone", tools.hermes_s6.display());
         found.add(Level::Problem, text, RESTART);
     }
+    bridge(settings, &tools.hermes, found);
     let (s6, execline, hermes) = (
         tools.s6.display(),
         tools.execline.display(),
         tools.hermes.display(),
     );
     found.conclude(format!("s6 in {s6}, execline in {execline}, and {hermes}"));
+}
+
+/// Looks whether a Hermes in a virtual environment loads the bridge, if the bridge is there: for another
+/// version of Python it has to be in another place.
+fn bridge(settings: &Settings, hermes: &Path, found: &mut Findings) {
+    let loader = settings.root.at(BRIDGE_LOADER);
+    let name = loader.file_name().unwrap_or_default();
+    let environment = hermes.parent().and_then(Path::parent);
+    let (true, Some(environment)) = (loader.is_file(), environment) else {
+        return;
+    };
+    let versions = fs::read_dir(settings.root.at(environment.join("lib")));
+    for version in versions.into_iter().flatten().flatten() {
+        let packages = version.path().join("site-packages");
+        if packages.join("hermes_cli").is_dir() && !packages.join(name).is_file() {
+            let text = format!(
+                "Hermes' own code does not use hermes-s6: {} has no hermes-s6.pth",
+                shown(&packages)
+            );
+            let remedy = format!("link or copy {BRIDGE_LOADER} there");
+            found.add(Level::Warning, text, &remedy);
+        }
+    }
 }
 
 /// Compares the programs that run with those that will talk to them: between two versions of s6 they

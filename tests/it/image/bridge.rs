@@ -656,3 +656,29 @@ S6CommandError: s6-svc stop on 'gateway-default' failed (rc=99): /usr/local/bin/
 "
     );
 }
+
+#[test]
+fn doctor_says_that_hermes_does_not_load_the_bridge() {
+    let Some(volume) = Volume::with("profile default") else {
+        return;
+    };
+    let real = "--env=HERMES_S6_HERMES=/opt/hermes/.venv/bin/hermes";
+    let container = volume.start(&[real], &[]);
+    container.await_tree();
+    let doctor = || container.exec_as("hermes", &["hermes-s6", "doctor"]).stdout;
+    let said = doctor();
+    assert!(
+        said.ends_with("problems: 0, warnings: 0, unknown: 0\n"),
+        "{said}"
+    );
+    container.sh("rm /opt/hermes/.venv/lib/python3*/site-packages/hermes-s6.pth");
+    let said = doctor();
+    assert!(
+        said.contains("tools: Hermes' own code does not use hermes-s6: "),
+        "{said}"
+    );
+    assert!(
+        said.contains("link or copy /usr/share/hermes-s6/python/"),
+        "{said}"
+    );
+}
