@@ -157,14 +157,29 @@ fn itself() -> Result<PathBuf> {
 
 /// Finds the real Hermes: `HERMES_S6_HERMES`, else where images have it, else in `PATH`.
 pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
-    Ok(hermes(settings, &itself()?))
+    const REMEDY: &str = "name the real Hermes with HERMES_S6_HERMES";
+    let itself = itself()?;
+    let hermes = hermes(settings, &itself);
+    let place = settings.root.at(&hermes);
+    if !hermes.is_absolute() {
+        let what = format!("unable to find Hermes: neither {HERMES_IN_IMAGES} nor in PATH");
+        return Err(Error::new(Code::NotFound, what).remedy(REMEDY));
+    }
+    if identity(&place).is_some() && identity(&place) == identity(&itself) {
+        let what = format!("{} is hermes-s6 itself", shown(&hermes));
+        return Err(Error::new(Code::Usage, what).remedy(REMEDY));
+    }
+    Ok(hermes)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn hermes(settings: &Settings, itself: &Path) -> PathBuf {
     if let Some(hermes) = &settings.hermes {
         return hermes.clone();
     }
-    let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     let ours = identity(itself);
     std::iter::once(PathBuf::from(HERMES_IN_IMAGES))
         .chain(

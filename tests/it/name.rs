@@ -427,4 +427,17 @@ fn the_program_under_the_name_is_never_taken_for_the_real_one() {
     fs::rename(env.place.join("real"), env.place.join("hermes")).unwrap();
     let ran = Ran::from(command.output().unwrap());
     assert_eq!(ran.stdout, "chat\0", "{ran:?}");
+    // Not even where it is named.
+    let mut command = call(&env, &["chat"]);
+    command.env("HERMES_S6_HERMES", bin.join("hermes"));
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!(ran.code, 100, "{ran:?}");
+    assert!(
+        ran.stderr.contains("hermes is hermes-s6 itself: name"),
+        "{ran:?}"
+    );
+    let mut command = call(&env, &["chat"]);
+    command.env_remove("HERMES_S6_HERMES").env("PATH", &bin);
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!(ran.code, 127, "{ran:?}");
 }
