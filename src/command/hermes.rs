@@ -207,7 +207,7 @@ impl Call<'_> {
             return Ok(None);
         }
         if let Action::Profiles { rename } = line.action {
-            return self.change_profiles(rename, hold_interrupts).map(Some);
+            return self.change_profiles(rename, hold_interrupts);
         }
         // Where the profile is not there, Hermes says so.
         let Some(profile) = self.profile(line) else {
@@ -328,59 +328,57 @@ impl Call<'_> {
     }
 
     /// Has the real program change profiles, and then lets the slots follow: by what is there afterwards.
-    fn change_profiles(&self, rename: bool, hold_interrupts: fn()) -> Result<u8> {
-        let before = names(&self.settings)?;
-        let up = self.up()?;
-        hold_interrupts();
+    fn change_profiles(&self, rename: bool, hold_interrupts: fn()) -> Result<Option<u8>> {
+        let (Ok(before), Ok(up)) = (names(&self.settings), self.up()) else {
+            // Where nobody can tell what was there, nothing can follow.
+            return Ok(None);
+        };
         let mut real = self.real()?;
+        hold_interrupts();
         let status = real
             .status()
             .map_err(|cause| Error::exec(real.get_program(), cause))?;
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-        let after = names(&self.settings)?;
-        let scandir = ScanDir::open(&self.settings)?;
-        let has_slot = |name: &&ProfileName| scandir.is_ours(name.slot());
-        let gone: Vec<_> = before
-            .difference(&after)
-            .filter(has_slot)
-            .cloned()
-            .collect();
-        let new = after.difference(&before).filter(|name| !has_slot(name));
-        let new: Vec<_> = new.cloned().collect();
-        let common = Common::default();
-        let followed = match (gone.as_slice(), new.as_slice()) {
-            (_, [new]) if rename => {
-                let old = before.difference(&after).next();
-                match old {
-                    Some(old) => operate::rename(&common, old, new, up.contains(old))?,
-                    None => Code::Done,
-                }
-            }
-            _ => {
-                let select = |profile| Selection {
-                    profile,
-                    all: false,
-                };
-                let mut followed = Code::Done;
-                if !gone.is_empty() {
-                    followed = operate::unregister(&common, &select(gone))?;
-                }
-                if !new.is_empty() {
-                    let registered = operate::register(&common, &select(new))?;
-                    if followed == Code::Done {
-                        followed = registered;
-                    }
-                }
-                followed
-            }
-        };
-        Ok(match u8::try_from(code) {
+        let followed = self.follow(rename, &before, &up).unwrap_or_else(|error| {
+            report::warning(&error.to_string());
+            error.code()
+        });
+        Ok(Some(match u8::try_from(code) {
             Ok(0) => followed as u8,
             Ok(code) => code,
             Err(_) => Code::No as u8,
-        })
+        }))
+    }
+
+    /// Lets slots follow profiles that have come and gone; `up` are those whose gateways were to be up.
+    fn follow(
+        &self,
+        rename: bool,
+        before: &BTreeSet<ProfileName>,
+        up: &BTreeSet<ProfileName>,
+    ) -> Result<Code> {
+        let after = names(&self.settings)?;
+        let (common, has_slot) = (Common::default(), |name: &ProfileName| self.has_slot(name));
+        let mut gone: BTreeSet<ProfileName> = before.difference(&after).cloned().collect();
+        let mut new: Vec<ProfileName> = after.difference(before).cloned().collect();
+        new.retain(|name| !has_slot(name));
+        if let (true, [new], Some(old)) = (rename, new.as_slice(), gone.first()) {
+            return operate::rename(&common, old, new, up.contains(old));
+        }
+        gone.retain(has_slot);
+        if !gone.is_empty() {
+            operate::converge(&common, &gone)?;
+        }
+        if new.is_empty() {
+            return Ok(Code::Done);
+        }
+        let selection = Selection {
+            profile: new,
+            all: false,
+        };
+        operate::register(&common, &selection)
     }
 
     /// Lists the profiles whose gateways are to be up, as s6 has been told.

@@ -155,6 +155,11 @@ pub fn unregister(common: &Common, selection: &Selection) -> Result<Code> {
     tree.remove(&survey, &chosen)
 }
 
+/// Makes the slots of some profiles agree with the volume.
+pub fn converge(common: &Common, names: &BTreeSet<ProfileName>) -> Result<()> {
+    Tree::enter(common, true)?.converge(names)
+}
+
 /// Lets the slot of a profile that has another name now follow it; `ran` says that its gateway ran before
 /// that, whatever it does now.
 pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) -> Result<Code> {
@@ -388,7 +393,12 @@ impl Tree {
         if strayed.is_empty() {
             return Ok(());
         }
-        let outcome = self.session(LOCK_WAIT)?.converge(false, Some(&strayed))?;
+        self.converge(&strayed)
+    }
+
+    /// Makes the slots of some profiles agree with the volume.
+    fn converge(&self, names: &BTreeSet<ProfileName>) -> Result<()> {
+        let outcome = self.session(LOCK_WAIT)?.converge(false, Some(names))?;
         for change in &outcome.plan.changes {
             if !change.steps.is_empty() {
                 report::note(&report::change_line(change));

@@ -391,6 +391,19 @@ fn slots_follow_profiles_by_what_is_there_afterwards() {
 }
 
 #[test]
+fn a_volume_that_tells_nothing_keeps_nobody_from_changing_profiles() {
+    let env = home(&["coder"]);
+    let _tree = supervised(&env);
+    let profiles = env.home.join("profiles");
+    fs::rename(&profiles, env.home.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &profiles).unwrap();
+    let ran = hermes(&env, "profile create made");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.stdout, handed_over("profile create made"));
+    assert_eq!(env.state("coder"), "down", "its slot stays");
+}
+
+#[test]
 fn a_ctrl_c_while_hermes_changes_profiles_costs_no_slot() {
     let env = home(&[]);
     let _tree = supervised(&env);
