@@ -7,6 +7,8 @@ fn main() {
     println!("cargo::rerun-if-changed=src/build.rs");
     println!("cargo::rerun-if-changed=src/link.ld");
     println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+    // What main.rs leaves out of the C library may come in beside it for another name: ours counts.
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
     let is = |name: &str, value: &str| var(name).is_ok_and(|found| found == value);
     // The linker that Rust brings for this target understands the script; a debugger wants the tables.
     if is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("PROFILE", "release") {

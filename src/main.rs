@@ -13,7 +13,7 @@ fn main() -> std::process::ExitCode {
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the names are what the linker looks for")]
 mod start {
-    use std::ffi::{c_char, c_int, c_uint};
+    use std::ffi::{c_char, c_int, c_uint, c_void};
 
     /// Starts the program in place of Rust's runtime, which would look for the stack's guard page in
     /// /proc/self/maps, with scanf and all number formats of the C library.
@@ -31,8 +31,12 @@ mod start {
     fn hold_interrupts() {
         extern "C" fn nothing(_signal: c_int) {}
         for number in [SIGINT, SIGQUIT] {
-            // SAFETY: the handler touches nothing.
-            unsafe { signal(number, nothing as extern "C" fn(c_int) as usize) };
+            // SAFETY: the handler touches nothing. What somebody ignores stays ignored.
+            unsafe {
+                if signal(number, nothing as extern "C" fn(c_int) as usize) == SIG_IGN {
+                    signal(number, SIG_IGN);
+                }
+            }
         }
     }
 
@@ -53,6 +57,25 @@ mod start {
         _category: c_int,
     ) -> *const c_char {
         message
+    }
+
+    /// Loads nothing: a static program has all that it needs, and only conversions between character sets
+    /// would ask. With these would come the loader of shared libraries.
+    #[unsafe(no_mangle)]
+    extern "C" fn __libc_dlopen_mode(_name: *const c_char, _mode: c_int) -> *const c_void {
+        std::ptr::null()
+    }
+
+    /// Finds nothing in what was never loaded.
+    #[unsafe(no_mangle)]
+    extern "C" fn __libc_dlsym(_library: *const c_void, _name: *const c_char) -> *const c_void {
+        std::ptr::null()
+    }
+
+    /// Closes what was never loaded.
+    #[unsafe(no_mangle)]
+    extern "C" fn __libc_dlclose(_library: *const c_void) -> c_int {
+        0
     }
 
     /// Ends the program where the C library finds itself broken, without printf for wide characters.
