@@ -9,6 +9,7 @@ use crate::cli::Common;
 use crate::container::truth;
 use crate::error::{Result, escaped};
 use crate::name::ProfileName;
+use crate::rights::changeable_by_others;
 use crate::root::{ROOT_VARIABLE, Root, absolute};
 
 /// Where our own tree's scan directory is, unless another is named.
@@ -177,13 +178,20 @@ fn split_home(home: PathBuf) -> (PathBuf, Option<ProfileName>) {
 /// The environment of this process, and behind it the container's.
 struct Environment {
     root: Root,
+    /// Whether the container's environment counts: not for root where somebody else can write it.
+    has_container: bool,
 }
 
 impl Environment {
     fn new() -> Self {
         let directory = std::env::var_os(ROOT_VARIABLE).filter(|value| !value.is_empty());
+        let root = Root::new(directory.unwrap_or_else(|| "/".into()));
+        let container = root.at(CONTAINER_ENVIRONMENT);
+        let has_container = !rustix::process::geteuid().is_root()
+            || matches!(changeable_by_others(&container), Ok(None));
         Self {
-            root: Root::new(directory.unwrap_or_else(|| "/".into())),
+            root,
+            has_container,
         }
     }
 
@@ -191,8 +199,9 @@ impl Environment {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
             .or_else(|| {
-                let file = self.root.at(Path::new(CONTAINER_ENVIRONMENT).join(name));
-                let mut value = std::fs::read(file).ok()?;
+                let file = Path::new(CONTAINER_ENVIRONMENT).join(name);
+                let file = Some(file).filter(|_| self.has_container)?;
+                let mut value = std::fs::read(self.root.at(file)).ok()?;
                 // As s6-dumpenv writes it, and s6-envdir -f reads it: a newline ends the value.
                 value.pop_if(|byte| *byte == b'\n');
                 (!value.is_empty()).then(|| OsString::from_vec(value))
