@@ -49,12 +49,18 @@ pub fn detect(settings: &Settings) -> Detection {
         return none(format!("there is no scan directory {place}"));
     };
     let owner = scandir.owner();
+    let Some(owner) = owner else {
+        return none(format!(
+            "{place} has no gateways of hermes-s6: it was never reconciled"
+        ));
+    };
+    if owner.home != settings.home {
+        let (theirs, ours) = (owner.home.display(), settings.home.display());
+        return none(format!(
+            "{place} has the gateways of {theirs}, not of {ours}"
+        ));
+    }
     match scandir.watcher() {
-        _ if owner.is_none() => {
-            return none(format!(
-                "{place} has no gateways of hermes-s6: it was never reconciled"
-            ));
-        }
         Some(Holder::Process(pid)) => return s6(format!("s6-svscan (pid {pid}) watches {place}")),
         Some(Holder::Elsewhere) => {
             return none(format!(

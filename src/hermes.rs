@@ -15,8 +15,19 @@ pub struct Line {
     pub action: Action,
 }
 
+/// What becomes of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// There is a new one, whose name need not be known.
+    Added,
+    /// This one is gone.
+    Removed(ProfileName),
+    /// The first one has the second name.
+    Renamed(ProfileName, ProfileName),
+}
+
 /// What a command line asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Run a gateway: beneath a supervisor where there is one, or in the foreground in any case.
     Run {
@@ -46,11 +57,8 @@ pub enum Action {
     Install,
     /// Have no service manager run it.
     Uninstall,
-    /// Add, remove or rename profiles: their slots have to follow.
-    Profiles {
-        /// Whether one is renamed.
-        rename: bool,
-    },
+    /// Add, remove or rename a profile: its slot has to follow.
+    Profile(Change),
 }
 
 /// What follows an option.
@@ -281,9 +289,14 @@ fn profiles(words: &[&str]) -> Option<Action> {
     let (_, words) = options(table, words)?;
     let (names, words) = words.split_at_checked(names)?;
     let (_, rest) = options(table, words)?;
-    let rename = command == "rename";
     let certain = rest.is_empty() && !names.iter().any(|name| name.starts_with('-'));
-    certain.then_some(Action::Profiles { rename })
+    // What cannot be a name, Hermes is going to refuse.
+    let named: Option<Vec<ProfileName>> = names.iter().map(|name| profile_name(name)).collect();
+    certain.then_some(Action::Profile(match named.as_deref() {
+        Some([name]) if command == "delete" => Change::Removed(name.clone()),
+        Some([old, new]) => Change::Renamed(old.clone(), new.clone()),
+        _ => Change::Added,
+    }))
 }
 
 /// Reads the options that come first, as argparse does, and gives the rest.
@@ -404,14 +417,22 @@ mod tests {
 
     #[test]
     fn a_profile_comes_or_goes_only_where_all_that_it_takes_is_there() {
-        for (line, rename) in [
-            ("profile create --clone-from old new --no-a", false),
-            ("profile delete old -y", false),
-            ("-m x profile import --name new archive", false),
-            ("profile install --force -y source --name=new", false),
-            ("profile rename old new", true),
+        let name = |text: &str| profile_name(text).unwrap_or_else(ProfileName::default_profile);
+        for (line, change) in [
+            ("profile create --clone-from old new --no-a", Change::Added),
+            ("profile delete Old -y", Change::Removed(name("old"))),
+            ("-m x profile import --name new archive", Change::Added),
+            (
+                "profile install --force -y source --name=new",
+                Change::Added,
+            ),
+            (
+                "profile rename old new",
+                Change::Renamed(name("old"), name("new")),
+            ),
+            ("profile rename old New!", Change::Added),
         ] {
-            let expected = Some((String::new(), Action::Profiles { rename }));
+            let expected = Some((String::new(), Action::Profile(change)));
             assert_eq!(read_line(line), expected, "{line}");
         }
     }

@@ -103,7 +103,9 @@ pub fn main(hold_interrupts: fn()) -> u8 {
 fn as_hermes() -> Option<Vec<OsString>> {
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
-    if Path::new(&called).file_name() == Some("hermes".as_ref()) {
+    // Under whatever name somebody has linked it.
+    let name = Path::new(&called).file_name().unwrap_or_default();
+    if !name.as_encoded_bytes().starts_with(b"hermes-s6") && !name.is_empty() {
         return Some(words.collect());
     }
     words

@@ -109,6 +109,9 @@ impl<'a> Session<'a> {
                 renderer.render(name, ports.get(name).copied())?,
             );
         }
+        for name in names {
+            self.scandir.forget_unregistered(name);
+        }
         // Nothing else is decided here than what these names need.
         survey.complete = false;
         let world = self
@@ -203,6 +206,11 @@ impl<'a> Session<'a> {
             world.room = Some(room_by_descriptors());
         }
         let command = Command::detect(&self.settings.root);
+        for name in self.scandir.unregistered()? {
+            if only.is_none_or(|only| only.contains(&name)) {
+                self.scandir.forget_unregistered(&name);
+            }
+        }
         let mut plan = plan(self.settings, &command, &survey, &world);
         if let Some(only) = only {
             let is_meant = |name: &ProfileName| only.contains(name);

@@ -24,8 +24,8 @@ use crate::wait::wait_until;
 /// The file in a scan directory that says that its gateways are ours, and what they were made with.
 pub const OWNER_FILE: &str = ".hermes-s6";
 
-/// The longest that Hermes may take to remove a profile whose slot is gone.
-const REMOVAL_TIME: Duration = Duration::from_secs(120);
+/// Begins the name of an empty file: somebody has removed the slot of that profile on purpose.
+const MARK_PREFIX: &str = ".hermes-s6-gone-";
 
 /// The file whose lock the one process that changes a scan directory holds.
 const LOCK_FILE: &str = ".hermes-s6.lock";
@@ -209,11 +209,23 @@ impl ScanDir {
         let _unnoted = self.dir.replace(&mark(profile), b"");
     }
 
-    /// Tells whether that has just happened: Hermes removes a profile's slot before its home.
-    pub fn is_just_unregistered(&self, profile: &ProfileName) -> bool {
-        let when = self.dir.modified(&mark(profile));
-        when.and_then(|when| when.elapsed().ok())
-            .is_some_and(|age| age < REMOVAL_TIME)
+    /// Tells whether that is so.
+    pub fn is_unregistered(&self, profile: &ProfileName) -> bool {
+        matches!(self.dir.kind(mark(profile)), Ok(Some(_)))
+    }
+
+    /// Forgets it: the profile is gone, or is to have a slot again.
+    pub fn forget_unregistered(&self, profile: &ProfileName) {
+        let _was_none = self.dir.remove(&mark(profile));
+    }
+
+    /// Lists the profiles of which it is noted.
+    pub fn unregistered(&self) -> Result<Vec<ProfileName>> {
+        let names = self.dir.names()?;
+        let marks = names
+            .iter()
+            .filter_map(|name| name.to_str()?.strip_prefix(MARK_PREFIX));
+        Ok(marks.filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Lists what killed runs left behind.
@@ -386,7 +398,7 @@ fn outdated(slot: &Path, files: &Files) -> Vec<&'static str> {
 }
 
 fn mark(profile: &ProfileName) -> String {
-    format!(".hermes-s6-gone-{profile}")
+    format!("{MARK_PREFIX}{profile}")
 }
 
 /// Names this instance of the machine or container: another one has another PID 1.

@@ -17,7 +17,7 @@ use crate::cli::{Common, Selection, Waiting};
 use crate::container::truth;
 use crate::detect::detect;
 use crate::error::{Code, Error, Result};
-use crate::hermes::{Action, Line, profile_name, read};
+use crate::hermes::{Action, Change, Line, profile_name, read};
 use crate::lifecycle::Verb;
 use crate::logs;
 use crate::name::ProfileName;
@@ -57,34 +57,32 @@ pub fn run(words: &[OsString], hold_interrupts: fn()) -> Result<u8> {
     })?;
     let text: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
     let line = text.filter(|_| is_sound).and_then(|words| read(&words));
-    let line = line.filter(|line| is_ours(&settings, line.action));
+    let line = line.filter(|line| is_ours(&settings, &line.action));
     let call = Call {
-        account: account(&settings),
+        account: account(&settings)?,
         settings,
         words,
     };
-    let Some(line) = line else {
+    let Some(line) = line.filter(|line| call.is_supervised(&line.action)) else {
         return Err(call.become_real());
     };
-    let is_direct = matches!(Rights::of(&call.settings), Ok(Rights::Direct(_)));
-    if call.account.is_some() && !is_direct {
-        // As root only what is needed to leave it.
-        let keeps_root = is_set(AS_ROOT) && matches!(line.action, Action::Profiles { .. });
-        if keeps_root || !detect(&call.settings).is_s6() {
-            return Err(call.become_real());
-        }
-        return Err(call.become_hermes());
+    if call.account.is_none() {
+        return match call.take_over(&line, hold_interrupts)? {
+            Some(code) => Ok(code),
+            None => Err(call.become_real()),
+        };
     }
-    match call.take_over(&line, hold_interrupts)? {
-        Some(code) => Ok(code),
-        None => Err(call.become_real()),
-    }
+    // As root only what is needed to leave it.
+    Err(match line.action {
+        Action::Profile(_) if is_set(AS_ROOT) => call.become_real(),
+        _ => call.become_hermes(),
+    })
 }
 
 /// Tells whether something can be ours to do, whoever supervises: a gateway that somebody wants to run in
 /// the foreground is not.
-fn is_ours(settings: &Settings, action: Action) -> bool {
-    match action {
+fn is_ours(settings: &Settings, action: &Action) -> bool {
+    match *action {
         Action::Run { supervised } => {
             let is_child = std::env::var_os(SUPERVISED_CHILD).is_some_and(|text| !text.is_empty());
             supervised && !settings.no_supervise && !is_child
@@ -94,12 +92,15 @@ fn is_ours(settings: &Settings, action: Action) -> bool {
 }
 
 /// Finds the user whom root serves, if we are root and that is somebody else.
-fn account(settings: &Settings) -> Option<Account> {
+fn account(settings: &Settings) -> Result<Option<Account>> {
     if !rustix::process::geteuid().is_root() {
-        return None;
+        return Ok(None);
     }
-    let account = Account::find(&settings.root, &settings.user).ok();
-    account.filter(|account| account.uid != 0)
+    match Account::find(&settings.root, &settings.user) {
+        Ok(account) => Ok(Some(account).filter(|account| account.uid != 0)),
+        Err(_) if is_set(AS_ROOT) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_set(variable: &str) -> bool {
@@ -119,7 +120,7 @@ impl Call<'_> {
     /// Becomes the real program, with the same arguments, environment and descriptors; as the user whom root
     /// serves, since gateways could not read what root leaves on the volume.
     fn become_real(&self) -> Error {
-        match self.real() {
+        match self.real(&[]) {
             Ok(mut command) => {
                 let cause = command.exec();
                 Error::exec(command.get_program(), cause)
@@ -129,9 +130,10 @@ impl Call<'_> {
         }
     }
 
-    fn real(&self) -> Result<Command> {
+    fn real(&self, prefix: &[&str]) -> Result<Command> {
         let hermes = real_hermes(&self.settings)?;
-        let mut words = vec![self.settings.root.at(hermes).into_os_string()];
+        let mut words: Vec<OsString> = prefix.iter().map(OsString::from).collect();
+        words.push(self.settings.root.at(hermes).into_os_string());
         words.extend_from_slice(self.words);
         self.command(words, !is_set(AS_ROOT))
     }
@@ -194,20 +196,33 @@ impl Call<'_> {
             _ => vec![setuidgid, name],
         };
         // Where docker exec starts, nothing of that user's is.
-        if std::env::current_dir().is_ok_and(|place| place == Path::new("/")) {
-            words.push(at(tools.execline.join("cd")));
-            words.push(self.settings.root.at(&self.settings.home).into_os_string());
+        let home = self.settings.root.at(&self.settings.home);
+        if home.is_dir() && std::env::current_dir().is_ok_and(|place| place == Path::new("/")) {
+            words.extend([at(tools.execline.join("cd")), home.into_os_string()]);
         }
         Ok(words)
     }
 
+    /// Tells whether s6 supervises here, or, for a stop, whether supervisors have outlived their s6-svscan.
+    fn is_supervised(&self, action: &Action) -> bool {
+        if detect(&self.settings).is_s6() {
+            return true;
+        }
+        let outlived = |scandir: ScanDir| {
+            let owner = scandir.owner()?;
+            let slots = scandir.profiles().ok()?;
+            let is_one = |name: &ProfileName| Some(supervised(&scandir.slot(name).ok()?)?.0);
+            (owner.home == self.settings.home)
+                .then(|| slots.iter().any(|name| is_one(name).is_some()))
+        };
+        matches!(action, Action::Stop { .. })
+            && ScanDir::open(&self.settings).ok().and_then(outlived) == Some(true)
+    }
+
     /// Does what a command line asks for, or tells by `None` that the real program has to.
     fn take_over(&self, line: &Line, hold_interrupts: fn()) -> Result<Option<u8>> {
-        if !detect(&self.settings).is_s6() {
-            return Ok(None);
-        }
-        if let Action::Profiles { rename } = line.action {
-            return self.change_profiles(rename, hold_interrupts);
+        if let Action::Profile(change) = &line.action {
+            return self.change_profile(change, hold_interrupts);
         }
         // Where the profile is not there, Hermes says so.
         let Some(profile) = self.profile(line) else {
@@ -224,7 +239,7 @@ impl Call<'_> {
                 operate::explain_slots(line.action == Action::Install);
                 Code::Done
             }
-            Action::Profiles { .. } => return Ok(None),
+            Action::Profile(_) => return Ok(None),
         };
         Ok(Some(code as u8))
     }
@@ -274,10 +289,7 @@ impl Call<'_> {
 
     fn operate(&self, verb: Verb, profile: ProfileName, all: bool) -> Result<Code> {
         if let Err(error) = refuse_inside(verb) {
-            // As Hermes begins that sentence.
-            let text = error.to_string();
-            report::failure_line(&format!("R{}", &text[1..]));
-            return Ok(error.code());
+            return Ok(refused(&error));
         }
         if !all && !self.has_gateway(&profile) {
             return Ok(Code::No);
@@ -327,13 +339,28 @@ impl Call<'_> {
         }
     }
 
-    /// Has the real program change profiles, and then lets the slots follow: by what is there afterwards.
-    fn change_profiles(&self, rename: bool, hold_interrupts: fn()) -> Result<Option<u8>> {
+    /// Has the real program change a profile, and then lets its slot follow: by what is there afterwards.
+    fn change_profile(&self, change: &Change, hold_interrupts: fn()) -> Result<Option<u8>> {
+        if let Change::Removed(name) | Change::Renamed(name, _) = change
+            && operate::is_inside()
+            && *name
+                == self
+                    .settings
+                    .home_profile
+                    .clone()
+                    .unwrap_or_else(ProfileName::default_profile)
+            && let Err(error) = refuse_inside(Verb::Remove)
+        {
+            return Ok(Some(refused(&error) as u8));
+        }
         let (Ok(before), Ok(up)) = (names(&self.settings), self.up()) else {
             // Where nobody can tell what was there, nothing can follow.
             return Ok(None);
         };
-        let mut real = self.real()?;
+        // Whoever ends us means what we wait for.
+        let prefix = ["/usr/bin/setpriv", "--pdeathsig", "TERM"];
+        let has_prefix = is_executable(Path::new(prefix[0]));
+        let mut real = self.real(if has_prefix { &prefix } else { &[] })?;
         hold_interrupts();
         let status = real
             .status()
@@ -341,7 +368,7 @@ impl Call<'_> {
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-        let followed = self.follow(rename, &before, &up).unwrap_or_else(|error| {
+        let followed = self.follow(change, &before, &up).unwrap_or_else(|error| {
             report::warning(&error.to_string());
             error.code()
         });
@@ -352,33 +379,39 @@ impl Call<'_> {
         }))
     }
 
-    /// Lets slots follow profiles that have come and gone; `up` are those whose gateways were to be up.
+    /// Lets slots follow a change of profiles, of which `before` were there, and `up` to be up.
     fn follow(
         &self,
-        rename: bool,
+        change: &Change,
         before: &BTreeSet<ProfileName>,
         up: &BTreeSet<ProfileName>,
     ) -> Result<Code> {
-        let after = names(&self.settings)?;
-        let (common, has_slot) = (Common::default(), |name: &ProfileName| self.has_slot(name));
-        let mut gone: BTreeSet<ProfileName> = before.difference(&after).cloned().collect();
-        let mut new: Vec<ProfileName> = after.difference(before).cloned().collect();
-        new.retain(|name| !has_slot(name));
-        if let (true, [new], Some(old)) = (rename, new.as_slice(), gone.first()) {
-            return operate::rename(&common, old, new, up.contains(old));
-        }
-        gone.retain(has_slot);
-        if !gone.is_empty() {
-            operate::converge(&common, &gone)?;
-        }
-        if new.is_empty() {
-            return Ok(Code::Done);
-        }
-        let selection = Selection {
-            profile: new,
+        let common = Common::default();
+        let select = |profile| Selection {
+            profile,
             all: false,
         };
-        operate::register(&common, &selection)
+        let home = |name: &ProfileName| self.settings.root.at(self.settings.home_of(name));
+        match change {
+            Change::Renamed(old, new)
+                if !home(old).exists() && home(new).is_dir() && self.has_slot(old) =>
+            {
+                operate::rename(&common, old, new, up.contains(old))
+            }
+            Change::Removed(old) if !home(old).exists() && self.has_slot(old) => {
+                operate::unregister(&common, &select(vec![old.clone()]))
+            }
+            Change::Added => {
+                let after = names(&self.settings)?;
+                let new = after.difference(before).filter(|name| !self.has_slot(name));
+                let new: Vec<ProfileName> = new.cloned().collect();
+                if new.is_empty() {
+                    return Ok(Code::Done);
+                }
+                operate::register(&common, &select(new))
+            }
+            _ => Ok(Code::Done),
+        }
     }
 
     /// Lists the profiles whose gateways are to be up, as s6 has been told.
@@ -402,6 +435,12 @@ fails, and comes back with the container as you left it.
   hermes-s6 stop                stops it for good, another one with -p NAME
   gateway run --no-supervise    as the container's command: runs it as that command, unsupervised
 ";
+
+/// Says in the words of Hermes that something is refused from inside a gateway.
+fn refused(error: &Error) -> Code {
+    report::failure_line(&error.to_string().replacen("refusing", "Refusing", 1));
+    error.code()
+}
 
 fn waiting() -> Waiting {
     Waiting {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::process;
 use std::time::Duration;
@@ -155,11 +156,6 @@ pub fn unregister(common: &Common, selection: &Selection) -> Result<Code> {
     tree.remove(&survey, &chosen)
 }
 
-/// Makes the slots of some profiles agree with the volume.
-pub fn converge(common: &Common, names: &BTreeSet<ProfileName>) -> Result<()> {
-    Tree::enter(common, true)?.converge(names)
-}
-
 /// Lets the slot of a profile that has another name now follow it; `ran` says that its gateway ran before
 /// that, whatever it does now.
 pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) -> Result<Code> {
@@ -279,7 +275,7 @@ fn hand_over(prog: &[OsString], why: &str) -> Result<Code> {
 }
 
 /// Tells whether we were called from within a gateway.
-fn is_inside() -> bool {
+pub fn is_inside() -> bool {
     std::env::var_os(INSIDE_VARIABLE).is_some_and(|value| !value.is_empty())
 }
 
@@ -367,9 +363,7 @@ impl Tree {
     /// Refuses to remove the slot of the gateway that we were called from: an agent may remove profiles, and
     /// would end itself before it has done so.
     fn spare_caller(&self, names: &[ProfileName]) -> Result<()> {
-        let own = self.settings().home_profile.clone();
-        let own = own.unwrap_or_else(ProfileName::default_profile);
-        if names.contains(&own) {
+        if names.contains(&self.own()) {
             refuse_inside(Verb::Remove)?;
         }
         Ok(())
@@ -377,23 +371,76 @@ impl Tree {
 
     /// Lets slots follow profiles that have come or gone by ways that did not call us: somebody has edited
     /// the volume from outside.
+    ///
+    /// A new profile may be half made, and one that cannot be found may be back at once. So nothing is
+    /// started but what ran under another name, and nothing is ended whose home may only be away.
     fn follow_volume(&self) -> Result<()> {
-        if self.scandir.ours().is_err() {
+        if self.scandir.ours().is_err() || *self.rights() != Rights::Own {
             return Ok(());
         }
-        let there = match self.rights() {
-            Rights::Direct(_) => self.context.survey(&[])?.profiles.into_keys().collect(),
-            _ => names(self.settings())?,
+        let there = names(self.settings())?;
+        let slots = self.scandir.profiles()?;
+        for name in self.scandir.unregistered()? {
+            if !there.contains(&name) {
+                self.scandir.forget_unregistered(&name);
+            }
+        }
+        let is_new = |name: &&ProfileName| !self.scandir.is_unregistered(name);
+        let mut new: BTreeSet<_> = there.difference(&slots).filter(is_new).cloned().collect();
+        let mut gone: BTreeSet<_> = slots.difference(&there).cloned().collect();
+        gone.retain(|name| self.has_no_home(name) && !(is_inside() && *name == self.own()));
+        if new.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let mut survey = Survey::default();
+        if !new.is_empty() {
+            survey = self.context.survey(&Vec::from_iter(new.clone()))?;
+        }
+        // Whose lock a gateway holds is its profile, whatever that is called now.
+        let holds = |name: &ProfileName| {
+            let lock = survey.profiles.get(name)?.lock.as_ref()?;
+            lock.pid.filter(|_| lock.held)
         };
-        let strayed: BTreeSet<ProfileName> = there
-            .symmetric_difference(&self.scandir.profiles()?)
-            .filter(|name| !self.scandir.is_just_unregistered(name))
-            .cloned()
-            .collect();
-        if strayed.is_empty() {
+        let runs_as = |old: &ProfileName| {
+            let pid = self
+                .status(old)?
+                .pid
+                .and_then(|pid| i32::try_from(pid).ok())?;
+            new.iter().find(|name| holds(name) == Some(pid)).cloned()
+        };
+        let renamed: BTreeSet<ProfileName> = gone.iter().filter_map(runs_as).collect();
+        new.retain(|name| !renamed.contains(name));
+        // Where there is no named profile at all, it is rather the volume that is away.
+        let is_down = |name: &ProfileName| self.status(name).is_none_or(|status| status.is_down());
+        gone.retain(|name| there.len() > 1 || is_down(name));
+        gone.extend(renamed);
+        if !gone.is_empty() {
+            self.converge(&gone)?;
+        }
+        if new.is_empty() {
             return Ok(());
         }
-        self.converge(&strayed)
+        let new: Vec<ProfileName> = new.into_iter().collect();
+        let (_, failures) = self.session(LOCK_WAIT)?.register(&new)?;
+        for name in &new {
+            match failures.get(name) {
+                Some(error) => report::warning(&error.to_string()),
+                None => report::note(&format!("{} is registered, and down", name.slot())),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_no_home(&self, name: &ProfileName) -> bool {
+        let home = self.settings().root.at(self.settings().home_of(name));
+        home.symlink_metadata()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    }
+
+    /// Names the profile whose gateway we are in, if we are in one.
+    fn own(&self) -> ProfileName {
+        let own = self.settings().home_profile.clone();
+        own.unwrap_or_else(ProfileName::default_profile)
     }
 
     /// Makes the slots of some profiles agree with the volume.

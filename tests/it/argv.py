@@ -97,6 +97,7 @@ class Command:
             "action": value(f"{value('command')}_command") or value("profile_action"),
             "all": bool(value("all")),
             "no_supervise": bool(value("no_supervise")),
+            "names": [value(name) for name in ("profile_name", "old_name", "new_name") if value(name) is not None],
         }
         raise Read
 

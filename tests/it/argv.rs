@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hermes_s6::hermes::{self, Action, Line};
+use hermes_s6::hermes::{self, Action, Change, Line};
 use hermes_s6::name::ProfileName;
 use serde::Deserialize;
 use serde_json::json;
@@ -212,7 +212,7 @@ const CLASSES: [&str; 7] = [
 ];
 
 /// How many actions there are, each with its values.
-const ACTIONS: usize = 14;
+const ACTIONS: usize = 15;
 
 /// What Hermes has made of a line.
 #[derive(Debug, Deserialize)]
@@ -228,6 +228,8 @@ struct Real {
     all: bool,
     #[serde(default)]
     no_supervise: bool,
+    #[serde(default)]
+    names: Vec<String>,
 }
 
 impl Real {
@@ -246,11 +248,25 @@ impl Real {
             ("cmd_gateway", "install") => Some(Action::Install),
             ("cmd_gateway", "uninstall") => Some(Action::Uninstall),
             ("cmd_gateway", "list") => Some(Action::List),
-            ("cmd_profile", "create" | "delete" | "import" | "install") => {
-                Some(Action::Profiles { rename: false })
+            ("cmd_profile", "create" | "import" | "install") => {
+                Some(Action::Profile(Change::Added))
             }
-            ("cmd_profile", "rename") => Some(Action::Profiles { rename: true }),
+            ("cmd_profile", "delete" | "rename") => Some(Action::Profile(self.change())),
             _ => None,
+        }
+    }
+
+    /// What becomes of the profiles that are named; of names that cannot be, nothing.
+    fn change(&self) -> Change {
+        let names: Option<Vec<ProfileName>> = self
+            .names
+            .iter()
+            .map(|name| hermes::profile_name(name))
+            .collect();
+        match names.as_deref() {
+            Some([name]) => Change::Removed(name.clone()),
+            Some([old, new]) => Change::Renamed(old.clone(), new.clone()),
+            _ => Change::Added,
         }
     }
 
@@ -503,7 +519,7 @@ fn compare(
             _ => Err("not refused"),
         };
     }
-    if real.action() == Some(line.action) && real.named() == profile && real.exit == 0 {
+    if real.action().as_ref() == Some(&line.action) && real.named() == profile && real.exit == 0 {
         Ok("taken over")
     } else {
         Err("not what Hermes reads")
@@ -563,7 +579,10 @@ fn every_line_is_read_as_the_real_hermes_reads_it_or_handed_over() {
         count(real.class());
         let ours = hermes::read(words);
         if let Some(line) = &ours {
-            *actions.entry(format!("{:?}", line.action)).or_default() += 1;
+            let action = format!("{:?}", line.action);
+            // Whatever the profiles are called.
+            let kind = action.split("(ProfileName").next().unwrap().to_owned();
+            *actions.entry(kind).or_default() += 1;
         }
         match compare(ours.as_ref(), words, *home == first, real) {
             Ok(class) => count(class),

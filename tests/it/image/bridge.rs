@@ -401,24 +401,46 @@ print(install_distribution('/tmp/package', force=True).existing)",
 }
 
 #[test]
-fn inside_a_gateway_a_rename_of_its_own_profile_only_warns() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
+fn inside_a_gateway_its_own_profile_is_neither_renamed_nor_deleted() {
+    let Some(volume) = Volume::with("profile default; profile coder running; profile other") else {
         return;
     };
     let container = volume.start(&[], &[]);
     container.await_states("ready", &["coder"]);
+    let before = container.pid("coder");
     let said = hermes(
         &container,
         "import os
 os.environ.update(_HERMES_GATEWAY='1', HERMES_HOME='/opt/data/profiles/coder')
-print(profiles.rename_profile('coder', 'builder'))",
+for change in (lambda: profiles.rename_profile('coder', 'builder'), lambda: profiles.delete_profile('Coder', yes=True)):
+    try:
+        change()
+    except ValueError as error:
+        print(error)
+profiles.delete_profile('other', yes=True)",
     );
-    let warnings: Vec<&str> = said.lines().filter(|line| line.starts_with('⚠')).collect();
-    assert_eq!(warnings.len(), 2, "{said}");
-    assert!(warnings[0].contains("Could not stop s6 gateway service: hermes-s6: fatal: refusing"));
-    assert!(warnings[1].contains("Could not rename s6 gateway service: "));
-    assert!(said.ends_with("/opt/data/profiles/builder\n"), "{said}");
-    container.sh("test -d /opt/data/profiles/builder");
+    let refused = "Refusing to rename or delete 'coder' from inside its own gateway process.\n";
+    assert!(said.starts_with(&[refused, refused].concat()), "{said}");
+    assert!(!said.contains('⚠'), "{said}");
+    assert_eq!(container.pid("coder"), before);
+    container.sh("test -d /opt/data/profiles/coder; test ! -e /opt/data/profiles/other");
+    // By the name, too.
+    let ran = container.exec_as(
+        "hermes",
+        &[
+            "env",
+            "_HERMES_GATEWAY=1",
+            "HERMES_HOME=/opt/data/profiles/coder",
+            "hermes",
+            "profile",
+            "delete",
+            "coder",
+            "-y",
+        ],
+    );
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.starts_with("\u{2717} Refusing to "), "{ran:?}");
+    assert_eq!(container.pid("coder"), before);
 }
 
 #[test]

@@ -45,7 +45,7 @@ def find_spec(ours, name, path, target):
             try:
                 change(module)
             except Exception as error:
-                sys.meta_path.remove(ours)
+                sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not ours]
                 logging.getLogger("hermes_s6").warning("Hermes does not use hermes-s6: %s", error)
 
     spec.loader.exec_module = exec_module
@@ -83,8 +83,8 @@ def run(*words):
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(words, 99, "", f"{BINARY} has not ended after {timeout} s")
-    except OSError as error:
-        return subprocess.CompletedProcess(words, 127, "", f"unable to run {BINARY}: {error.strerror}")
+    except (OSError, ValueError) as error:
+        return subprocess.CompletedProcess(words, 127, "", f"unable to run {BINARY}: {error}")
 
 
 def supervises():
@@ -227,18 +227,17 @@ def change_gateway(theirs):
     @functools.wraps(command)
     def gateway_command(args):
         subcommand = getattr(args, "gateway_command", None)
-        if subcommand not in SUBCOMMANDS or os.environ.get(BRIDGED) or not supervises():
+        profile = profile_suffix() or "default"
+        is_known = profile == "default" or theirs.get_hermes_home().name == profile
+        if subcommand not in SUBCOMMANDS or os.environ.get(BRIDGED) or not is_known or not supervises():
             return command(args)
         # By name: Hermes has found out already which profile is meant, and it may not be the active one.
-        words = [BINARY, "hermes", "-p", profile_suffix() or "default", "gateway", subcommand]
+        words = [BINARY, "hermes", "-p", profile, "gateway", subcommand]
         words += [f"--{flag}" for flag in ("all", "deep", "full") if getattr(args, flag, False)]
         sys.stdout.flush()
         sys.stderr.flush()
-        try:
-            code = subprocess.run(words, env={**os.environ, BRIDGED: "1"}, timeout=TIMEOUT).returncode
-        except subprocess.TimeoutExpired:
-            code = 99
-        sys.exit(code if code >= 0 else 128 - code)
+        # In its place: whoever signals this command means that one.
+        os.execve(BINARY, words, {**os.environ, BRIDGED: "1"})
 
     @functools.wraps(snapshot)
     def get_gateway_runtime_snapshot(system=False):
@@ -265,8 +264,16 @@ def warn(ran, what):
         print(f"⚠ Could not {what} s6 gateway service: {said}")
 
 
+def spare_own(name):
+    """Refuses what would end the gateway that this runs in, before it has changed anything."""
+    home = Path(os.environ.get("HERMES_HOME", ""))
+    own = home.name if home.parent.name == "profiles" else "default"
+    if os.environ.get("_HERMES_GATEWAY") and name == own:
+        raise ValueError(f"Refusing to rename or delete '{name}' from inside its own gateway process.")
+
+
 def change_profiles(theirs):
-    rename, import_ = theirs.rename_profile, theirs.import_profile
+    rename, import_, delete = theirs.rename_profile, theirs.import_profile, theirs.delete_profile
     normalize, validate = theirs.normalize_profile_name, theirs.validate_profile_name
     home, register = theirs.get_profile_dir, theirs._maybe_register_gateway_service
 
@@ -276,6 +283,7 @@ def change_profiles(theirs):
         old, new = normalize(old_name), normalize(new_name)
         validate(old)
         validate(new)
+        spare_own(old)
         possible = old != "default" and home(old).is_dir() and not home(new).exists()
         before = status(old) if possible and supervises() else None
         if not before:
@@ -293,13 +301,18 @@ def change_profiles(theirs):
             elif up:
                 warn(run("start", "-p", old), "start")
 
+    @functools.wraps(delete)
+    def delete_profile(name, *words, **options):
+        spare_own(normalize(name))
+        return delete(name, *words, **options)
+
     @functools.wraps(import_)
     def import_profile(archive_path, name=None):
         found = import_(archive_path, name)
         register(found.name)
         return found
 
-    return {"rename_profile": rename_profile, "import_profile": import_profile}
+    return {"rename_profile": rename_profile, "delete_profile": delete_profile, "import_profile": import_profile}
 
 
 def follow(old, new, ran):
