@@ -3,12 +3,14 @@
 //! The gateways are the stand-in of the other tests, unless a test says otherwise. Modules: `boot` what
 //! comes back with a container, `bridge` Hermes' own code in its own process, `stop` how it ends, `owner`
 //! whose the files and processes are, `limits` containers that may do less, `command` the container's
-//! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent.
+//! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
+//! `doors` its own commands, by its name and as a module.
 
 mod boot;
 mod bridge;
 mod command;
 mod content;
+mod doors;
 mod limits;
 mod owner;
 mod pair;

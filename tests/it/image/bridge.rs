@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Container, Volume, docker_ok, init_is_ours};
 use crate::support::Ran;
 
-const PYTHON: &str = "/opt/hermes/.venv/bin/python";
+pub(super) const PYTHON: &str = "/opt/hermes/.venv/bin/python";
 
 /// What code that runs in Hermes' Python has at hand.
 const NAMES: &str = r#"
@@ -26,7 +26,7 @@ fn python(container: &Container, code: &str) -> Ran {
 }
 
 /// Runs code with [`NAMES`], which must end well, and gives what it printed.
-fn hermes(container: &Container, code: &str) -> String {
+pub(super) fn hermes(container: &Container, code: &str) -> String {
     let ran = python(container, &format!("{NAMES}\n{code}"));
     let explain = || container.explain();
     assert_eq!(ran.code, 0, "{code}: {ran:?}\n{}", explain());
@@ -35,14 +35,14 @@ fn hermes(container: &Container, code: &str) -> String {
 }
 
 /// The processes of a container whose command line has a word in it.
-fn processes(container: &Container, word: &str) -> Vec<String> {
+pub(super) fn processes(container: &Container, word: &str) -> Vec<String> {
     let all = docker_ok(&["top", &container.name, "-eo", "pid,args"]);
     let found = all.lines().filter(|line| line.contains(word));
     found.map(str::to_owned).collect()
 }
 
 /// The slots that are there, and whatever else has their name.
-fn slots(container: &Container) -> String {
+pub(super) fn slots(container: &Container) -> String {
     container.sh("ls -A /run/hermes-s6/service | grep gateway || true")
 }
 
