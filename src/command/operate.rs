@@ -788,7 +788,14 @@ fn say(request: Request, outcome: &Outcome, report: &Report, survey: &Survey, fo
     }
     match form {
         Form::Sum if results.is_empty() => {
-            report::failure_line("No profile gateways registered under s6");
+            // A restart leaves down what its operator has stopped.
+            let has_slot = |row: &status::Row| row.state != State::Unregistered;
+            let what = if report.profiles.iter().any(has_slot) {
+                format!("to {}", words_of_hermes(request.verb).0)
+            } else {
+                "registered".to_owned()
+            };
+            report::failure_line(&format!("No profile gateways {what} under s6"));
         }
         Form::Sum => {
             let done = results.iter().filter(|result| result.ok).count();

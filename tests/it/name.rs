@@ -177,6 +177,10 @@ fn gateways_are_started_stopped_and_restarted_with_what_came_of_it() {
             "gateway stop --all",
             "\u{2713} Stopped 2 profile gateway(s) under s6\n",
         ),
+        (
+            "gateway restart --all",
+            "\u{2717} No profile gateways to restart under s6\n",
+        ),
     ] {
         let ran = hermes(&env, line);
         assert_eq!(ran.code, 0, "{line} {ran:?}");

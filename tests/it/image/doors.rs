@@ -443,6 +443,13 @@ fn restart_all_restarts_what_runs_and_leaves_down_what_was_stopped() {
     }
     assert_eq!(supervised(&container, "writer"), DOWN);
     assert_eq!(intent(&container, "writer"), "stopped");
+    container.hermes_s6(&["stop", "--all"]);
+    let before = everything(&container);
+    for door in DOORS {
+        let done = "✗ No profile gateways to restart under s6\n";
+        door.says(&container, "gateway restart --all", done);
+        assert_eq!(everything(&container), before, "{door}");
+    }
 }
 
 #[test]
