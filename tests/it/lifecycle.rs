@@ -769,6 +769,46 @@ fn what_was_changed_on_the_volume_from_outside_is_picked_up_by_the_next_command(
 }
 
 #[test]
+fn what_only_seems_to_have_come_or_gone_is_neither_started_nor_ended() {
+    let env = home(&["coder", "viewer"]);
+    let _tree = supervised(&env);
+    env.run(&["start", "--all"]);
+    let pids = || ["default", "coder", "viewer"].map(|profile| env.pid(profile));
+    let before = pids();
+    // As a copy that is not finished: its source was running.
+    env.running("clone");
+    let soul = env.home_of("coder").join("SOUL.md");
+    fs::rename(&soul, env.place.join("edited")).unwrap();
+    let ran = env.run(&["start", "-p", "viewer"]);
+    assert!(
+        ran.stderr.contains("gateway-clone is registered, and down"),
+        "{ran:?}"
+    );
+    assert_eq!((env.state("clone"), pids()), ("down".into(), before));
+    fs::rename(env.place.join("edited"), &soul).unwrap();
+    // As a volume that is not there yet.
+    let profiles = env.home.join("profiles");
+    fs::rename(&profiles, env.place.join("away")).unwrap();
+    fs::create_dir(&profiles).unwrap();
+    env.own();
+    assert_eq!(env.run(&["start"]).code, 0);
+    assert_eq!(pids(), before);
+    fs::remove_dir(&profiles).unwrap();
+    fs::rename(env.place.join("away"), &profiles).unwrap();
+    // And never the one that the command is run in.
+    fs::rename(env.home_of("coder"), env.place.join("coder")).unwrap();
+    let mut command = env.command(programs().join("hermes-s6"));
+    command
+        .args(["start", "-p", "viewer"])
+        .env("_HERMES_GATEWAY", "1");
+    command.env("HERMES_HOME", env.home_of("coder"));
+    assert_eq!(Ran::from(command.output().unwrap()).code, 0);
+    assert_eq!(pids(), before);
+    env.run(&["start", "-p", "viewer"]);
+    assert!(!env.slot("coder").exists(), "but by the next one it is");
+}
+
+#[test]
 fn a_renamed_profile_takes_its_intent_along() {
     let env = home(&["coder", "viewer"]);
     let _tree = supervised(&env);

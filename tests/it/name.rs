@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -90,6 +90,10 @@ fn what_is_not_certain_is_executed_unchanged() {
     let output = call(&env, &odd).env("REAL_CODE", "7").output().unwrap();
     assert_eq!(output.stdout, b"\xff\0\0gateway\0 a\n\"$x \0");
     assert_eq!(output.status.code(), Some(7), "its exit code");
+    // By whatever name it is linked.
+    let mut command = call(&env, &["chat"]);
+    let ran = Ran::from(command.arg0("assistant").output().unwrap());
+    assert_eq!(ran.stdout, "chat\0");
     // As a first word, in place of the name.
     let mut command = env.command(programs().join("hermes-s6"));
     command.env("HERMES_S6_HERMES", env.place.join("real"));
@@ -427,6 +431,76 @@ fn a_ctrl_c_while_hermes_changes_profiles_costs_no_slot() {
     processes().into_iter().find(ours).unwrap().kill("INT");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(env.state("late"), "down");
+}
+
+#[test]
+fn what_is_waited_for_has_the_signals_of_who_waits() {
+    let env = home(&[]);
+    let _tree = supervised(&env);
+    let real = env.place.join("real");
+    env.write(
+        &real,
+        "#!/bin/sh\ngrep SigIgn /proc/self/status\n[ $3 != wait ] || { echo $$; exec sleep 60; }\n",
+    );
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o755)).unwrap();
+    // SIGINT and SIGQUIT, of all that it ignores.
+    let ignored = |said: &str| {
+        let mask = said.split_whitespace().nth(1).unwrap();
+        u64::from_str_radix(mask, 16).unwrap() & 0b110
+    };
+    let plain = call(&env, &["profile", "import", "x"]).output().unwrap();
+    assert_eq!(ignored(&Ran::from(plain).stdout), 0);
+    let mut shell = env.command("/bin/sh");
+    shell.args(["-c", "trap '' INT QUIT; exec \"$@\"", "sh"]);
+    shell
+        .arg(programs().join("hermes-s6"))
+        .args(["hermes", "profile", "import", "x"]);
+    let ran = Ran::from(shell.env("HERMES_S6_HERMES", &real).output().unwrap());
+    assert_eq!(ignored(&ran.stdout), 0b110, "what is ignored stays so");
+    // Who ends the one means the other.
+    let mut child = call(&env, &["profile", "import", "wait"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    while said.lines().count() < 2 {
+        out.read_line(&mut said).unwrap();
+    }
+    let pid: i32 = said.lines().nth(1).unwrap().parse().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let runs = || processes().iter().any(|process| process.pid == pid);
+    wait_for("the real program to end", || !runs(), || env.out());
+}
+
+#[test]
+fn a_tree_of_another_data_root_is_none() {
+    let env = home(&["coder"]);
+    let _tree = supervised(&env);
+    let other = env.place.join("other");
+    fs::create_dir_all(other.join("profiles")).unwrap();
+    env.own();
+    for line in ["gateway stop", "profile create made", "gateway run"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ran = call(&env, &words).env("HERMES_HOME", &other).output();
+        let ran = Ran::from(ran.unwrap());
+        assert_eq!((ran.code, ran.stdout), (0, handed_over(line)));
+    }
+}
+
+#[test]
+fn a_stop_reaches_supervisors_that_have_outlived_their_s6_svscan() {
+    let env = home(&["coder"]);
+    let tree = supervised(&env);
+    hermes(&env, "-p coder gateway start");
+    tree.kill();
+    let ran = hermes(&env, "-p coder gateway stop");
+    assert!(ran.stdout.contains("gateway-coder is down ("), "{ran:?}");
+    assert_eq!(
+        hermes(&env, "gateway list").stdout,
+        handed_over("gateway list")
+    );
 }
 
 #[test]

@@ -680,6 +680,28 @@ S6CommandError: s6-svc stop on 'gateway-default' failed (rc=99): /usr/local/bin/
 }
 
 #[test]
+fn another_finder_of_modules_does_not_set_two_of_ours_on_each_other() {
+    let Some(volume) = Volume::with("profile default") else {
+        return;
+    };
+    let container = volume.start(&[], &[]);
+    container.await_tree();
+    let other = "import sys; sys.meta_path.insert(0, type('Z', (), {'find_spec': staticmethod(lambda *a: None)}))";
+    container.sh(&format!(
+        "cd /opt/hermes/.venv/lib/python3*/site-packages; echo \"{other}\" >zzz.pth"
+    ));
+    let ran = python(
+        &container,
+        "import hermes_cli.service_manager as m; print(m.S6ServiceManager().scandir)",
+    );
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "/run/hermes-s6/service\n"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn doctor_says_that_hermes_does_not_load_the_bridge() {
     let Some(volume) = Volume::with("profile default") else {
         return;

@@ -1028,3 +1028,30 @@ fn a_real_gateway_follows_its_profile_when_it_is_renamed_and_ends_when_it_is_del
     }
     assert_eq!(slots(&container), "gateway-default\n");
 }
+
+#[test]
+fn root_runs_nothing_that_hermes_could_name_and_nothing_without_dropping() {
+    let Some(volume) = Volume::with("profile default") else {
+        return;
+    };
+    let container = volume.start(&["--user=10000:10000"], &["tail", "-f", "/dev/null"]);
+    container.await_tree();
+    // In such a container, its environment belongs to hermes.
+    let evil = "printf '#!/bin/sh\\necho evil $(id -u)\\n' >/opt/data/evil; chmod +x /opt/data/evil
+        cd /run/s6/container_environment
+        printf root >HERMES_S6_USER; printf /opt/data/evil >HERMES_S6_HERMES";
+    let ran = container.exec_as("hermes", &["sh", "-c", evil]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for words in [&["hermes", "version"][..], &["hermes", "gateway", "list"]] {
+        let ran = container.exec(words);
+        assert!(ran.code == 0 && !ran.stdout.contains("evil"), "{ran:?}");
+    }
+    // A user who is not there is no reason to stay root.
+    let words = ["env", "HERMES_S6_USER=hermez", "hermes", "version"];
+    let ran = container.exec(&words);
+    assert_eq!(ran.code, 100, "{ran:?}");
+    assert!(
+        ran.stderr.contains("unable to find user 'hermez'"),
+        "{ran:?}"
+    );
+}

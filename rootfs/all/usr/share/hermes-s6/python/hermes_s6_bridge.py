@@ -84,7 +84,7 @@ def run(*words):
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(words, 99, "", f"{BINARY} has not ended after {timeout} s")
     except (OSError, ValueError) as error:
-        return subprocess.CompletedProcess(words, 127, "", f"unable to run {BINARY}: {error}")
+        return subprocess.CompletedProcess(words, 127, "", f"unable to run {BINARY}: {getattr(error, 'strerror', error)}")
 
 
 def supervises():
