@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::beneath::Dir;
@@ -349,8 +350,12 @@ const SLOT_DEPTH: usize = 3;
 
 fn only_roots(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
     let path = dir.path().join(name);
-    let stat = rustix::fs::statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| Error::system("stat", &path, errno))?;
+    let stat = match rustix::fs::statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        // s6-supervise writes its status beside it first, and slots come and go: what is gone is not run.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(Error::system("stat", &path, errno)),
+    };
     let kind = FileType::from_raw_mode(stat.st_mode);
     // The control FIFO is for hermes' group to write to, and s6 makes event/ for a group of root's.
     let shared = stat.st_mode & 0o002 != 0
@@ -364,7 +369,10 @@ fn only_roots(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
         .remedy("use a new, empty scan directory"));
     }
     if kind == FileType::Directory {
-        let inner = dir.dir(name)?;
+        let inner = match dir.dir(name) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            inner => inner?,
+        };
         for name in inner.names()? {
             only_roots(&inner, &name, depth + 1)?;
         }
