@@ -146,6 +146,12 @@ impl Settings {
         })
     }
 
+    /// Names the profile of HERMES_HOME: in a gateway, its own.
+    pub fn own_profile(&self) -> ProfileName {
+        let named = self.home_profile.clone();
+        named.unwrap_or_else(ProfileName::default_profile)
+    }
+
     /// Gives a profile's home, as a logical path.
     pub fn home_of(&self, profile: &ProfileName) -> PathBuf {
         if profile.is_default() {

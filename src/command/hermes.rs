@@ -342,21 +342,16 @@ impl Call<'_> {
     /// Has the real program change a profile, and then lets its slot follow: by what is there afterwards.
     fn change_profile(&self, change: &Change, hold_interrupts: fn()) -> Result<Option<u8>> {
         if let Change::Removed(name) | Change::Renamed(name, _) = change
-            && operate::is_inside()
-            && *name
-                == self
-                    .settings
-                    .home_profile
-                    .clone()
-                    .unwrap_or_else(ProfileName::default_profile)
+            && *name == self.settings.own_profile()
             && let Err(error) = refuse_inside(Verb::Remove)
         {
             return Ok(Some(refused(&error) as u8));
         }
-        let (Ok(before), Ok(up)) = (names(&self.settings), self.up()) else {
+        let Ok(before) = names(&self.settings) else {
             // Where nobody can tell what was there, nothing can follow.
             return Ok(None);
         };
+        let ran = matches!(change, Change::Renamed(old, _) if self.is_wanted_up(old));
         // Whoever ends us means what we wait for.
         let prefix = ["/usr/bin/setpriv", "--pdeathsig", "TERM"];
         let has_prefix = is_executable(Path::new(prefix[0]));
@@ -368,7 +363,7 @@ impl Call<'_> {
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-        let followed = self.follow(change, &before, &up).unwrap_or_else(|error| {
+        let followed = self.follow(change, &before, ran).unwrap_or_else(|error| {
             report::warning(&error.to_string());
             error.code()
         });
@@ -379,13 +374,9 @@ impl Call<'_> {
         }))
     }
 
-    /// Lets slots follow a change of profiles, of which `before` were there, and `up` to be up.
-    fn follow(
-        &self,
-        change: &Change,
-        before: &BTreeSet<ProfileName>,
-        up: &BTreeSet<ProfileName>,
-    ) -> Result<Code> {
+    /// Lets slots follow a change of profiles, of which `before` were there; `ran` says that the gateway of one
+    /// that is renamed was to be up.
+    fn follow(&self, change: &Change, before: &BTreeSet<ProfileName>, ran: bool) -> Result<Code> {
         let common = Common::default();
         let select = |profile| Selection {
             profile,
@@ -396,7 +387,7 @@ impl Call<'_> {
             Change::Renamed(old, new)
                 if !home(old).exists() && home(new).is_dir() && self.has_slot(old) =>
             {
-                operate::rename(&common, old, new, up.contains(old))
+                operate::rename(&common, old, new, ran)
             }
             Change::Removed(old) if !home(old).exists() && self.has_slot(old) => {
                 operate::unregister(&common, &select(vec![old.clone()]))
@@ -414,16 +405,11 @@ impl Call<'_> {
         }
     }
 
-    /// Lists the profiles whose gateways are to be up, as s6 has been told.
-    fn up(&self) -> Result<BTreeSet<ProfileName>> {
-        let scandir = ScanDir::open(&self.settings)?;
-        let mut up = scandir.profiles()?;
-        up.retain(|name| {
-            let slot = scandir.slot(name).ok();
-            slot.and_then(|slot| supervised(&slot))
-                .is_some_and(|(status, _)| status.wanted_up)
-        });
-        Ok(up)
+    /// Tells whether s6 has been told to have a gateway up.
+    fn is_wanted_up(&self, name: &ProfileName) -> bool {
+        let slot = ScanDir::open(&self.settings).and_then(|scandir| scandir.slot(name));
+        let status = slot.ok().and_then(|slot| supervised(&slot));
+        status.is_some_and(|(status, _)| status.wanted_up)
     }
 }
 

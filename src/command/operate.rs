@@ -275,7 +275,7 @@ fn hand_over(prog: &[OsString], why: &str) -> Result<Code> {
 }
 
 /// Tells whether we were called from within a gateway.
-pub fn is_inside() -> bool {
+fn is_inside() -> bool {
     std::env::var_os(INSIDE_VARIABLE).is_some_and(|value| !value.is_empty())
 }
 
@@ -363,7 +363,7 @@ impl Tree {
     /// Refuses to remove the slot of the gateway that we were called from: an agent may remove profiles, and
     /// would end itself before it has done so.
     fn spare_caller(&self, names: &[ProfileName]) -> Result<()> {
-        if names.contains(&self.own()) {
+        if names.contains(&self.settings().own_profile()) {
             refuse_inside(Verb::Remove)?;
         }
         Ok(())
@@ -388,7 +388,9 @@ impl Tree {
         let is_new = |name: &&ProfileName| !self.scandir.is_unregistered(name);
         let mut new: BTreeSet<_> = there.difference(&slots).filter(is_new).cloned().collect();
         let mut gone: BTreeSet<_> = slots.difference(&there).cloned().collect();
-        gone.retain(|name| self.has_no_home(name) && !(is_inside() && *name == self.own()));
+        gone.retain(|name| {
+            self.has_no_home(name) && !(is_inside() && *name == self.settings().own_profile())
+        });
         if new.is_empty() && gone.is_empty() {
             return Ok(());
         }
@@ -435,12 +437,6 @@ impl Tree {
         let home = self.settings().root.at(self.settings().home_of(name));
         home.symlink_metadata()
             .is_err_and(|error| error.kind() == ErrorKind::NotFound)
-    }
-
-    /// Names the profile whose gateway we are in, if we are in one.
-    fn own(&self) -> ProfileName {
-        let own = self.settings().home_profile.clone();
-        own.unwrap_or_else(ProfileName::default_profile)
     }
 
     /// Makes the slots of some profiles agree with the volume.

@@ -325,14 +325,18 @@ fn status_and_list_say_what_s6_knows() {
 fn gateway_run_is_supervised_and_blocks_in_its_place() {
     let env = home(&["coder"]);
     let _tree = supervised(&env);
-    let mut child = call(&env, &["gateway", "run", "-p", "coder", "-vv"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let pid = child.id().to_string();
-    let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    wait_for("sleep in its place", || name() == "sleep\n", || env.out());
+    let blocked = |command: &mut Command| {
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let child = child.unwrap();
+        let pid = child.id();
+        let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        wait_for("sleep in its place", || name() == "sleep\n", || env.out());
+        child
+    };
+    let mut child = blocked(&mut call(&env, &["gateway", "run", "-p", "coder", "-vv"]));
     assert_eq!(env.state("coder"), "ready");
     child.kill().unwrap();
     let ran = Ran::from(child.wait_with_output().unwrap());
@@ -346,14 +350,8 @@ fn gateway_run_is_supervised_and_blocks_in_its_place() {
     }
     // As a container's command it leaves down what was stopped, and lives on all the same.
     hermes(&env, "-p coder gateway stop");
-    let mut child = call(&env, &["-p", "coder", "gateway"])
-        .env("HERMES_S6_CONTAINER_COMMAND", "1")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let pid = child.id().to_string();
-    let name = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    wait_for("sleep in its place", || name() == "sleep\n", || env.out());
+    let mut command = call(&env, &["-p", "coder", "gateway"]);
+    let mut child = blocked(command.env("HERMES_S6_CONTAINER_COMMAND", "1"));
     assert_eq!(env.state("coder"), "down");
     child.kill().unwrap();
     child.wait().unwrap();
