@@ -389,6 +389,10 @@ fn must_exist(profile: &ProfileName, survey: &Survey) -> Result<()> {
         let what = format!("profile {profile}: {}", skipped.problem.text);
         return Err(Error::new(Code::Usage, what));
     }
+    if survey.soulless.contains(profile) {
+        let what = format!("profile {profile} has no SOUL.md");
+        return Err(Error::new(Code::Usage, what).remedy("create that file in its home"));
+    }
     match survey.skipped.iter().find(|_| !survey.complete) {
         Some(skipped) => Err(Error::new(Code::System, skipped.problem.text.clone())),
         None => Err(no_such_profile(profile)),

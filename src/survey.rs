@@ -40,6 +40,8 @@ pub struct Survey {
     pub skipped: Vec<Skipped>,
     /// Names that are there but could not be looked into: whatever they have stays as it is.
     pub unknown: Vec<ProfileName>,
+    /// Directories that could be a profile's, but have no `SOUL.md`.
+    pub soulless: Vec<ProfileName>,
     /// Whether the list of profiles is complete; if not, nobody counts as gone.
     pub complete: bool,
     /// The ports that were given before, without those of names that are gone.
@@ -311,7 +313,7 @@ fn visit(
         }
     };
     match home.kind("SOUL.md") {
-        Ok(Some(FileType::Directory) | None) => return,
+        Ok(Some(FileType::Directory) | None) => return survey.soulless.extend(name),
         Ok(Some(_)) => {}
         Err(error) => {
             survey.unknown.extend(name);

@@ -16,7 +16,7 @@ use crate::beneath::Dir;
 use crate::cli::{Common, Selection, Waiting};
 use crate::container::truth;
 use crate::detect::detect;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, shown};
 use crate::hermes::{Action, Change, Line, profile_name, read};
 use crate::lifecycle::Verb;
 use crate::logs;
@@ -280,6 +280,13 @@ impl Call<'_> {
         let soul = self.settings.home_of(name).join("SOUL.md");
         let has = name.is_default() || self.has_slot(name) || self.settings.root.at(soul).exists();
         if !has {
+            let home = self.settings.home_of(name);
+            if self.settings.root.at(&home).is_dir() {
+                report::note(&format!(
+                    "{} is no profile: it has no SOUL.md",
+                    shown(&home)
+                ));
+            }
             report::failure_line(&format!(
                 "no such gateway '{name}': register it with `hermes profile create {name}` first, or pass an existing profile name via `-p <name>`"
             ));

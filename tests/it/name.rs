@@ -227,7 +227,17 @@ fn what_fails_has_an_exit_code_and_the_words_of_hermes() {
         let ran = hermes(&env, line);
         let said = "\u{2717} no such gateway 'empty': register it with `hermes profile create empty` first, or pass an existing profile name via `-p <name>`\n";
         assert_eq!((ran.code, ran.stdout.as_str()), (1, said), "{ran:?}");
+        assert!(
+            ran.stderr.contains("is no profile: it has no SOUL.md"),
+            "{ran:?}"
+        );
     }
+    let ran = env.run(&["register", "-p", "empty"]);
+    assert_eq!(ran.code, 100, "{ran:?}");
+    assert!(
+        ran.stderr.contains("profile empty has no SOUL.md: create"),
+        "{ran:?}"
+    );
     for (line, verb) in [
         ("gateway stop --all", "stop"),
         ("gateway restart", "restart"),

@@ -189,7 +189,8 @@ def change_service_manager(theirs):
 
 def is_absent(ran, profile):
     """Tells whether hermes-s6 has found neither the profile nor a slot of it."""
-    return ran.returncode == 100 and f"profile {profile} does not exist" in ran.stderr
+    reasons = (f"profile {profile} does not exist", f"profile {profile} has no SOUL.md")
+    return ran.returncode == 100 and any(reason in ran.stderr for reason in reasons)
 
 
 def check_environment(variables):
