@@ -54,7 +54,7 @@ pub fn detect(settings: &Settings) -> Detection {
             "{place} has no gateways of hermes-s6: it was never reconciled"
         ));
     };
-    if owner.home != settings.home {
+    if !owner.serves(settings) {
         let (theirs, ours) = (owner.home.display(), settings.home.display());
         return none(format!(
             "{place} has the gateways of {theirs}, not of {ours}"

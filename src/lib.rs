@@ -70,8 +70,8 @@ use crate::error::{Code, Error};
 /// Runs the program, and gives its exit code.
 ///
 /// `hold_interrupts` has this process, and none that it executes, outlive a Ctrl-C that is meant for a
-/// program it waits for.
-pub fn main(hold_interrupts: fn()) -> u8 {
+/// program it waits for, or no more.
+pub fn main(hold_interrupts: fn(bool)) -> u8 {
     own_standard_descriptors();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic

@@ -7,7 +7,8 @@
 
 #[cfg(not(target_env = "gnu"))]
 fn main() -> std::process::ExitCode {
-    hermes_s6::main(|| ()).into()
+    // Here a Ctrl-C ends us, too: a slot follows its profile with the next command.
+    hermes_s6::main(|_hold| ()).into()
 }
 
 #[cfg(target_env = "gnu")]
@@ -26,14 +27,15 @@ mod start {
         hermes_s6::main(hold_interrupts).into()
     }
 
-    /// Survives what a terminal sends to all of its foreground: a handler that does nothing, since what is
-    /// ignored stays so in a program that is executed.
-    fn hold_interrupts() {
+    /// Survives what a terminal sends to all of its foreground, until it is told not to: with a handler that
+    /// does nothing, since what is ignored stays so in a program that is executed.
+    fn hold_interrupts(hold: bool) {
         extern "C" fn nothing(_signal: c_int) {}
+        let nothing = nothing as extern "C" fn(c_int) as usize;
         for number in [SIGINT, SIGQUIT] {
             // SAFETY: the handler touches nothing. What somebody ignores stays ignored.
             unsafe {
-                if signal(number, nothing as extern "C" fn(c_int) as usize) == SIG_IGN {
+                if signal(number, if hold { nothing } else { SIG_DFL }) == SIG_IGN {
                     signal(number, SIG_IGN);
                 }
             }
@@ -43,6 +45,7 @@ mod start {
     const SIGINT: c_int = 2;
     const SIGQUIT: c_int = 3;
     const SIGPIPE: c_int = 13;
+    const SIG_DFL: usize = 0;
     const SIG_IGN: usize = 1;
 
     unsafe extern "C" {

@@ -19,7 +19,7 @@ use crate::process::stat_field;
 use crate::settings::Settings;
 use crate::slot::{Files, MARKER};
 use crate::supervision::{Holder, Status, scanner, supervisor};
-use crate::tool::Tools;
+use crate::tool::{Tools, identity};
 use crate::wait::wait_until;
 
 /// The file in a scan directory that says that its gateways are ours, and what they were made with.
@@ -88,6 +88,15 @@ impl Choices {
 #[derive(Debug)]
 pub struct ScanDir {
     dir: Dir,
+}
+
+impl Owner {
+    /// Tells whether it was made for this data root, by whatever path.
+    pub fn serves(&self, settings: &Settings) -> bool {
+        let identity = |path: &Path| identity(&settings.root.at(path));
+        self.home == settings.home
+            || identity(&self.home).is_some_and(|home| Some(home) == identity(&settings.home))
+    }
 }
 
 impl ScanDir {

@@ -172,7 +172,8 @@ pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
     Ok(hermes)
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// Tells a file, whatever path leads to it, from all others.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 

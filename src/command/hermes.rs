@@ -45,7 +45,7 @@ const NO_WAIT: &str = "HERMES_S6_NO_WAIT";
 const SUPERVISED_CHILD: &str = "HERMES_S6_SUPERVISED_CHILD";
 
 /// Runs a command line of Hermes. Comes back only if it was done here, or if nothing could be executed.
-pub fn run(words: &[OsString], hold_interrupts: fn()) -> Result<u8> {
+pub fn run(words: &[OsString], hold_interrupts: fn(bool)) -> Result<u8> {
     let settings = Settings::gather(&Common::default());
     let is_sound = settings.is_ok();
     // What is wrong with HERMES_HOME is for Hermes to say.
@@ -220,7 +220,7 @@ impl Call<'_> {
     }
 
     /// Does what a command line asks for, or tells by `None` that the real program has to.
-    fn take_over(&self, line: &Line, hold_interrupts: fn()) -> Result<Option<u8>> {
+    fn take_over(&self, line: &Line, hold_interrupts: fn(bool)) -> Result<Option<u8>> {
         if let Action::Profile(change) = &line.action {
             return self.change_profile(change, hold_interrupts);
         }
@@ -347,7 +347,7 @@ impl Call<'_> {
     }
 
     /// Has the real program change a profile, and then lets its slot follow: by what is there afterwards.
-    fn change_profile(&self, change: &Change, hold_interrupts: fn()) -> Result<Option<u8>> {
+    fn change_profile(&self, change: &Change, hold_interrupts: fn(bool)) -> Result<Option<u8>> {
         if let Change::Removed(name) | Change::Renamed(name, _) = change
             && *name == self.settings.own_profile()
             && let Err(error) = refuse_inside(Verb::Remove)
@@ -361,12 +361,12 @@ impl Call<'_> {
         let ran = matches!(change, Change::Renamed(old, _) if self.is_wanted_up(old));
         // Whoever ends us means what we wait for.
         let prefix = ["/usr/bin/setpriv", "--pdeathsig", "TERM"];
-        let has_prefix = is_executable(Path::new(prefix[0]));
+        let has_prefix = is_executable(&self.settings.root.at(prefix[0]));
         let mut real = self.real(if has_prefix { &prefix } else { &[] })?;
-        hold_interrupts();
-        let status = real
-            .status()
-            .map_err(|cause| Error::exec(real.get_program(), cause))?;
+        hold_interrupts(true);
+        let ended = real.status();
+        hold_interrupts(false);
+        let status = ended.map_err(|cause| Error::exec(real.get_program(), cause))?;
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
@@ -396,8 +396,13 @@ impl Call<'_> {
             {
                 operate::rename(&common, old, new, ran)
             }
-            Change::Removed(old) if !home(old).exists() && self.has_slot(old) => {
-                operate::unregister(&common, &select(vec![old.clone()]))
+            Change::Removed(old) if !home(old).exists() => {
+                if self.has_slot(old) {
+                    return operate::unregister(&common, &select(vec![old.clone()]));
+                }
+                // One of this name that comes back is another.
+                ScanDir::open(&self.settings)?.forget_unregistered(old);
+                Ok(Code::Done)
             }
             Change::Added => {
                 let after = names(&self.settings)?;

@@ -27,7 +27,7 @@ use crate::state::Source;
 use crate::status::{self, Report, State};
 use crate::supervise;
 use crate::supervision::{Status, supervised};
-use crate::survey::{Survey, names};
+use crate::survey::{Lock, Profile, Survey, names};
 use crate::tool::Tools;
 
 /// What Hermes asks of a service manager, as far as s6 does it.
@@ -77,6 +77,9 @@ pub fn operate_as(
 ) -> Result<Code> {
     refuse_inside(verb)?;
     let tree = Tree::enter(common, verb.is_up())?;
+    let warn = |error: Error| report::warning(&error.to_string());
+    // First: by its new name it cannot be started while it runs by the old one.
+    tree.follow_renamed().unwrap_or_else(warn);
     let survey = tree.survey(&selection.profile, verb)?;
     let mut chosen = tree.choose(&survey, selection, verb)?;
     if unless_stopped {
@@ -88,10 +91,12 @@ pub fn operate_as(
         wait: !waiting.no_wait,
         timeout: waiting.timeout.map(Duration::from_secs),
     };
-    let code = tree.carry_out(request, &survey, &chosen, form)?;
-    if let Err(error) = tree.follow_volume() {
-        report::warning(&error.to_string());
+    if unless_stopped && chosen.is_empty() {
+        // Which has been said.
+        return Ok(Code::No);
     }
+    let code = tree.carry_out(request, &survey, &chosen, form)?;
+    tree.follow_volume().unwrap_or_else(warn);
     Ok(code)
 }
 
@@ -369,14 +374,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Lets slots follow profiles that have come or gone by ways that did not call us: somebody has edited
-    /// the volume from outside.
-    ///
-    /// A new profile may be half made, and one that cannot be found may be back at once. So nothing is
-    /// started but what ran under another name, and nothing is ended whose home may only be away.
-    fn follow_volume(&self) -> Result<()> {
+    /// Finds the profiles without a slot, and the slots without a profile's home, that have come about by
+    /// ways that did not call us: somebody has edited the volume from outside.
+    fn strayed(&self) -> Result<(BTreeSet<ProfileName>, BTreeSet<ProfileName>)> {
         if self.scandir.ours().is_err() || *self.rights() != Rights::Own {
-            return Ok(());
+            return Ok(Default::default());
         }
         let there = names(self.settings())?;
         let slots = self.scandir.profiles()?;
@@ -385,44 +387,54 @@ impl Tree {
                 self.scandir.forget_unregistered(&name);
             }
         }
-        let is_new = |name: &&ProfileName| !self.scandir.is_unregistered(name);
-        let mut new: BTreeSet<_> = there.difference(&slots).filter(is_new).cloned().collect();
-        let mut gone: BTreeSet<_> = slots.difference(&there).cloned().collect();
-        gone.retain(|name| {
-            self.has_no_home(name) && !(is_inside() && *name == self.settings().own_profile())
-        });
-        if new.is_empty() && gone.is_empty() {
-            return Ok(());
-        }
-        let mut survey = Survey::default();
-        if !new.is_empty() {
-            survey = self.context.survey(&Vec::from_iter(new.clone()))?;
-        }
-        // Whose lock a gateway holds is its profile, whatever that is called now.
-        let holds = |name: &ProfileName| {
-            let lock = survey.profiles.get(name)?.lock.as_ref()?;
-            lock.pid.filter(|_| lock.held)
-        };
-        let runs_as = |old: &ProfileName| {
-            let pid = self
-                .status(old)?
-                .pid
-                .and_then(|pid| i32::try_from(pid).ok())?;
-            new.iter().find(|name| holds(name) == Some(pid)).cloned()
-        };
-        let renamed: BTreeSet<ProfileName> = gone.iter().filter_map(runs_as).collect();
-        new.retain(|name| !renamed.contains(name));
+        let mut new = &there - &slots;
+        new.retain(|name| !self.scandir.is_unregistered(name));
+        let mut gone = &slots - &there;
+        let is_own = |name: &ProfileName| is_inside() && *name == self.settings().own_profile();
+        gone.retain(|name| self.has_no_home(name) && !is_own(name));
         // Where there is no named profile at all, it is rather the volume that is away.
         let is_down = |name: &ProfileName| self.status(name).is_none_or(|status| status.is_down());
         gone.retain(|name| there.len() > 1 || is_down(name));
-        gone.extend(renamed);
+        Ok((new, gone))
+    }
+
+    /// Lets gateways follow profiles whose homes have been renamed while they ran: whose lock a gateway
+    /// holds is its profile, whatever that is called now.
+    fn follow_renamed(&self) -> Result<()> {
+        let (new, gone) = self.strayed()?;
+        if new.is_empty() || gone.is_empty() {
+            return Ok(());
+        }
+        let survey = self.context.survey(&Vec::from_iter(new))?;
+        let runs_as = |old: &ProfileName| {
+            let pid = i32::try_from(self.status(old)?.pid?).ok();
+            let holds = |lock: &Lock| lock.held && lock.pid.is_some() && lock.pid == pid;
+            let is_it = |profile: &&Profile| profile.lock.as_ref().is_some_and(holds);
+            Some(survey.profiles.values().find(is_it)?.name.clone())
+        };
+        let renamed = gone
+            .iter()
+            .filter_map(|old| Some([old.clone(), runs_as(old)?]));
+        let renamed: BTreeSet<ProfileName> = renamed.flatten().collect();
+        if renamed.is_empty() {
+            return Ok(());
+        }
+        self.converge(&renamed)
+    }
+
+    /// Lets slots follow profiles that have come or gone.
+    ///
+    /// A new one may be half made, and one that cannot be found may be back at once. So nothing is started,
+    /// and nothing is ended whose home may only be away.
+    fn follow_volume(&self) -> Result<()> {
+        let (new, gone) = self.strayed()?;
         if !gone.is_empty() {
             self.converge(&gone)?;
         }
         if new.is_empty() {
             return Ok(());
         }
-        let new: Vec<ProfileName> = new.into_iter().collect();
+        let new = Vec::from_iter(new);
         let (_, failures) = self.session(LOCK_WAIT)?.register(&new)?;
         for name in &new {
             match failures.get(name) {

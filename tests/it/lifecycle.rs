@@ -769,6 +769,35 @@ fn what_was_changed_on_the_volume_from_outside_is_picked_up_by_the_next_command(
 }
 
 #[test]
+fn a_profile_that_was_renamed_while_it_ran_is_known_by_its_new_name_at_once() {
+    let env = home(&["coder", "viewer"]);
+    let _tree = supervised(&env);
+    for (round, command) in ["start", "restart", "stop"].into_iter().enumerate() {
+        let (old, new) = (format!("name{round}"), format!("name{}", round + 1));
+        if round == 0 {
+            fs::rename(env.home_of("coder"), env.home_of(&old)).unwrap();
+            env.run(&["start", "-p", &old]);
+        }
+        let before = env.pid(&old);
+        fs::rename(env.home_of(&old), env.home_of(&new)).unwrap();
+        let ran = env.run(&[command, "-p", &new]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(
+            !env.slot(&old).exists() && env.gateways(&old).is_empty(),
+            "{ran:?}"
+        );
+        let (state, wanted) = if command == "stop" {
+            ("down", "stopped")
+        } else {
+            ("ready", "running")
+        };
+        assert_eq!(env.state(&new), state, "{ran:?}");
+        wants(&env, &new, wanted);
+        assert_ne!(env.pid(&new), before);
+    }
+}
+
+#[test]
 fn what_only_seems_to_have_come_or_gone_is_neither_started_nor_ended() {
     let env = home(&["coder", "viewer"]);
     let _tree = supervised(&env);

@@ -408,38 +408,36 @@ fn inside_a_gateway_its_own_profile_is_neither_renamed_nor_deleted() {
     let container = volume.start(&[], &[]);
     container.await_states("ready", &["coder"]);
     let before = container.pid("coder");
-    let said = hermes(
-        &container,
-        "import os
-os.environ.update(_HERMES_GATEWAY='1', HERMES_HOME='/opt/data/profiles/coder')
+    let inside = |words: &[&str]| {
+        let gateway = [
+            "env",
+            "_HERMES_GATEWAY=1",
+            "HERMES_HOME=/opt/data/profiles/coder",
+        ];
+        container.exec_as("hermes", &[&gateway, words].concat())
+    };
+    let code = "from hermes_cli import profiles
 for change in (lambda: profiles.rename_profile('coder', 'builder'), lambda: profiles.delete_profile('Coder', yes=True)):
     try:
         change()
     except ValueError as error:
         print(error)
-profiles.delete_profile('other', yes=True)",
-    );
+profiles.delete_profile('other', yes=True)";
+    let said = inside(&[PYTHON, "-c", code]).stdout;
     let refused = "Refusing to rename or delete 'coder' from inside its own gateway process.\n";
     assert!(said.starts_with(&[refused, refused].concat()), "{said}");
     assert!(!said.contains('⚠'), "{said}");
     assert_eq!(container.pid("coder"), before);
     container.sh("test -d /opt/data/profiles/coder; test ! -e /opt/data/profiles/other");
-    // By the name, too.
-    let ran = container.exec_as(
-        "hermes",
-        &[
-            "env",
-            "_HERMES_GATEWAY=1",
-            "HERMES_HOME=/opt/data/profiles/coder",
-            "hermes",
-            "profile",
-            "delete",
-            "coder",
-            "-y",
-        ],
-    );
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stdout.starts_with("\u{2717} Refusing to "), "{ran:?}");
+    // By its command line, too, whichever profile that is about.
+    let module = [PYTHON, "-m", "hermes_cli.main"];
+    for door in [&["hermes"][..], &module] {
+        for profile in [&[][..], &["-p", "default"]] {
+            let ran = inside(&[door, profile, &["profile", "delete", "coder", "-y"]].concat());
+            assert_eq!(ran.code, 1, "{ran:?}");
+            assert!(ran.stdout.contains("Refusing to "), "{ran:?}");
+        }
+    }
     assert_eq!(container.pid("coder"), before);
 }
 

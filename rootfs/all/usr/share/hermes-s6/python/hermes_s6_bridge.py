@@ -25,6 +25,9 @@ SUBCOMMANDS = {"start", "stop", "restart", "status", "list", "install", "uninsta
 # In the environment of what gateway_command() starts: a Hermes that this becomes shall not ask it again.
 BRIDGED = "HERMES_S6_BRIDGED"
 
+# Loaded before Hermes puts the home of `-p` in its place: in a gateway, its own.
+OWN_HOME = os.environ.get("HERMES_HOME", "")
+
 _changed = []
 
 
@@ -72,9 +75,13 @@ def change(module):
 def run(*words):
     """Runs hermes-s6. One that cannot be run, or does not end, is one that has failed."""
     timeout = QUESTION_TIMEOUT if words[0] in ("detect", "status") else TIMEOUT
+    environment = dict(os.environ)
+    if OWN_HOME and os.environ.get("_HERMES_GATEWAY"):
+        environment["HERMES_HOME"] = OWN_HOME
     try:
         return subprocess.run(
             [BINARY, *words],
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -267,7 +274,7 @@ def warn(ran, what):
 
 def spare_own(name):
     """Refuses what would end the gateway that this runs in, before it has changed anything."""
-    home = Path(os.environ.get("HERMES_HOME", ""))
+    home = Path(OWN_HOME)
     own = home.name if home.parent.name == "profiles" else "default"
     if os.environ.get("_HERMES_GATEWAY") and name == own:
         raise ValueError(f"Refusing to rename or delete '{name}' from inside its own gateway process.")
@@ -290,10 +297,10 @@ def change_profiles(theirs):
         if not before:
             return rename(old_name, new_name)
         up = before["state"] in ("ready", "up", "starting", "waiting_for_lock")
-        if up or before["state"] == "stopping":
-            # Not `stop`, which would say on the volume that it is to stay so.
-            warn(run("unregister", "-p", old), "stop")
         try:
+            if up or before["state"] == "stopping":
+                # Not `stop`, which would say on the volume that it is to stay so.
+                warn(run("unregister", "-p", old), "stop")
             return rename(old_name, new_name)
         finally:
             # Also where it has failed after the home had its new name.
