@@ -133,7 +133,7 @@ pub struct Selection {
 }
 
 /// For how long a command waits, and how it says what came of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Waiting {
     /// Do not wait until they are ready or down; a restart still waits for old processes to end.
     pub no_wait: bool,

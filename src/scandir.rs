@@ -60,6 +60,15 @@ pub struct Owner {
     pub choices: Choices,
 }
 
+impl Owner {
+    /// Tells whether it was made for this data root, by whatever path.
+    pub fn serves(&self, settings: &Settings) -> bool {
+        let identity = |path: &Path| identity(&settings.root.at(path));
+        self.home == settings.home
+            || identity(&self.home).is_some_and(|home| Some(home) == identity(&settings.home))
+    }
+}
+
 /// What slots are made with, besides the profiles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choices {
@@ -88,15 +97,6 @@ impl Choices {
 #[derive(Debug)]
 pub struct ScanDir {
     dir: Dir,
-}
-
-impl Owner {
-    /// Tells whether it was made for this data root, by whatever path.
-    pub fn serves(&self, settings: &Settings) -> bool {
-        let identity = |path: &Path| identity(&settings.root.at(path));
-        self.home == settings.home
-            || identity(&self.home).is_some_and(|home| Some(home) == identity(&settings.home))
-    }
 }
 
 impl ScanDir {

@@ -167,6 +167,11 @@ impl Settings {
     }
 }
 
+/// Tells whether we were called from within a gateway that is supervised, by what its run script sets.
+pub fn is_supervised_child() -> bool {
+    std::env::var_os("HERMES_S6_SUPERVISED_CHILD").is_some_and(|value| !value.is_empty())
+}
+
 /// A data root may be named by one of its profiles' homes, as Hermes does for its own processes.
 fn split_home(home: PathBuf) -> (PathBuf, Option<ProfileName>) {
     let profiles = home

@@ -15,7 +15,7 @@ use crate::container::{multiplex_in_config, truth};
 use crate::error::{Result, escaped};
 use crate::name::{ProfileName, is_reserved};
 use crate::port::{Ports, is_given, setting};
-use crate::settings::Settings;
+use crate::settings::{Settings, is_supervised_child};
 use crate::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
 use crate::supervision::{Holder, holder};
 
@@ -158,7 +158,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     };
     let env_file = read_text(&home, ".env");
     // Hermes keeps its own gateways from following it.
-    if std::env::var_os("HERMES_S6_SUPERVISED_CHILD").is_none() {
+    if !is_supervised_child() {
         survey.active =
             read_text(&home, "active_profile").and_then(|name| name.trim().parse().ok());
     }

@@ -24,7 +24,7 @@ use crate::name::ProfileName;
 use crate::report;
 use crate::rights::Rights;
 use crate::scandir::ScanDir;
-use crate::settings::Settings;
+use crate::settings::{Settings, is_supervised_child};
 use crate::status::{Report, Row};
 use crate::supervision::supervised;
 use crate::survey::{names, read_text};
@@ -40,9 +40,6 @@ const AS_ROOT: &str = "HERMES_DOCKER_EXEC_AS_ROOT";
 
 /// Has the commands return as soon as s6 is told, as those of Hermes do.
 const NO_WAIT: &str = "HERMES_S6_NO_WAIT";
-
-/// Set in a gateway that is supervised: there, `gateway run` is what runs it.
-const SUPERVISED_CHILD: &str = "HERMES_S6_SUPERVISED_CHILD";
 
 /// Runs a command line of Hermes. Comes back only if it was done here, or if nothing could be executed.
 pub fn run(words: &[OsString], hold_interrupts: fn(bool)) -> Result<u8> {
@@ -84,8 +81,7 @@ pub fn run(words: &[OsString], hold_interrupts: fn(bool)) -> Result<u8> {
 fn is_ours(settings: &Settings, action: &Action) -> bool {
     match *action {
         Action::Run { supervised } => {
-            let is_child = std::env::var_os(SUPERVISED_CHILD).is_some_and(|text| !text.is_empty());
-            supervised && !settings.no_supervise && !is_child
+            supervised && !settings.no_supervise && !is_supervised_child()
         }
         _ => true,
     }
@@ -261,9 +257,8 @@ impl Call<'_> {
         if beside == Some(OsStr::new("profiles")) {
             return None;
         }
-        let is_child = std::env::var_os(SUPERVISED_CHILD).is_some_and(|text| !text.is_empty());
         let home = Dir::open(&settings.root.at(&settings.home)).ok();
-        let active = home.filter(|_| !is_child);
+        let active = home.filter(|_| !is_supervised_child());
         let active = active.and_then(|home| read_text(&home, "active_profile"));
         match active.as_deref().map_or("", str::trim) {
             "" => Some(ProfileName::default_profile()),
@@ -443,8 +438,7 @@ fn refused(error: &Error) -> Code {
 fn waiting() -> Waiting {
     Waiting {
         no_wait: is_set(NO_WAIT),
-        timeout: None,
-        json: false,
+        ..Waiting::default()
     }
 }
 

@@ -50,6 +50,12 @@ pub enum Form {
     Sum,
 }
 
+impl Form {
+    fn new(json: bool) -> Self {
+        if json { Self::Json } else { Self::Lines }
+    }
+}
+
 /// Starts, stops or restarts gateways; `unless_stopped` leaves down what its operator stopped.
 pub fn operate(
     common: &Common,
@@ -58,11 +64,7 @@ pub fn operate(
     waiting: Waiting,
     unless_stopped: bool,
 ) -> Result<Code> {
-    let form = if waiting.json {
-        Form::Json
-    } else {
-        Form::Lines
-    };
+    let form = Form::new(waiting.json);
     operate_as(form, common, verb, selection, waiting, unless_stopped)
 }
 
@@ -78,8 +80,12 @@ pub fn operate_as(
     refuse_inside(verb)?;
     let tree = Tree::enter(common, verb.is_up())?;
     let warn = |error: Error| report::warning(&error.to_string());
+    let strayed = tree.strayed().unwrap_or_else(|error| {
+        warn(error);
+        Strayed::default()
+    });
     // First: by its new name it cannot be started while it runs by the old one.
-    tree.follow_renamed().unwrap_or_else(warn);
+    tree.follow_renamed(&strayed).unwrap_or_else(warn);
     let survey = tree.survey(&selection.profile, verb)?;
     let mut chosen = tree.choose(&survey, selection, verb)?;
     if unless_stopped {
@@ -96,7 +102,9 @@ pub fn operate_as(
         return Ok(Code::No);
     }
     let code = tree.carry_out(request, &survey, &chosen, form)?;
-    tree.follow_volume().unwrap_or_else(warn);
+    if strayed.any {
+        tree.follow_volume().unwrap_or_else(warn);
+    }
     Ok(code)
 }
 
@@ -115,8 +123,7 @@ pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Cod
         wait: true,
         timeout: timeout.map(Duration::from_secs),
     };
-    let form = if json { Form::Json } else { Form::Lines };
-    tree.carry_out(request, &survey, &running, form)
+    tree.carry_out(request, &survey, &running, Form::new(json))
 }
 
 /// Gives profiles their slots.
@@ -248,12 +255,7 @@ pub fn dispatch(
     if selection.profile.is_empty() && !selection.all {
         selection.profile.push(ProfileName::default_profile());
     }
-    let waiting = Waiting {
-        no_wait: false,
-        timeout: None,
-        json: false,
-    };
-    operate(common, verb, &selection, waiting, false)
+    operate(common, verb, &selection, Waiting::default(), false)
 }
 
 /// Says what there is in place of installing a gateway as a service, or of uninstalling it.
@@ -299,6 +301,17 @@ pub fn refuse_inside(verb: Verb) -> Result<()> {
         format!("refusing to {word} the gateway from inside the gateway process: it would end this command too"),
     )
     .remedy("run it from a shell outside the gateway"))
+}
+
+/// What has come about on the volume by ways that did not call us.
+#[derive(Debug, Default)]
+struct Strayed {
+    /// Profiles that are to have a slot.
+    new: BTreeSet<ProfileName>,
+    /// Profiles whose slot is to go.
+    gone: BTreeSet<ProfileName>,
+    /// Whether profiles and slots differ at all: of what may not go yet, too.
+    any: bool,
 }
 
 /// A tree that runs, and what is asked of it.
@@ -376,9 +389,9 @@ impl Tree {
 
     /// Finds the profiles without a slot, and the slots without a profile's home, that have come about by
     /// ways that did not call us: somebody has edited the volume from outside.
-    fn strayed(&self) -> Result<(BTreeSet<ProfileName>, BTreeSet<ProfileName>)> {
+    fn strayed(&self) -> Result<Strayed> {
         if self.scandir.ours().is_err() || *self.rights() != Rights::Own {
-            return Ok(Default::default());
+            return Ok(Strayed::default());
         }
         let there = names(self.settings())?;
         let slots = self.scandir.profiles()?;
@@ -395,17 +408,17 @@ impl Tree {
         // Where there is no named profile at all, it is rather the volume that is away.
         let is_down = |name: &ProfileName| self.status(name).is_none_or(|status| status.is_down());
         gone.retain(|name| there.len() > 1 || is_down(name));
-        Ok((new, gone))
+        let any = there != slots;
+        Ok(Strayed { new, gone, any })
     }
 
     /// Lets gateways follow profiles whose homes have been renamed while they ran: whose lock a gateway
     /// holds is its profile, whatever that is called now.
-    fn follow_renamed(&self) -> Result<()> {
-        let (new, gone) = self.strayed()?;
+    fn follow_renamed(&self, Strayed { new, gone, .. }: &Strayed) -> Result<()> {
         if new.is_empty() || gone.is_empty() {
             return Ok(());
         }
-        let survey = self.context.survey(&Vec::from_iter(new))?;
+        let survey = self.context.survey(&Vec::from_iter(new.clone()))?;
         let runs_as = |old: &ProfileName| {
             let pid = i32::try_from(self.status(old)?.pid?).ok();
             let holds = |lock: &Lock| lock.held && lock.pid.is_some() && lock.pid == pid;
@@ -427,7 +440,7 @@ impl Tree {
     /// A new one may be half made, and one that cannot be found may be back at once. So nothing is started,
     /// and nothing is ended whose home may only be away.
     fn follow_volume(&self) -> Result<()> {
-        let (new, gone) = self.strayed()?;
+        let Strayed { new, gone, .. } = self.strayed()?;
         if !gone.is_empty() {
             self.converge(&gone)?;
         }
