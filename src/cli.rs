@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::ArgMatches;
 
-use crate::name::ProfileName;
+use crate::hermes::name::ProfileName;
 
 /// What was typed.
 #[derive(Debug)]

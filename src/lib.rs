@@ -19,43 +19,18 @@
 
 #![forbid(unsafe_code)]
 
-pub mod account;
-pub mod apply;
-pub mod beneath;
-pub mod capacity;
-pub mod chain;
-pub mod child;
 pub mod cli;
 pub mod command;
-pub mod container;
-pub mod detect;
-pub mod doctor;
 pub mod error;
 pub mod hermes;
-pub mod lifecycle;
-pub mod logs;
-pub mod metrics;
-pub mod name;
-pub mod plan;
-pub mod port;
-pub mod process;
-pub mod reconcile;
 pub mod report;
 pub mod rights;
-pub mod root;
-pub mod scandir;
+pub mod s6;
 pub mod settings;
-pub mod slot;
-pub mod state;
-pub mod status;
-pub mod supervise;
-pub mod supervision;
-pub mod survey;
-pub mod table;
-pub mod tool;
-pub mod verdict;
-pub mod wait;
-pub mod word;
+pub mod system;
+pub mod tree;
+pub mod view;
+pub mod volume;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;

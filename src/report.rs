@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::error::{Error, escaped_where};
-use crate::plan::{Action, Change};
+use crate::tree::plan::{Action, Change};
 
 /// Prints a line of data.
 pub fn line(text: &str) {

@@ -6,10 +6,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::account::Account;
 use crate::error::{Code, Error, Result, shown};
+use crate::s6::tool::Tools;
 use crate::settings::{SCANDIR, Settings};
-use crate::tool::Tools;
+use crate::system::account::Account;
 
 /// With whose rights the work is done.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::Common;
-use crate::container::truth;
 use crate::error::{Result, escaped};
-use crate::name::ProfileName;
+use crate::hermes::container::truth;
+use crate::hermes::name::ProfileName;
 use crate::rights::changeable_by_others;
-use crate::root::{ROOT_VARIABLE, Root, absolute};
+use crate::system::root::{ROOT_VARIABLE, Root, absolute};
 
 /// Where our own tree's scan directory is, unless another is named.
 pub const SCANDIR: &str = "/run/hermes-s6/service";

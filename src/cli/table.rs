@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction};
 
-use crate::name::ProfileName;
+use crate::hermes::name::ProfileName;
 
 /// Builds clap's description of the program.
 pub fn program() -> clap::Command {

@@ -11,25 +11,25 @@ use std::time::Duration;
 
 use super::operate::{self, Form, operate_as, refuse_inside};
 use super::{Context, look, yes};
-use crate::account::Account;
-use crate::beneath::Dir;
 use crate::cli::{Common, Selection, Waiting};
-use crate::container::truth;
-use crate::detect::detect;
 use crate::error::{Code, Error, Result, shown};
-use crate::hermes::{Action, Change, Line, profile_name, read};
-use crate::lifecycle::Verb;
-use crate::logs;
-use crate::name::ProfileName;
+use crate::hermes::container::truth;
+use crate::hermes::line::{Action, Change, Line, profile_name, read};
+use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::Rights;
-use crate::scandir::ScanDir;
+use crate::s6::supervision::supervised;
+use crate::s6::tool::{Tools, is_executable, real_hermes};
 use crate::settings::{Settings, is_supervised_child};
-use crate::status::{Report, Row};
-use crate::supervision::supervised;
-use crate::survey::{names, read_text};
-use crate::table;
-use crate::tool::{Tools, is_executable, real_hermes};
+use crate::system::account::Account;
+use crate::system::beneath::Dir;
+use crate::tree::detect::detect;
+use crate::tree::lifecycle::Verb;
+use crate::tree::scandir::ScanDir;
+use crate::view::logs;
+use crate::view::status::{Report, Row};
+use crate::view::table;
+use crate::volume::survey::{names, read_text};
 
 /// Set for the container's command: a gateway whose operator has stopped it stays down when the container
 /// is started again.

@@ -9,8 +9,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hermes_s6::hermes::{self, Action, Change, Line};
-use hermes_s6::name::ProfileName;
+use hermes_s6::hermes::line::{self, Action, Change, Line};
+use hermes_s6::hermes::name::ProfileName;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -261,7 +261,7 @@ impl Real {
         let names: Option<Vec<ProfileName>> = self
             .names
             .iter()
-            .map(|name| hermes::profile_name(name))
+            .map(|name| line::profile_name(name))
             .collect();
         match names.as_deref() {
             Some([name]) => Change::Removed(name.clone()),
@@ -500,7 +500,7 @@ fn compare(
     in_first_home: bool,
     real: &Real,
 ) -> Result<&'static str, &'static str> {
-    let command = hermes::subcommand(words);
+    let command = line::subcommand(words);
     if real.called.is_some() && command.is_some() && command != real.command.as_deref() {
         return Err("another subcommand");
     }
@@ -553,9 +553,7 @@ fn every_line_is_read_as_the_real_hermes_reads_it_or_handed_over() {
         .collect();
     // A profile that does not exist ends Hermes before it reads the rest of the line. So there is a second
     // home where all exist.
-    let names = lines
-        .iter()
-        .filter_map(|words| hermes::read(words)?.profile);
+    let names = lines.iter().filter_map(|words| line::read(words)?.profile);
     let mut names: Vec<String> = names.map(String::from).collect();
     names.extend([GHOST, LONG, STICKY].map(str::to_owned));
     let first = home(&env, "first", &EXIST);
@@ -563,7 +561,7 @@ fn every_line_is_read_as_the_real_hermes_reads_it_or_handed_over() {
     let mut asked: Vec<(&Path, &[&str])> = Vec::new();
     for words in &lines {
         let is_missing = |word: &&str| word.to_lowercase().contains(GHOST) || word.contains(LONG);
-        let profile = hermes::read(words).and_then(|line| line.profile);
+        let profile = line::read(words).and_then(|line| line.profile);
         if words.iter().any(is_missing) || profile.is_some_and(|name| !exists(name.as_str())) {
             asked.push((&second, words));
         }
@@ -577,7 +575,7 @@ fn every_line_is_read_as_the_real_hermes_reads_it_or_handed_over() {
     for ((home, words), real) in asked.iter().zip(&answers) {
         let mut count = |class| *classes.entry(class).or_default() += 1;
         count(real.class());
-        let ours = hermes::read(words);
+        let ours = line::read(words);
         if let Some(line) = &ours {
             let action = format!("{:?}", line.action);
             // Whatever the profiles are called.

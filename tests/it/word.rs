@@ -6,7 +6,7 @@ use std::path::Path;
 
 use askama::FastWritable;
 use askama::filters::Escaper;
-use hermes_s6::word::{Execline, Word};
+use hermes_s6::s6::word::{Execline, Word};
 
 use crate::support::{TestEnv, skip};
 

@@ -1,0 +1,267 @@
+//! What the container around us is for: its command, and whether one gateway serves all profiles.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::hermes::line::{self, Action, Line};
+use crate::hermes::name::ProfileName;
+use crate::system::root::Root;
+
+/// The script that every Hermes image runs its command through; its arguments are the command.
+const WRAPPER: &str = "main-wrapper.sh";
+
+/// Commands that serve something else on a volume whose gateways run in another container.
+const OTHER_ROLES: [&str; 4] = ["dashboard", "serve", "gui", "desktop"];
+
+/// The command that a container was started with, as far as it concerns the gateways.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The role of a container that is not there to run gateways.
+    pub other_role: Option<&'static str>,
+    /// The gateway that the command runs, or means to be started.
+    pub gateway: Option<Gateway>,
+}
+
+/// A `gateway run` as a container's command: the way in which images were started before supervision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Whose gateway it is; without a name, that of the profile that is meant where none is named.
+    pub profile: Option<ProfileName>,
+    /// Whether it is left to the supervisor: not with `--no-supervise`.
+    pub supervised: bool,
+}
+
+impl Command {
+    /// Finds the command in the process table.
+    ///
+    /// Only processes of this container and of the user who owns PID 1 count: nobody else can pretend a
+    /// role.
+    pub fn detect(root: &Root) -> Self {
+        let proc = root.at("/proc");
+        let owner = |process: &Path| std::fs::metadata(process).ok().map(|meta| meta.uid());
+        let Some(init) = owner(&proc.join("1")) else {
+            return Self::default();
+        };
+        let mut processes: Vec<u32> = std::fs::read_dir(&proc)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        processes.sort_unstable();
+        for pid in processes {
+            let process = proc.join(pid.to_string());
+            let Ok(cmdline) = std::fs::read(process.join("cmdline")) else {
+                continue;
+            };
+            if let Some(command) = Self::parse(&cmdline)
+                && owner(&process) == Some(init)
+                && is_of_this_container(&process)
+            {
+                return command;
+            }
+        }
+        Self::default()
+    }
+
+    /// Reads a command line as /proc has it: words that end with a NUL each.
+    fn parse(cmdline: &[u8]) -> Option<Self> {
+        let base = |word: &[u8]| -> String {
+            let start = word
+                .iter()
+                .rposition(|&byte| byte == b'/')
+                .map_or(0, |slash| slash + 1);
+            String::from_utf8_lossy(&word[start..]).into_owned()
+        };
+        let mut words = cmdline
+            .split(|&byte| byte == 0)
+            .skip_while(|word| base(word) != WRAPPER);
+        words.next()?;
+        let words: Vec<String> = words
+            .filter(|word| !word.is_empty())
+            .skip_while(|word| matches!(base(word).as_str(), "entrypoint-dispatch.sh" | "hermes"))
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let gateway = |it: Line| match it.action {
+            Action::Run { supervised } => Some(Gateway {
+                profile: it.profile,
+                supervised,
+            }),
+            _ => None,
+        };
+        let subcommand = line::subcommand(&words);
+        Some(Self {
+            other_role: OTHER_ROLES
+                .into_iter()
+                .find(|&role| subcommand == Some(role)),
+            gateway: line::read(&words).and_then(gateway),
+        })
+    }
+}
+
+/// Tells whether a process has no pid in a namespace beneath ours: that would be another container.
+pub fn is_of_this_container(process: &Path) -> bool {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
+}
+
+/// Reads a truth value as Hermes does: 1, true, yes, on and their opposites, `None` for the rest.
+pub fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Finds `multiplex_profiles` in a `config.yaml`: at the top level, else beneath `gateway`.
+pub fn multiplex_in_config(yaml: &str) -> Option<bool> {
+    ["", "gateway"]
+        .into_iter()
+        .find_map(|section| truth(setting_in_config(yaml, section, "multiplex_profiles")?))
+}
+
+/// Finds what a key beneath a section of a `config.yaml` is set to; without a section, at the top level.
+///
+/// Reads the block style that Hermes itself writes, and `section: {…}` on one line. Anything that it
+/// does not understand counts as not set.
+pub fn setting_in_config<'a>(yaml: &'a str, section: &str, key: &str) -> Option<&'a str> {
+    let value_of = |text: &'a str, key: &str| {
+        let value = text.trim().strip_prefix(key)?.trim_start();
+        let value = value.strip_prefix(':')?;
+        Some(value.split(" #").next().unwrap_or(value).trim())
+    };
+    let mut found = None;
+    let mut inside = section.is_empty();
+    let mut indent = inside.then_some(0);
+    for line in yaml.lines() {
+        let text = line.trim_start();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let depth = line.len() - text.len();
+        if depth == 0 && !section.is_empty() {
+            let rest = value_of(text, section);
+            inside = rest.is_some();
+            indent = None;
+            let flow = rest.and_then(|rest| rest.strip_prefix('{')?.split('}').next());
+            found = flow
+                .and_then(|flow| flow.split(',').find_map(|pair| value_of(pair, key)))
+                .or(found);
+        } else if inside && depth == *indent.get_or_insert(depth) {
+            found = value_of(text, key).or(found);
+        }
+    }
+    found.map(|value| value.trim_matches(['"', '\'']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<Command> {
+        Command::parse(line.replace(' ', "\0").as_bytes())
+    }
+
+    #[test]
+    fn the_role_is_the_first_word_of_the_containers_command() {
+        for role in OTHER_ROLES {
+            let line = format!(
+                "/bin/sh -e rc.init top /opt/hermes/docker/main-wrapper.sh {role} --port 1"
+            );
+            assert_eq!(
+                parse(&line).and_then(|command| command.other_role),
+                Some(role)
+            );
+        }
+        let command = parse("/x/main-wrapper.sh hermes -p coder dashboard");
+        assert_eq!(
+            command.and_then(|command| command.other_role),
+            Some("dashboard")
+        );
+        assert_eq!(
+            parse("/x/main-wrapper.sh chat dashboard"),
+            Some(Command::default())
+        );
+        assert_eq!(parse("/x/main-wrapper.sh "), Some(Command::default()));
+        assert_eq!(parse("s6-svscan dashboard"), None);
+    }
+
+    #[test]
+    fn gateway_run_is_recognized_where_it_is_certain() {
+        let gateway = |words: &str| {
+            let command = parse(&format!("/x/main-wrapper.sh {words}"));
+            let gateway = command.and_then(|command| command.gateway)?;
+            let profile = gateway.profile.map(|name| name.to_string());
+            Some((profile.unwrap_or_default(), gateway.supervised))
+        };
+        for (words, profile, supervised) in [
+            ("gateway", "", true),
+            ("gateway run", "", true),
+            ("--yolo --accept-hooks gateway run", "", true),
+            ("gateway run -p viewer --replace", "viewer", true),
+            (
+                "/x/entrypoint-dispatch.sh hermes gateway run -vv --replace",
+                "",
+                true,
+            ),
+            ("-p default gateway run --quiet", "default", true),
+            ("-p viewer gateway run", "viewer", true),
+            ("--profile=viewer gateway run", "viewer", true),
+            ("gateway run --force --no-supervise", "", false),
+            ("gateway --profile=coder run --no-supervise", "coder", false),
+            (
+                "hermes -p viewer gateway run --no-supervise",
+                "viewer",
+                false,
+            ),
+        ] {
+            assert_eq!(
+                gateway(words),
+                Some((profile.to_owned(), supervised)),
+                "{words}"
+            );
+        }
+        for words in [
+            "gateway status",
+            "gateway run --help",
+            "gateway run -vx",
+            "gateway run --foo",
+            "gateway run run",
+            "--foo gateway run",
+            "gateway --help",
+            "gateway runs",
+            "-p ../x gateway run",
+            "gateway run -p viewer --profile coder",
+            "run",
+        ] {
+            assert_eq!(gateway(words), None, "{words}");
+        }
+    }
+
+    #[test]
+    fn multiplexing_is_read_from_the_top_level_and_then_from_gateway() {
+        for (yaml, expected) in [
+            ("multiplex_profiles: true\n", Some(true)),
+            (
+                "gateway:\n  port: 1\n  multiplex_profiles: yes # all\n",
+                Some(true),
+            ),
+            (
+                "gateway:\n  multiplex_profiles: 'on'\nmultiplex_profiles: false\n",
+                Some(false),
+            ),
+            ("gateway: {multiplex_profiles: true, x: 1}\n", Some(true)),
+            ("gateway:\n  relay:\n    multiplex_profiles: true\n", None),
+            ("model:\n  multiplex_profiles: true\n", None),
+            ("# multiplex_profiles: true\n", None),
+            ("multiplex_profiles: maybe\n", None),
+            ("multiplex_profiles_x: true\n", None),
+            (": [}\n\t- broken", None),
+            ("", None),
+        ] {
+            assert_eq!(multiplex_in_config(yaml), expected, "{yaml:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The machine: directories without links, the root, trust, accounts, processes, waiting.
+
+pub mod account;
+pub mod beneath;
+pub mod process;
+pub mod root;
+pub mod wait;

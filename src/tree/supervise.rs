@@ -1,0 +1,114 @@
+//! The whole tree in one command: converge, then become the s6-svscan of the gateways.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::fs::{FileType, OFlags};
+
+use crate::error::{Code, Error, Result};
+use crate::report;
+use crate::rights::{Rights, become_account, make_scandir};
+use crate::s6::capacity::{LimitOption, descriptors, lower_descriptors, room_by_descriptors};
+use crate::s6::supervision::Holder;
+use crate::s6::tool::Tools;
+use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
+use crate::tree::reconcile::{self, Session};
+use crate::tree::scandir::{LOCK_WAIT, ScanDir};
+
+/// The least number of slots that the tree has room for.
+const ROOM_MIN: usize = 500;
+
+/// Runs the tree. Returns only if that fails.
+pub fn supervise(
+    settings: &Settings,
+    rights: &Rights,
+    tools: &Tools,
+    notification_fd: Option<u64>,
+) -> Result<()> {
+    if let Rights::Drop(account) = rights {
+        make_scandir(settings, rights)?;
+        own_stdout();
+        // Read by root, while it still can: the environment that the container was started with.
+        let envdir = settings.root.at(tools.s6.join("s6-envdir"));
+        let environment = settings.root.at(CONTAINER_ENVIRONMENT);
+        let prefix = [
+            envdir.as_path(),
+            Path::new("-ILf"),
+            Path::new("--"),
+            &environment,
+        ];
+        return Err(become_account(account, tools, settings, &prefix));
+    }
+    let before = descriptors();
+    let session = Session::begin(settings, rights, tools.clone(), LOCK_WAIT)?;
+    if let Some(watcher) = session.scandir().watcher() {
+        let by = match watcher {
+            Holder::Process(pid) => format!("s6-svscan (pid {pid})"),
+            Holder::Elsewhere => "an s6-svscan in another container".to_owned(),
+        };
+        return Err(Error::new(
+            Code::Usage,
+            format!("{} is already watched by {by}", settings.scandir.display()),
+        )
+        .remedy(
+            "hermes-s6 status shows what it supervises, hermes-s6 reconcile brings it up to date",
+        ));
+    }
+    session.take_over()?;
+    let outcome = session.converge(true, None)?;
+    for change in &outcome.plan.changes {
+        report::note(&report::change_line(change));
+    }
+    reconcile::warn(&outcome);
+    let slots = session.scandir().profiles()?.len();
+    let room = (slots * 2)
+        .max(ROOM_MIN)
+        .min(room_by_descriptors().max(slots));
+    lower_descriptors(before, room);
+    let scandir: PathBuf = session.scandir().dir().path().to_owned();
+    let mut svscan = tools.command(&settings.root, "s6-svscan");
+    svscan.args(LimitOption::of_installed(settings, tools).arguments(room));
+    if let Some(fd) = notification_fd {
+        svscan.arg(format!("-d{fd}"));
+    }
+    own_stdout();
+    // A terminal or pipe of ours is nothing for gateways to read from.
+    let cause = svscan.arg("--").arg(scandir).stdin(Stdio::null()).exec();
+    Err(Error::exec(svscan.get_program(), cause))
+}
+
+/// Opens stdout anew, so that the loggers, which make it non-blocking for all who share it, do not
+/// do that to whoever gave it to us. Only a pipe or a terminal can be made so, and opened so.
+fn own_stdout() {
+    let kind = rustix::fs::fstat(rustix::stdio::stdout())
+        .map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if !matches!(kind, Ok(FileType::Fifo | FileType::CharacterDevice)) {
+        return;
+    }
+    let opened = OpenOptions::new()
+        .write(true)
+        .custom_flags(i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0))
+        .open("/proc/self/fd/1");
+    let _stays = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
+}
+
+/// Opens the scan directory for a command that only looks, with a remedy if there is none.
+pub fn open_tree(settings: &Settings) -> Result<ScanDir> {
+    ScanDir::open(settings).map_err(|error| {
+        if error.is_not_found() {
+            Error::new(
+                Code::Unsupervised,
+                format!(
+                    "nothing is supervised here: there is no {}",
+                    settings.scandir.display()
+                ),
+            )
+            .remedy("start the tree with hermes-s6 supervise, or name its directory with --scandir")
+        } else {
+            error
+        }
+    })
+}

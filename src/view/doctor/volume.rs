@@ -1,0 +1,457 @@
+//! What is wrong on the volume: owners, modes, room, and what two profiles or containers share.
+//!
+//! Only looks, and only with the rights of the user who owns the volume: a root process runs
+//! `hermes-s6 examine` as that user. Looks at a fixed list of names in each home, and walks nowhere.
+//! Values of secrets stay in memory.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, FileType, StatVfsMountFlags, accessat, fstat, fstatvfs, statat};
+
+use super::{Finding, Findings, Level, RESTART, stop_of_container};
+use crate::command::chain::is_of_an_account;
+use crate::hermes::container::{Command, is_of_this_container, setting_in_config};
+use crate::hermes::name::ProfileName;
+use crate::settings::Settings;
+use crate::system::account::Account;
+use crate::system::beneath::Dir;
+use crate::tree::detect::detect;
+use crate::tree::plan::held;
+use crate::tree::scandir::ScanDir;
+use crate::volume::port::setting;
+use crate::volume::survey::{LOCK_FILE, Lock, Survey, read_text};
+
+/// Files in a home that its gateway writes.
+const WRITTEN: [&str; 7] = [
+    "gateway_state.json",
+    "gateway.pid",
+    "gateway.lock",
+    "processes.json",
+    "auth.json",
+    "state.db",
+    LOCK_FILE,
+];
+
+/// Files in a home that it may only have to read.
+const READ: [&str; 4] = [".env", "config.yaml", "SOUL.md", "active_profile"];
+
+/// What one must be allowed in a directory to keep files there.
+const DIRECTORY: Access = Access::READ_OK
+    .union(Access::WRITE_OK)
+    .union(Access::EXEC_OK);
+
+/// How the variables end that only one profile can use.
+const SECRETS: [&str; 4] = ["_TOKEN", "_KEY", "_SECRET", "_PASSWORD"];
+
+/// The one that protects a profile's own server, and may be the same everywhere.
+const SHARED: &str = "API_SERVER_KEY";
+
+/// The least free space in bytes with which a gateway can save.
+const SPACE_MIN: u64 = 1 << 20;
+
+/// Seconds that a gateway needs to end after it has drained, as Hermes' own systemd unit has it.
+const DRAIN_MARGIN: u64 = 30;
+
+/// Looks at the volume.
+pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
+    let mut look = Look::new(settings);
+    let Ok(root) = Dir::open(&settings.root.at(&settings.home)) else {
+        return Vec::new();
+    };
+    look.names(&root, &[".", "logs", "profiles"], DIRECTORY);
+    if let Ok(logs) = root.dir("logs") {
+        look.names(&logs, &["gateways"], DIRECTORY);
+        if let Ok(gateways) = logs.dir("gateways") {
+            let names: Vec<&str> = survey.profiles.keys().map(ProfileName::as_str).collect();
+            look.names(&gateways, &names, DIRECTORY);
+        }
+    }
+    let profiles = root.dir("profiles").ok();
+    let home = |name: &ProfileName| match &profiles {
+        _ if name.is_default() => Dir::open(root.path()).ok(),
+        Some(profiles) => profiles.dir(name.as_str()).ok(),
+        None => None,
+    };
+    for name in survey.profiles.keys().chain(&survey.unknown) {
+        look.profile = Some(name.to_string());
+        if let Some(profiles) = &profiles {
+            look.names(profiles, &[name.as_str()], DIRECTORY);
+        }
+        if let Some(home) = home(name) {
+            look.names(&home, &WRITTEN, Access::READ_OK | Access::WRITE_OK);
+            look.names(&home, &READ, Access::READ_OK);
+        }
+    }
+    let mut found = look.conclude();
+    let homes = || {
+        survey
+            .profiles
+            .keys()
+            .filter_map(|name| Some((name, home(name)?)))
+    };
+    found.check = "lock";
+    for (name, profile) in &survey.profiles {
+        if let Some(lock) = profile.lock.as_ref().filter(|lock| lock.held) {
+            held_lock(settings, survey, name, lock, &mut found);
+        }
+    }
+    found.conclude("no other container runs a profile".to_owned());
+    found.check = "credentials";
+    let mut secrets = Vec::new();
+    for (name, home) in homes() {
+        let env_file = read_text(&home, ".env").unwrap_or_default();
+        collect(&env_file, name, &mut secrets);
+    }
+    credentials(&secrets, &mut found);
+    found.check = "stop";
+    let tree = ScanDir::open(settings)
+        .ok()
+        .filter(|_| detect(settings).is_s6());
+    let stop = tree
+        .and_then(|scandir| scandir.owner())
+        .map(|owner| owner.choices.stop_timeout);
+    let stop = stop.unwrap_or(settings.stop_timeout.as_secs());
+    for (name, home) in homes() {
+        let config = read_text(&home, "config.yaml").unwrap_or_default();
+        if let Some(drain) = drain(&config).filter(|drain| *drain >= stop) {
+            let text = format!(
+                "agent.restart_drain_timeout lets it drain for {drain} s, and after {stop} s it is killed"
+            );
+            let stop = drain.saturating_add(DRAIN_MARGIN);
+            let container = stop_of_container(stop);
+            let remedy = format!(
+                "set HERMES_S6_STOP_TIMEOUT={stop}, {RESTART}, and use docker stop --time {container}"
+            );
+            found.of(name.as_str()).add(Level::Warning, text, &remedy);
+        }
+    }
+    found.list
+}
+
+/// Tells whether another container runs a profile. One that is held down here is meant to run there.
+fn held_lock(
+    settings: &Settings,
+    survey: &Survey,
+    name: &ProfileName,
+    lock: &Lock,
+    found: &mut Findings,
+) {
+    let process = |pid| settings.root.at(format!("/proc/{pid}"));
+    if lock
+        .pid
+        .is_some_and(|pid| is_of_this_container(&process(pid)))
+    {
+        return;
+    }
+    let command = Command::detect(&settings.root);
+    let (level, remedy) = match held(settings, &command, survey, name) {
+        Some(_) => (Level::Ok, ""),
+        None => (
+            Level::Warning,
+            "stop it there, or keep this container from running gateways with HERMES_S6_AUTOSTART=never",
+        ),
+    };
+    let text = format!("another container runs it: {}", lock.signature);
+    found.of(name.as_str()).add(level, text, remedy);
+}
+
+/// Reads for how many seconds a gateway lets what it does go on before it ends.
+fn drain(yaml: &str) -> Option<u64> {
+    let value = setting_in_config(yaml, "agent", "restart_drain_timeout")?;
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
+    let more = fraction.bytes().any(|digit| digit != b'0');
+    Some(whole.parse::<u64>().ok()?.saturating_add(u64::from(more)))
+}
+
+/// A variable of one profile that no other should have with the same value.
+struct Secret {
+    profile: ProfileName,
+    variable: String,
+    value: String,
+}
+
+fn collect(env_file: &str, profile: &ProfileName, secrets: &mut Vec<Secret>) {
+    let start = secrets.len();
+    for line in env_file.lines() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let variable = line.split('=').next().unwrap_or_default().trim();
+        let known = secrets[start..]
+            .iter()
+            .any(|secret| secret.variable == variable);
+        if !known
+            && variable != SHARED
+            && is_of_an_account(variable.as_bytes())
+            && SECRETS.iter().any(|end| variable.ends_with(end))
+            && let Some(value) = setting(env_file, variable).filter(|value| !value.is_empty())
+        {
+            secrets.push(Secret {
+                profile: profile.clone(),
+                variable: variable.to_owned(),
+                value,
+            });
+        }
+    }
+}
+
+/// Names each account that a profile shares with one before it: they would take its messages from
+/// each other.
+fn credentials(secrets: &[Secret], found: &mut Findings) {
+    for (index, secret) in secrets.iter().enumerate() {
+        let variable = &secret.variable;
+        let same = |other: &&Secret| other.variable == *variable && other.value == secret.value;
+        if let Some(first) = secrets[..index].iter().find(same) {
+            let text = format!("{variable} in its .env is also that of {}", first.profile);
+            let remedy =
+                format!("give it an account of its own, or remove {variable} from one .env");
+            found
+                .of(secret.profile.as_str())
+                .add(Level::Warning, text, &remedy);
+        }
+    }
+    found.conclude("no two profiles share an account".to_owned());
+}
+
+/// A look at owners and modes.
+struct Look {
+    found: Findings,
+    /// The profile whose files are looked at.
+    profile: Option<String>,
+    /// The user whom the gateways run as, by number and by the name for chown.
+    uid: u32,
+    user: String,
+    /// Whether that is who we are, so that the kernel can be asked what they can use.
+    ours: bool,
+    /// The file systems that were looked at, and whether they can be written.
+    devices: Vec<(u64, bool)>,
+}
+
+impl Look {
+    fn new(settings: &Settings) -> Self {
+        let us = rustix::process::geteuid().as_raw();
+        let account = Account::find(&settings.root, &settings.user).ok();
+        let scandir = fs::metadata(settings.root.at(&settings.scandir));
+        let uid = match (scandir, &account) {
+            // The tree is its user's; in the direct layout it is root's, and drops to the account.
+            (Ok(meta), _) if meta.uid() != 0 => meta.uid(),
+            (Ok(_), Some(account)) => account.uid,
+            _ => us,
+        };
+        let named = account.filter(|account| account.uid == uid);
+        Self {
+            found: Findings::new("volume"),
+            profile: None,
+            uid,
+            user: named.map_or_else(|| uid.to_string(), |account| account.name),
+            ours: uid == us,
+            devices: Vec::new(),
+        }
+    }
+
+    /// Looks at names in a directory, with one finding for all that have the same fault.
+    fn names(&mut self, dir: &Dir, names: &[&str], needed: Access) {
+        let needed = if self.file_system(dir) {
+            needed
+        } else {
+            needed.difference(Access::WRITE_OK)
+        };
+        let directory = needed.contains(Access::EXEC_OK);
+        let mut faults: [Vec<PathBuf>; 4] = Default::default();
+        for name in names {
+            let Ok(stat) = statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            // What is neither is for the survey to tell; a link's own owner and mode mean nothing.
+            if FileType::from_raw_mode(stat.st_mode)
+                != if directory {
+                    FileType::Directory
+                } else {
+                    FileType::RegularFile
+                }
+            {
+                continue;
+            }
+            let path = || {
+                if *name == "." {
+                    dir.path().to_owned()
+                } else {
+                    dir.path().join(name)
+                }
+            };
+            let owned = stat.st_uid == self.uid;
+            let usable = !self.ours || accessat(dir, *name, needed, AtFlags::EACCESS).is_ok();
+            if !owned || !usable {
+                faults[usize::from(owned) + 2 * usize::from(usable)].push(path());
+            }
+            if stat.st_mode & 0o002 != 0 {
+                faults[3].push(path());
+            }
+        }
+        let user = &self.user;
+        for (fault, paths) in faults
+            .iter()
+            .enumerate()
+            .filter(|(_, paths)| !paths.is_empty())
+        {
+            let (level, what, command) = match fault {
+                0 => (
+                    Level::Problem,
+                    format!("not owned by {user}, and not usable"),
+                    format!("chown -h {user}"),
+                ),
+                1 => (
+                    Level::Problem,
+                    format!("not usable for {user}, the owner"),
+                    "chmod u+rwX".to_owned(),
+                ),
+                2 => (
+                    Level::Warning,
+                    format!("not owned by {user}"),
+                    format!("chown -h {user}"),
+                ),
+                _ => (
+                    Level::Warning,
+                    "writable for everybody".to_owned(),
+                    "chmod o-w".to_owned(),
+                ),
+            };
+            let mut remedy = command;
+            for path in paths {
+                remedy.extend([" ", &quoted(path)]);
+            }
+            self.found.profile.clone_from(&self.profile);
+            self.found
+                .add(level, format!("{what}: {}", list(paths)), &remedy);
+        }
+    }
+
+    /// Looks at the file system of a directory, once, and tells whether it can be written.
+    fn file_system(&mut self, dir: &Dir) -> bool {
+        let device = fstat(dir).map_or(0, |stat| stat.st_dev);
+        if let Some((_, writable)) = self.devices.iter().find(|(seen, _)| *seen == device) {
+            return *writable;
+        }
+        let fault = match fstatvfs(dir) {
+            Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+                Some(("read-only file system", "mount it writable"))
+            }
+            Ok(stat) if stat.f_blocks > 0 && stat.f_bavail * stat.f_frsize < SPACE_MIN => Some((
+                "less than 1 MiB is free",
+                "remove what is not needed, or use a larger volume",
+            )),
+            Ok(stat) if stat.f_files > 0 && stat.f_favail == 0 => Some((
+                "no more files can be made",
+                "remove files that are not needed",
+            )),
+            _ => None,
+        };
+        let writable = !fault.is_some_and(|(what, _)| what.starts_with("read-only"));
+        if let Some((what, remedy)) = fault {
+            let text = format!("{what}: {}", dir.path().display());
+            self.found.add(Level::Problem, text, remedy);
+        }
+        self.devices.push((device, writable));
+        writable
+    }
+
+    fn conclude(self) -> Findings {
+        let (mut found, user) = (self.found, self.user);
+        if !self.ours {
+            let remedy = format!("run hermes-s6 doctor as root or as {user}");
+            let text = format!("not looked at: what {user} can use there");
+            found.add(Level::Unknown, text, &remedy);
+        }
+        found.conclude(format!("everything is owned by {user}, and usable"));
+        found
+    }
+}
+
+/// Puts the first few of many paths or names into words.
+pub(super) fn list(paths: &[PathBuf]) -> String {
+    let mut text = String::new();
+    for (index, path) in paths.iter().take(3).enumerate() {
+        text.extend([if index > 0 { ", " } else { "" }, &path.to_string_lossy()]);
+    }
+    if paths.len() > 3 {
+        text.extend([" and ", &(paths.len() - 3).to_string(), " more"]);
+    }
+    text
+}
+
+/// Writes a path as one word of a shell, on one line.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:@%+,=-".contains(&byte);
+    if text.bytes().all(plain) {
+        return text.into_owned();
+    }
+    if !text.contains(char::is_control) {
+        return format!("'{}'", text.replace('\'', "'\\''"));
+    }
+    let mut word = "$'".to_owned();
+    for character in text.chars() {
+        match character {
+            '\'' | '\\' => word.extend(['\\', character]),
+            '\0'..' ' | '\x7f' => {
+                let _infallible = write!(word, "\\{:03o}", u32::from(character));
+            }
+            _ => word.push(character),
+        }
+    }
+    word + "'"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_drain_is_read_in_whole_seconds_or_more() {
+        for (yaml, expected) in [
+            ("agent:\n  restart_drain_timeout: 60\n", Some(60)),
+            (
+                "agent:\n  max_turns: 9\n  restart_drain_timeout: '90.5' # long\n",
+                Some(91),
+            ),
+            ("agent: {restart_drain_timeout: 30.0}\n", Some(30)),
+            ("restart_drain_timeout: 60\n", None),
+            ("gateway:\n  restart_drain_timeout: 60\n", None),
+            ("agent:\n  x:\n    restart_drain_timeout: 60\n", None),
+            ("agent:\n  restart_drain_timeout: soon\n", None),
+            ("", None),
+        ] {
+            assert_eq!(drain(yaml), expected, "{yaml:?}");
+        }
+    }
+
+    #[test]
+    fn only_secrets_of_accounts_count_and_only_when_they_have_a_value() {
+        let mut secrets = Vec::new();
+        let file = "TELEGRAM_BOT_TOKEN=old\nexport TELEGRAM_BOT_TOKEN='1' # new\nSLACK_APP_TOKEN=\n\
+            API_SERVER_KEY=2\nOPENAI_API_KEY=3\nDISCORD_HOME_CHANNEL=4\n# MATRIX_PASSWORD=5\nEMAIL_PASSWORD = 6\n";
+        collect(file, &ProfileName::default_profile(), &mut secrets);
+        let seen: Vec<_> = secrets
+            .iter()
+            .map(|secret| (secret.variable.as_str(), secret.value.as_str()))
+            .collect();
+        assert_eq!(seen, [("TELEGRAM_BOT_TOKEN", "1"), ("EMAIL_PASSWORD", "6")]);
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for path in ["/opt/data/.env", "/a b/$(x)", "/it's", "/it's\n\\ \u{e9}"] {
+            let word = quoted(Path::new(path));
+            let mut shell = std::process::Command::new("bash");
+            let said = shell.args(["-c", &format!("printf %s {word}")]).output();
+            assert_eq!(
+                said.map(|said| said.stdout).unwrap_or_default(),
+                path.as_bytes(),
+                "{word}"
+            );
+            assert!(!word.contains('\n'));
+        }
+    }
+}

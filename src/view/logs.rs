@@ -1,0 +1,534 @@
+//! What gateways have said, from the files that s6-log keeps: their last lines, and those that follow.
+//!
+//! A log is a directory with `current` and, by the time when they were full, older files
+//! (<https://skarnet.org/software/s6/s6-log.html>). They are the gateways' own: of each only so much is
+//! held in memory, and a terminal gets none of their control characters.
+
+use std::fs::{File, Metadata};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+
+use crate::error::{Code, Error, Result, escaped_where, shown};
+use crate::hermes::name::ProfileName;
+use crate::report;
+use crate::s6::capacity::raise_descriptors;
+use crate::settings::Settings;
+use crate::system::beneath::Dir;
+use crate::system::wait::wait_until;
+
+/// How much is shown of a line, in bytes. s6-log writes none that is so long.
+const LINE_LIMIT: usize = 64 << 10;
+
+/// How far back in one file lines are looked for, in bytes. s6-log keeps 1 MB in each.
+const REACH: u64 = 16 << 20;
+
+/// How many older files s6-log keeps, see `n10` in the template of `log/run`.
+const ARCHIVES: usize = 10;
+
+/// How often files are looked at for more.
+const INTERVAL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
+/// How long s6-log may take to give a full file its new name.
+const RENAMING: Duration = Duration::from_millis(500);
+
+/// How much is printed at once, in bytes.
+const BATCH: usize = 32 << 10;
+
+/// Colours of names, one after the other. Red is for what is wrong.
+const COLOURS: [&str; 10] = ["36", "33", "35", "32", "34", "96", "93", "95", "92", "94"];
+
+/// The time at the beginning of a line, in the form of s6-log's `T`; it sorts as text.
+type Time = [u8; 29];
+
+/// Tells whether there is a log of that name, even if its profile is gone.
+pub fn is_logged(settings: &Settings, profile: &ProfileName) -> bool {
+    let kind = Dir::open(&settings.root.at(&settings.home))
+        .and_then(|home| gateways(&home))
+        .and_then(|gateways| gateways.kind(profile.as_str()));
+    matches!(kind, Ok(Some(_)))
+}
+
+/// Shows the last `lines` lines of each profile, merged by time; with `follow` also those that come,
+/// until nobody reads them any more.
+///
+/// A log that cannot be read costs only itself and makes the code [`Code::System`].
+pub fn show(
+    settings: &Settings,
+    profiles: Vec<ProfileName>,
+    lines: usize,
+    follow: bool,
+) -> Result<Code> {
+    raise_descriptors(usize::MAX);
+    let home = Dir::open(&settings.root.at(&settings.home))?;
+    let mut logs = labelled(profiles, report::colour());
+    let mut tail = Some(lines);
+    let mut code = Code::Done;
+    loop {
+        let gateways = existing(gateways(&home))?;
+        let mut broken = None;
+        logs.retain_mut(|log| match log.look(gateways.as_ref(), tail) {
+            Ok(()) => true,
+            Err(error) => {
+                broken.replace(error).iter().for_each(warn);
+                false
+            }
+        });
+        if let Some(error) = broken {
+            if logs.is_empty() {
+                return Err(error);
+            }
+            warn(&error);
+            code = Code::System;
+        }
+        if tail.take().is_some_and(|lines| lines > 0) {
+            for log in logs.iter().filter(|log| log.is_empty()) {
+                report::note(&format!("{} has not said anything yet", log.profile.slot()));
+            }
+        }
+        match print(&mut logs, !follow) {
+            Err(error) if error.kind() == Some(ErrorKind::BrokenPipe) => return Ok(code),
+            printed => printed?,
+        }
+        // Waits, and sees meanwhile when the reader goes, be there something to write or not.
+        let stdout = rustix::stdio::stdout();
+        let mut reader = [PollFd::new(&stdout, PollFlags::empty())];
+        if !follow || poll(&mut reader, Some(&INTERVAL)).is_ok_and(|gone| gone > 0) {
+            return Ok(code);
+        }
+    }
+}
+
+/// Reads the last lines of a profile's log, made printable, with the rights of the volume's owner.
+pub fn last_lines(settings: &Settings, profile: &ProfileName, lines: usize) -> Result<Vec<String>> {
+    let home = Dir::open(&settings.root.at(&settings.home))?;
+    let mut log = [Log::new(profile.clone(), String::new())];
+    log[0].look(existing(gateways(&home))?.as_ref(), Some(lines))?;
+    let mut said = Vec::new();
+    merge(&mut log, true, &mut |_, line| {
+        said.push(escaped_where(line, |c| c.is_control() && c != '\t'));
+        Ok(())
+    })?;
+    Ok(said)
+}
+
+fn warn(error: &Error) {
+    report::warning(&error.to_string());
+}
+
+fn gateways(home: &Dir) -> Result<Dir> {
+    home.passage("logs")?.passage("gateways")
+}
+
+/// Makes a log of each profile, with what goes in front of its lines if there are several.
+fn labelled(profiles: Vec<ProfileName>, colour: bool) -> Vec<Log> {
+    let alone = profiles.len() == 1;
+    let names = profiles.iter().map(|profile| profile.as_str().len());
+    let width = names.max().unwrap_or(0);
+    let label = |(profile, paint): (ProfileName, &&str)| {
+        let label = match (alone, colour) {
+            (true, _) => String::new(),
+            (_, true) => format!("\x1b[{paint}m{:width$} |\x1b[0m ", profile.as_str()),
+            (_, false) => format!("{:width$} | ", profile.as_str()),
+        };
+        Log::new(profile, label)
+    };
+    let colours = COLOURS.iter().cycle();
+    profiles.into_iter().zip(colours).map(label).collect()
+}
+
+/// Prints what there is to read, `last` as for [`Log::advance`].
+fn print(logs: &mut [Log], last: bool) -> Result<()> {
+    let terminal = io::stdout().is_terminal();
+    let mut batch = Vec::new();
+    let put = |batch: &mut Vec<u8>| {
+        let put = report::try_bytes(batch).map_err(|cause| Error::system("write", "stdout", cause));
+        batch.clear();
+        put
+    };
+    merge(logs, last, &mut |label, line| {
+        batch.extend_from_slice(label.as_bytes());
+        if terminal {
+            let text = escaped_where(line, |c| c.is_control() && c != '\t');
+            batch.extend_from_slice(text.as_bytes());
+        } else {
+            batch.extend_from_slice(line);
+        }
+        batch.push(b'\n');
+        if batch.len() < BATCH {
+            return Ok(());
+        }
+        put(&mut batch)
+    })?;
+    put(&mut batch)
+}
+
+/// Gives label and text of each line, the earliest first. Lines of one log keep their order, and lines
+/// of the same time that of the logs.
+fn merge(
+    logs: &mut [Log],
+    last: bool,
+    show: &mut dyn FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<()> {
+    for log in &mut *logs {
+        log.advance(last)?;
+    }
+    let earliest = |logs: &[Log]| {
+        let said = (0..logs.len()).filter(|&index| logs[index].line.is_some());
+        said.min_by(|&one, &other| logs[one].time.cmp(&logs[other].time))
+    };
+    while let Some(index) = earliest(logs) {
+        let log = &mut logs[index];
+        show(&log.label, log.line.as_deref().unwrap_or_default())?;
+        log.advance(last)?;
+    }
+    Ok(())
+}
+
+/// The log of a profile, as far as it has been read.
+struct Log {
+    profile: ProfileName,
+    /// What goes in front of each line.
+    label: String,
+    /// What is being read.
+    file: Option<BufReader<File>>,
+    /// What is read after it, the newest first.
+    rest: Vec<File>,
+    /// What has been read of a line without an end.
+    partial: Vec<u8>,
+    /// Whether it belongs to a line that was too long, and has been shown.
+    cut: bool,
+    /// The line to show next.
+    line: Option<Vec<u8>>,
+    /// The time of that line, or of the last one that had a time.
+    time: Time,
+}
+
+impl Log {
+    fn new(profile: ProfileName, label: String) -> Self {
+        Self {
+            profile,
+            label,
+            file: None,
+            rest: Vec::new(),
+            partial: Vec::new(),
+            cut: false,
+            line: None,
+            time: [0; 29],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let size = |file: &BufReader<File>| file.get_ref().metadata().map_or(0, |meta| meta.size());
+        self.rest.is_empty() && self.file.as_ref().map_or(0, size) == 0
+    }
+
+    /// Finds what is to be read: with `tail` so many last lines, else what has come since our file.
+    fn look(&mut self, gateways: Option<&Dir>, tail: Option<usize>) -> Result<()> {
+        let Some(gateways) = gateways else {
+            return Ok(());
+        };
+        let Some(dir) = existing(gateways.dir(self.profile.as_str()))? else {
+            return Ok(());
+        };
+        let failed = |cause| Error::system("read", dir.path(), cause);
+        let current = open(&dir, "current")?;
+        let known = current.as_ref().map(|(_, meta)| meta.ino());
+        let mut ours = None;
+        if let (Some(file), Some((_, current))) = (&mut self.file, &current) {
+            let meta = file.get_ref().metadata().map_err(failed)?;
+            if meta.ino() == current.ino() {
+                if meta.size() < file.stream_position().map_err(failed)? {
+                    // Somebody has emptied it.
+                    file.rewind().map_err(failed)?;
+                    self.partial.clear();
+                    self.cut = false;
+                }
+                return Ok(());
+            }
+            ours = Some(meta);
+        } else if self.file.is_some() {
+            return Ok(());
+        }
+        let files = current.map(|(file, _)| file).into_iter();
+        let mut wanted = tail.unwrap_or(usize::MAX);
+        // The newest is there even if no line is wanted: what follows comes after it.
+        for mut file in files.chain(archives(&dir, known, ours.as_ref())?) {
+            if wanted == 0 && !self.rest.is_empty() {
+                break;
+            }
+            if tail.is_some() {
+                seek_tail(&mut file, &mut wanted).map_err(failed)?;
+            }
+            self.rest.push(file);
+        }
+        if self.file.is_none() {
+            self.file = self.rest.pop().map(BufReader::new);
+        }
+        Ok(())
+    }
+
+    /// Reads the next line. With `last`, one without an end is one, else its end is still to come.
+    fn advance(&mut self, last: bool) -> Result<()> {
+        self.line = None;
+        while let Some(file) = &mut self.file {
+            let room = LINE_LIMIT + 1 - self.partial.len();
+            file.by_ref()
+                .take(room as u64)
+                .read_until(b'\n', &mut self.partial)
+                .map_err(|cause| Error::system("read the log of", self.profile.as_str(), cause))?;
+            let ended = self.partial.pop_if(|byte| *byte == b'\n').is_some();
+            let long = self.partial.len() > LINE_LIMIT;
+            if !ended && !long {
+                match self.rest.pop() {
+                    // No line goes on in the next file: its end was lost when s6-log was killed.
+                    Some(next) => self.file = Some(BufReader::new(next)),
+                    None if last && !self.partial.is_empty() => {}
+                    None => return Ok(()),
+                }
+                if self.partial.is_empty() {
+                    self.cut = false;
+                    continue;
+                }
+            }
+            let mut line = std::mem::take(&mut self.partial);
+            line.truncate(LINE_LIMIT);
+            if !std::mem::replace(&mut self.cut, long) {
+                self.time = time(&line).unwrap_or(self.time);
+                self.line = Some(line);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists the full files of a log, the newest first: those from before the file `current` and from after
+/// `ours`, as far as these are known.
+fn archives(dir: &Dir, current: Option<u64>, ours: Option<&Metadata>) -> Result<Vec<File>> {
+    // A full file is `previous` until it is named by the time, and until then nothing is written into
+    // the next one: see rotator() in s6-log.c. So what was full when `current` was opened now has the
+    // name that it keeps.
+    wait_until(RENAMING, "s6-log", || {
+        !matches!(dir.kind("previous"), Ok(Some(_)))
+    });
+    let mut names = dir.names()?;
+    names.retain(|name| name == "previous" || name.as_encoded_bytes().starts_with(b"@"));
+    let mut files = Vec::new();
+    for name in names.iter().rev().take(ARCHIVES + 2) {
+        match open(dir, name) {
+            // Renamed since it was opened: what is newer comes another time.
+            Ok(Some((_, meta))) if current == Some(meta.ino()) => files.clear(),
+            Ok(Some((_, meta))) if ours.is_some_and(|ours| !is_after(&meta, ours)) => break,
+            Ok(Some((file, _))) => files.push(file),
+            Ok(None) => {}
+            Err(error) => warn(&error),
+        }
+    }
+    Ok(files)
+}
+
+/// Tells whether a file is neither ours nor older than ours, which may have been removed.
+fn is_after(meta: &Metadata, ours: &Metadata) -> bool {
+    let written = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
+    meta.ino() != ours.ino() && written(meta) >= written(ours)
+}
+
+/// Opens a regular file, `None` if there is none of that name.
+fn open(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<(File, Metadata)>> {
+    let path = dir.path().join(&name);
+    let Some(file) = existing(dir.file(name, OFlags::RDONLY))? else {
+        return Ok(None);
+    };
+    let meta = file.metadata();
+    let meta = meta.map_err(|cause| Error::system("read", &path, cause))?;
+    if !meta.is_file() {
+        let what = format!("unable to read {}: it is not a regular file", shown(&path));
+        return Err(Error::new(Code::System, what));
+    }
+    Ok(Some((file, meta)))
+}
+
+fn existing<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.is_not_found() => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Goes to where the last `wanted` lines of a file begin, and subtracts those that it has.
+fn seek_tail(file: &mut File, wanted: &mut usize) -> io::Result<()> {
+    let size = file.metadata()?.size();
+    let floor = size.saturating_sub(REACH);
+    let mut buffer = [0; 8 << 10];
+    let mut start = size;
+    while start > floor && *wanted > 0 {
+        let length =
+            usize::try_from(start - floor).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let chunk = &mut buffer[..length];
+        start -= length as u64;
+        if file.read_exact_at(chunk, start).is_err() {
+            // Emptied meanwhile, or not to be read, which the one who reads it will say.
+            break;
+        }
+        for index in (0..length).rev() {
+            let next = start + index as u64 + 1;
+            if chunk[index] == b'\n' && next < size {
+                *wanted -= 1;
+                if *wanted == 0 {
+                    start = next;
+                    break;
+                }
+            }
+        }
+    }
+    if size > 0 && start == floor {
+        *wanted = wanted.saturating_sub(1);
+    }
+    file.seek(SeekFrom::Start(start))?;
+    Ok(())
+}
+
+/// Gives the time that a line begins with.
+fn time(line: &[u8]) -> Option<Time> {
+    let time: &Time = line.first_chunk()?;
+    let fits = |(form, byte): (&u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        _ => form == byte,
+    };
+    let form = b"0000-00-00 00:00:00.000000000";
+    form.iter().zip(time).all(fits).then_some(*time)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use std::io::Write;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    fn file(text: &[u8]) -> File {
+        let mut file = File::from(memfd_create("log", MemfdFlags::CLOEXEC).unwrap());
+        file.write_all(text).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    fn log(name: &str, files: &[&[u8]]) -> Log {
+        let mut log = Log::new(name.parse().unwrap(), format!("{name}: "));
+        log.rest = files.iter().rev().map(|text| file(text)).collect();
+        log.file = log.rest.pop().map(BufReader::new);
+        log
+    }
+
+    fn merged(logs: &mut [Log], last: bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        merge(logs, last, &mut |label, line| {
+            lines.push(format!("{label}{}", String::from_utf8_lossy(line)));
+            Ok(())
+        })
+        .unwrap();
+        lines
+    }
+
+    #[test]
+    fn the_last_lines_begin_after_the_line_before_them() {
+        let long = "x".repeat(20_000);
+        for (text, wanted, left, rest) in [
+            ("", 2, 2, ""),
+            ("a\nb\nc\n", 0, 0, ""),
+            ("a\nb\nc\n", 1, 0, "c\n"),
+            ("a\nb\nc", 2, 0, "b\nc"),
+            ("a\nb\nc\n", 3, 0, "a\nb\nc\n"),
+            ("a\nb\nc\n", 5, 2, "a\nb\nc\n"),
+            ("\n\n\n", 2, 0, "\n\n"),
+            (&format!("a\n{long}\n"), 1, 0, &format!("{long}\n")),
+            (&format!("{long}\nb\n"), 2, 0, &format!("{long}\nb\n")),
+        ] {
+            let (mut file, mut count, mut tail) = (file(text.as_bytes()), wanted, String::new());
+            seek_tail(&mut file, &mut count).unwrap();
+            file.read_to_string(&mut tail).unwrap();
+            assert!(count == left && tail == rest, "{wanted} of {text:.9}");
+        }
+    }
+
+    #[test]
+    fn a_huge_file_is_not_read_from_its_beginning() {
+        let (mut file, mut wanted) = (file(b""), 1);
+        file.set_len(1 << 40).unwrap();
+        seek_tail(&mut file, &mut wanted).unwrap();
+        assert_eq!(file.stream_position().unwrap(), (1 << 40) - REACH);
+    }
+
+    #[test]
+    fn lines_come_by_time_and_those_without_stay_behind_theirs() {
+        let at =
+            |second: u8, text: &str| format!("2026-11-23 07:03:{second:02}.123456789  {text}\n");
+        let one = [&at(1, "a"), "trace\n", &at(3, "c"), &at(2, "late")].concat();
+        let two = ["early\n", &at(1, "A"), &at(2, "b"), "more\n"].concat();
+        let mut logs = [log("one", &[one.as_bytes()]), log("two", &[two.as_bytes()])];
+        let lines = merged(&mut logs, true);
+        let words: Vec<&str> = lines.iter().map(|line| &line[line.len() - 4..]).collect();
+        let expected = [
+            "arly", "9  a", "race", "9  A", "9  b", "more", "9  c", "late",
+        ];
+        assert_eq!(words, expected, "{lines:#?}");
+    }
+
+    #[test]
+    fn only_what_s6_log_writes_is_a_time() {
+        assert!(time(b"2026-11-23 07:03:28.123456789  text").is_some());
+        assert!(time(b"2026-11-23 07:03:28.123456789").is_some());
+        assert!(time(b"2026-11-23T07:03:28.123456789 text").is_none());
+        assert!(time(b"2026-11-23 07:03:28").is_none());
+        assert!(time(b"").is_none());
+    }
+
+    #[test]
+    fn a_line_ends_with_its_file_and_the_last_one_when_nothing_follows() {
+        let mut logs = [log("x", &[b"a\nb", b"", b"c\nd"])];
+        assert_eq!(merged(&mut logs, false), ["x: a", "x: b", "x: c"]);
+        assert_eq!(merged(&mut logs, true), ["x: d"]);
+        assert!(merged(&mut logs, true).is_empty());
+    }
+
+    #[test]
+    fn of_a_long_line_only_the_beginning_is_shown() {
+        let [fits, longer, longest] = [0, 1, 3 * LINE_LIMIT]
+            .map(|more| [vec![b'x'; LINE_LIMIT + more], vec![b'\n']].concat());
+        let mut logs = [log(
+            "x",
+            &[&fits, &longer, &longest, &longest[1..99], b"\nend"],
+        )];
+        let lengths: Vec<usize> = merged(&mut logs, true).iter().map(String::len).collect();
+        let full = LINE_LIMIT + "x: ".len();
+        assert_eq!(lengths, [full, full, full, 101, 3, 6]);
+    }
+
+    #[test]
+    fn names_are_padded_and_only_for_several_and_painted_in_turn() {
+        let names = |names: &[&str], colour| {
+            let profiles = names.iter().map(|name| name.parse().unwrap()).collect();
+            labelled(profiles, colour)
+                .into_iter()
+                .map(|log| log.label)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["coder"], true), [""]);
+        assert_eq!(names(&["coder", "qa"], false), ["coder | ", "qa    | "]);
+        let painted = names(&["coder", "qa"], true);
+        assert_eq!(
+            painted,
+            ["\x1b[36mcoder |\x1b[0m ", "\x1b[33mqa    |\x1b[0m "]
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! The status as Prometheus reads it, in its text exposition format
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+
+use crate::view::status::{Report, Row, State};
+
+/// Reads the value of a metric out of a row; `None` where it has none.
+type Value = fn(&Row) -> Option<u64>;
+
+/// Name, help and value of each metric that every profile has, all gauges.
+const METRICS: [(&str, &str, Value); 6] = [
+    ("up", "Whether the profile has a gateway process.", |row| {
+        Some(row.pid.is_some().into())
+    }),
+    (
+        "ready",
+        "Whether the gateway has said that it serves.",
+        |row| Some((row.state == State::Ready).into()),
+    ),
+    (
+        "wanted",
+        "Whether the gateway is to run, and nothing here holds it down.",
+        |row| Some(row.wanted.into()),
+    ),
+    (
+        "parked",
+        "Whether the gateway is down because it failed for good.",
+        |row| Some((row.state == State::Parked).into()),
+    ),
+    (
+        "restarts",
+        "How often a process of the gateway has ended in the last two minutes.",
+        |row| row.restarts.map(|count| count as u64),
+    ),
+    (
+        "last_change_timestamp_seconds",
+        "When the gateway last went up or down.",
+        |row| row.changed,
+    ),
+];
+
+/// Writes the status as metrics.
+pub fn exposition(report: &Report) -> String {
+    let mut text = String::new();
+    let head = |text: &mut String, name: &str, help: &str| {
+        for (keyword, value) in [("HELP", help), ("TYPE", "gauge")] {
+            text.extend(["# ", keyword, " hermes_s6_", name, " ", value, "\n"]);
+        }
+    };
+    head(&mut text, "manager", "Whether s6 supervises the gateways.");
+    let s6 = if report.manager.is_s6() { "1" } else { "0" };
+    text.extend(["hermes_s6_manager ", s6, "\n"]);
+    for (name, help, value) in METRICS {
+        head(&mut text, name, help);
+        for row in &report.profiles {
+            if let Some(value) = value(row) {
+                // A profile's name has nothing in it that would have to be escaped.
+                let profile = row.profile.as_str();
+                let value = value.to_string();
+                text.extend([
+                    "hermes_s6_",
+                    name,
+                    "{profile=\"",
+                    profile,
+                    "\"} ",
+                    &value,
+                    "\n",
+                ]);
+            }
+        }
+    }
+    text
+}

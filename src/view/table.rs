@@ -1,0 +1,172 @@
+//! The status as a person reads it: a table of all profiles, and the details of one.
+
+use crate::error::{Result, escaped};
+use crate::s6::supervision::Death;
+use crate::tree::detect::Detection;
+use crate::view::status::{Report, Row, State};
+
+const HEAD: [&str; 8] = [
+    "PROFILE",
+    "STATE",
+    "PID",
+    "UPTIME",
+    "LAST EXIT",
+    "RESTARTS",
+    "INTENT",
+    "PORT",
+];
+
+/// The signals from 1 on, as Linux numbers them on the machines that Hermes runs on.
+const SIGNALS: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT \
+    CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
+
+/// Writes the status as a table, with a line below for each profile that has something to be said;
+/// `colour` says that a person looks at a terminal.
+pub fn table(report: &Report, colour: bool) -> String {
+    let rows: Vec<_> = report.profiles.iter().map(cells).collect();
+    let head = HEAD.map(str::to_owned);
+    let mut widths = [0; HEAD.len()];
+    for row in rows.iter().chain([&head]) {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::from("Manager: ");
+    if report.manager.is_s6() {
+        text.push_str("s6 (container supervisor)\n\n");
+    } else {
+        text.extend(["none: ", &report.manager.reason, "\n\n"]);
+    }
+    let states = report.profiles.iter().map(|row| Some(row.state));
+    for (cells, state) in std::iter::once(&head)
+        .chain(&rows)
+        .zip(std::iter::once(None).chain(states))
+    {
+        let mut line = String::new();
+        for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let padding = " ".repeat(width - cell.chars().count() + 2);
+            match state.filter(|_| index == 1 && colour).map(paint) {
+                Some(paint) => line.extend(["\x1b[", paint, "m", cell, "\x1b[0m", &padding]),
+                None => line.extend([cell.as_str(), &padding]),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    let mut gap = "\n";
+    for note in report.profiles.iter().filter_map(|row| row.note.as_ref()) {
+        text.extend([gap, note, "\n"]);
+        gap = "";
+    }
+    text
+}
+
+/// Writes the rest of what there is to say of one profile.
+///
+/// `log` has the last lines of its log, `None` if they may not be read by this process.
+pub fn details(manager: &Detection, row: &Row, log: Option<Result<Vec<String>>>) -> String {
+    let paths = &row.paths;
+    let mut text = String::new();
+    for (title, value) in [
+        ("Home: ", &paths.home),
+        ("Slot: ", &paths.slot),
+        ("Log: ", &paths.log),
+        ("Supervision: ", &manager.reason),
+    ] {
+        let gap = if text.is_empty() { "\n" } else { "" };
+        text.extend([gap, title, &escaped(value.as_bytes()), "\n"]);
+    }
+    let lines = match log {
+        Some(Ok(lines)) if lines.is_empty() => vec!["nothing yet".to_owned()],
+        Some(Ok(lines)) => lines,
+        Some(Err(error)) => vec![error.to_string()],
+        None => vec![format!("see hermes-s6 logs -p {}", row.profile)],
+    };
+    let mut title = "\nLast lines of its log:\n";
+    for line in lines {
+        text.extend([title, "  ", &line, "\n"]);
+        title = "";
+    }
+    if let Some(remedy) = &row.remedy {
+        text.extend(["\nRemedy: ", remedy, "\n"]);
+    }
+    text
+}
+
+fn cells(row: &Row) -> [String; HEAD.len()] {
+    let dash = || "-".to_owned();
+    let uptime = row.seconds.filter(|_| row.pid.is_some());
+    [
+        row.profile.to_string(),
+        row.state.words().to_owned(),
+        row.pid.map_or_else(dash, |pid| pid.to_string()),
+        uptime.map_or_else(dash, duration),
+        row.last_exit.map_or_else(dash, death_text),
+        row.restarts.map_or_else(dash, |count| count.to_string()),
+        row.intent
+            .as_deref()
+            .map_or_else(dash, |intent| escaped(intent.as_bytes())),
+        row.port.map_or_else(dash, |port| port.to_string()),
+    ]
+}
+
+fn paint(state: State) -> &'static str {
+    match state {
+        State::Ready => "32",
+        State::Up | State::Starting | State::WaitingForLock | State::Stopping => "33",
+        State::Down => "2",
+        State::Parked | State::Unsupervised | State::Unregistered => "31",
+    }
+}
+
+fn death_text(death: Death) -> String {
+    match death {
+        Death::Exit(code) => format!("exit {code}"),
+        Death::Signal(number) => {
+            let name = SIGNALS.split(' ').nth(usize::from(number).wrapping_sub(1));
+            name.map_or_else(|| format!("signal {number}"), |name| ["SIG", name].concat())
+        }
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        let texts = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 900_000].map(duration);
+        assert_eq!(
+            texts,
+            [
+                "0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d00h", "10d10h"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_signal_has_its_name_if_it_has_one() {
+        let texts = [1, 9, 11, 15, 31, 32].map(|signal| death_text(Death::Signal(signal)));
+        assert_eq!(
+            texts,
+            [
+                "SIGHUP",
+                "SIGKILL",
+                "SIGSEGV",
+                "SIGTERM",
+                "SIGSYS",
+                "signal 32"
+            ]
+        );
+        assert_eq!(death_text(Death::Exit(78)), "exit 78");
+    }
+}

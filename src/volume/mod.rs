@@ -1,0 +1,5 @@
+//! What lies on Hermes' volume: profiles, intents, ports, locks; and what is written there.
+
+pub mod port;
+pub mod survey;
+pub mod write;

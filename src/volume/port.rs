@@ -1,0 +1,182 @@
+//! The port of each profile's API server: always the same, never anybody else's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use crate::hermes::name::ProfileName;
+
+/// The first port of the range that profiles get theirs from.
+const FIRST: u16 = 9200;
+
+/// The number of ports in that range.
+const COUNT: u16 = 600;
+
+/// The port of a gateway whose profile and environment name none, as Hermes has it.
+pub const HERMES_DEFAULT: u16 = 8642;
+
+/// The ports that hermes-s6 gave to named profiles.
+pub type Ports = BTreeMap<ProfileName, u16>;
+
+/// Gives the port that a name has unless something else already has it.
+fn natural(name: &ProfileName) -> u16 {
+    let digest = Sha256::digest(name.as_str().as_bytes());
+    let head = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    // The remainder is below 600.
+    FIRST + u16::try_from(head % u32::from(COUNT)).unwrap_or(0)
+}
+
+/// Tells whether a port is one that hermes-s6 gives.
+pub fn is_given(port: u16) -> bool {
+    (FIRST..FIRST + COUNT).contains(&port)
+}
+
+/// Gives every named profile its port.
+///
+/// `recorded` is what was given before: it stays, whoever comes or goes. `taken` are the ports that
+/// profiles set for themselves. New profiles get their natural port where it is free, and the others
+/// after them the next free one, in the order of their names. With more profiles than ports, the
+/// last ones get none.
+pub fn assign<'a>(
+    names: impl Iterator<Item = &'a ProfileName> + Clone,
+    recorded: &Ports,
+    taken: &BTreeSet<u16>,
+) -> Ports {
+    let mut ports = Ports::new();
+    ports.extend(
+        names
+            .clone()
+            .filter_map(|name| Some((name.clone(), *recorded.get(name)?))),
+    );
+    let mut used = taken.clone();
+    used.extend(ports.values());
+    let mut displaced = Vec::new();
+    for name in names.filter(|name| !name.is_default() && !recorded.contains_key(name)) {
+        if used.insert(natural(name)) {
+            ports.insert(name.clone(), natural(name));
+        } else {
+            displaced.push(name);
+        }
+    }
+    for name in displaced {
+        let start = natural(name) - FIRST;
+        let free = (1..COUNT)
+            .map(|step| FIRST + (start + step) % COUNT)
+            .find(|port| used.insert(*port));
+        if let Some(port) = free {
+            ports.insert(name.clone(), port);
+        }
+    }
+    ports
+}
+
+/// Finds what an environment file sets a variable to; the last line wins, as for Hermes.
+pub fn setting(env_file: &str, variable: &str) -> Option<String> {
+    env_file
+        .lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            let (name, value) = line.split_once('=')?;
+            (name.trim() == variable).then_some(())?;
+            let value = value.trim();
+            let quoted = ['"', '\'']
+                .iter()
+                .find_map(|quote| value.strip_prefix(*quote)?.split(*quote).next());
+            let bare = value.split(" #").next().unwrap_or(value).trim();
+            Some(quoted.unwrap_or(bare).to_owned())
+        })
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<ProfileName> {
+        names.iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// Two names with the same natural port, found by trying.
+    fn twins() -> (ProfileName, ProfileName) {
+        let mut seen: BTreeMap<u16, ProfileName> = BTreeMap::new();
+        for number in 0.. {
+            let name: ProfileName = names(&[&format!("p{number:04}")]).remove(0);
+            if let Some(first) = seen.insert(natural(&name), name.clone()) {
+                return (first, name);
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn a_natural_port_is_9200_plus_the_head_of_the_names_sha256_modulo_600() {
+        // sha256("coder") begins with c84a9e3a: 3360333370 modulo 600 is 370.
+        let coder = names(&["coder"]);
+        let ports = assign(coder.iter(), &Ports::new(), &BTreeSet::new());
+        assert_eq!(ports[&coder[0]], 9570);
+    }
+
+    #[test]
+    fn a_port_stays_when_a_name_that_sorts_first_would_have_it() {
+        let (first, second) = twins();
+        let alone = assign([&second].into_iter(), &Ports::new(), &BTreeSet::new());
+        let both = assign([&first, &second].into_iter(), &alone, &BTreeSet::new());
+        assert_eq!(both[&second], alone[&second]);
+        assert_ne!(both[&first], both[&second]);
+    }
+
+    #[test]
+    fn a_displaced_name_keeps_its_port_when_the_other_is_gone() {
+        let (first, second) = twins();
+        let both = assign(
+            [&first, &second].into_iter(),
+            &Ports::new(),
+            &BTreeSet::new(),
+        );
+        let alone = assign([&second].into_iter(), &both, &BTreeSet::new());
+        assert_eq!(alone[&second], both[&second]);
+    }
+
+    #[test]
+    fn a_port_that_a_profile_sets_itself_is_given_to_nobody() {
+        let coder = names(&["coder"]);
+        let own = natural(&coder[0]);
+        let ports = assign(coder.iter(), &Ports::new(), &BTreeSet::from([own]));
+        assert_ne!(ports[&coder[0]], own);
+        assert!((9200..9800).contains(&ports[&coder[0]]));
+    }
+
+    #[test]
+    fn all_ports_are_given_once_and_then_no_more() {
+        let many: Vec<_> = (0..700).map(|number| format!("p{number:03}")).collect();
+        let many = names(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let ports = assign(many.iter(), &Ports::new(), &BTreeSet::new());
+        let distinct: BTreeSet<_> = ports.values().collect();
+        assert_eq!((ports.len(), distinct.len()), (600, 600));
+    }
+
+    #[test]
+    fn the_default_profile_gets_no_port() {
+        assert!(assign(names(&["default"]).iter(), &Ports::new(), &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn a_setting_is_found_in_every_usual_form() {
+        for (file, expected) in [
+            ("API_SERVER_PORT=1", Some("1")),
+            ("export API_SERVER_PORT = 2", Some("2")),
+            ("API_SERVER_PORT=\"3\" # why", Some("3")),
+            ("API_SERVER_PORT='4'\nAPI_SERVER_PORT=5 # last", Some("5")),
+            ("#API_SERVER_PORT=6", None),
+            ("XAPI_SERVER_PORT=7", None),
+            ("API_SERVER_PORT", None),
+        ] {
+            assert_eq!(
+                setting(file, "API_SERVER_PORT").as_deref(),
+                expected,
+                "{file}"
+            );
+        }
+    }
+}

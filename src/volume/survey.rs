@@ -1,0 +1,429 @@
+//! What is on the volume: the profiles, what their operators want, and the ports they have.
+//!
+//! Only reads, and only with the rights of the user who owns the volume: a root process runs
+//! `hermes-s6 survey` as that user and takes its answer, a list of checked names and plain values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+
+use rustix::fs::{FileType, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::command::chain::signature;
+use crate::error::{Result, escaped};
+use crate::hermes::container::{multiplex_in_config, truth};
+use crate::hermes::name::{ProfileName, is_reserved};
+use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
+use crate::s6::supervision::{Holder, holder};
+use crate::settings::{Settings, is_supervised_child};
+use crate::system::beneath::Dir;
+use crate::volume::port::{Ports, is_given, setting};
+
+/// The file in the data root that remembers which port each profile was given.
+pub const PORTS_FILE: &str = ".hermes-s6-ports.json";
+
+/// The file in a profile's home whose lock its running gateway holds.
+pub const LOCK_FILE: &str = ".hermes-s6.lock";
+
+/// What a gateway leaves behind when it is killed, and what then stands in the way of the next one.
+const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
+
+/// The largest configuration file that is read, in bytes.
+const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// Everything that a decision needs from the volume.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Survey {
+    /// The profiles that can have a slot: `default`, then the others by name.
+    pub profiles: BTreeMap<ProfileName, Profile>,
+    /// What looks like a profile and cannot have a slot.
+    pub skipped: Vec<Skipped>,
+    /// Names that are there but could not be looked into: whatever they have stays as it is.
+    pub unknown: Vec<ProfileName>,
+    /// Directories that could be a profile's, but have no `SOUL.md`.
+    pub soulless: Vec<ProfileName>,
+    /// Whether the list of profiles is complete; if not, nobody counts as gone.
+    pub complete: bool,
+    /// The ports that were given before, without those of names that are gone.
+    pub ports: Ports,
+    /// What the volume remembers of them.
+    pub record: Record,
+    /// The profile that `hermes profile use` chose.
+    pub active: Option<ProfileName>,
+    /// What the default profile's `.env` says about one gateway for all profiles.
+    pub multiplex_in_env_file: Option<bool>,
+    /// What its `config.yaml` says about that.
+    pub multiplex_in_config: Option<bool>,
+}
+
+/// How a volume remembers the ports that were given.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Not at all: no named profile has ever been served from it.
+    #[default]
+    None,
+    /// As the survey has it.
+    Current,
+    /// With names that are gone, or in a file that is damaged.
+    Outdated,
+}
+
+/// One profile on the volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Profile {
+    /// Its name.
+    pub name: ProfileName,
+    /// What its operator wants.
+    pub intent: Intent,
+    /// Whether it has no state file at all.
+    pub stateless: bool,
+    /// Why its state file says nothing, if that is so.
+    pub problem: Option<Problem>,
+    /// The port that its own environment file sets.
+    pub own_port: Option<u16>,
+    /// Leftovers of a killed gateway that may be removed before the next one starts.
+    pub stale: Vec<String>,
+    /// Whether the directory of its log is there.
+    pub log_directory: bool,
+    /// Its lock, if it has ever been taken.
+    pub lock: Option<Lock>,
+}
+
+/// The lock of a profile's home.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lock {
+    /// Who wrote himself into its file.
+    pub signature: String,
+    /// Whether somebody holds it.
+    pub held: bool,
+    /// The process that does, if it is one of our pid namespace.
+    pub pid: Option<i32>,
+}
+
+impl Lock {
+    fn of(home: &Dir) -> Option<Self> {
+        let there = matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)));
+        there.then(|| {
+            let holder = holder(home, LOCK_FILE);
+            Self {
+                signature: signature(home),
+                held: holder.is_some(),
+                pid: match holder {
+                    Some(Holder::Process(pid)) => Some(pid),
+                    _ => None,
+                },
+            }
+        })
+    }
+}
+
+/// Something that is wrong, as a word for a log line and as a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// One word, without spaces.
+    pub reason: String,
+    /// The same for a person, with the remedy.
+    pub text: String,
+}
+
+impl Problem {
+    /// Puts both together.
+    pub fn new(reason: &str, text: impl Into<String>) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+/// A directory that looks like a profile's and gets no slot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its file name, made printable.
+    pub name: String,
+    /// Why.
+    pub problem: Problem,
+}
+
+/// Looks at the volume, and into the homes of those profiles that are in `only`, or of all if none is.
+pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
+    let home = Dir::open(&settings.root.at(&settings.home)).map_err(|error| {
+        error.remedy("name the data directory of Hermes with --home or HERMES_HOME")
+    })?;
+    let logs = home.dir("logs").and_then(|logs| logs.dir("gateways")).ok();
+    let mut survey = Survey {
+        complete: true,
+        ..Survey::default()
+    };
+    let env_file = read_text(&home, ".env");
+    // Hermes keeps its own gateways from following it.
+    if !is_supervised_child() {
+        survey.active =
+            read_text(&home, "active_profile").and_then(|name| name.trim().parse().ok());
+    }
+    survey.multiplex_in_env_file = env_file
+        .as_deref()
+        .and_then(|text| setting(text, "GATEWAY_MULTIPLEX_PROFILES"))
+        .and_then(|value| truth(&value));
+    survey.multiplex_in_config =
+        read_text(&home, "config.yaml").and_then(|yaml| multiplex_in_config(&yaml));
+    let default = look(
+        ProfileName::default_profile(),
+        &home,
+        logs.as_ref(),
+        env_file,
+    );
+    let own_port = default.own_port.or(settings.api_server_port);
+    survey.profiles.insert(
+        default.name.clone(),
+        Profile {
+            own_port,
+            ..default
+        },
+    );
+    let recorded = recorded_ports(&home);
+    let mut names: BTreeSet<ProfileName> = BTreeSet::new();
+    match home.dir("profiles") {
+        Ok(profiles) => match profiles.names() {
+            Ok(entries) => {
+                for entry in entries {
+                    visit(&profiles, &entry, logs.as_ref(), only, &mut survey);
+                    names.extend(
+                        entry
+                            .to_str()
+                            .and_then(|name| name.parse::<ProfileName>().ok()),
+                    );
+                }
+            }
+            Err(error) => survey.incomplete(&error.to_string()),
+        },
+        // A volume that has served named profiles has had this directory.
+        Err(error) if error.is_not_found() && recorded.as_ref().is_none_or(BTreeMap::is_empty) => {}
+        Err(error) => survey.incomplete(&format!(
+            "{error}: named profiles must be in a real directory there"
+        )),
+    }
+    survey.record = match &recorded {
+        None => Record::None,
+        Some(recorded) => {
+            let sound = recorded
+                .iter()
+                .filter_map(|(name, port)| Some((name.parse().ok()?, *port)));
+            let mut used = BTreeSet::new();
+            survey
+                .ports
+                .extend(sound.filter(|(name, port): &(ProfileName, u16)| {
+                    (names.contains(name) || !survey.complete)
+                        && is_given(*port)
+                        && used.insert(*port)
+                }));
+            if survey.ports.len() == recorded.len() {
+                Record::Current
+            } else {
+                Record::Outdated
+            }
+        }
+    };
+    Ok(survey)
+}
+
+/// Lists the profiles on the volume, without looking at more than that they are there.
+pub fn names(settings: &Settings) -> Result<BTreeSet<ProfileName>> {
+    let home = Dir::open(&settings.root.at(&settings.home))?;
+    let mut names = BTreeSet::from([ProfileName::default_profile()]);
+    let profiles = match home.dir("profiles") {
+        Err(error) if error.is_not_found() => return Ok(names),
+        profiles => profiles?,
+    };
+    for entry in profiles.names()? {
+        let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
+        let soul = || profiles.dir(&entry).ok()?.kind("SOUL.md").ok()?;
+        let is_profile = || soul().is_some_and(|kind| kind != FileType::Directory);
+        names.extend(name.filter(|_| is_profile()));
+    }
+    Ok(names)
+}
+
+impl Survey {
+    /// Finds the profile that is meant where none is named: that of HERMES_HOME, else the active one.
+    pub fn meant(&self, settings: &Settings) -> ProfileName {
+        let home = settings.home_profile.clone();
+        home.or_else(|| self.active.clone())
+            .unwrap_or_else(ProfileName::default_profile)
+    }
+
+    /// Gives every profile its port, by [`crate::volume::port::assign`].
+    pub fn assigned_ports(&self) -> Ports {
+        let mut taken = BTreeSet::new();
+        taken.extend(
+            self.profiles
+                .values()
+                .filter_map(|profile| profile.own_port),
+        );
+        let mut ports = crate::volume::port::assign(self.profiles.keys(), &self.ports, &taken);
+        // A name that could not be looked into this time keeps what it has.
+        ports.extend(self.ports.iter().map(|(name, port)| (name.clone(), *port)));
+        ports
+    }
+
+    fn incomplete(&mut self, text: &str) {
+        self.complete = false;
+        self.skipped.push(Skipped {
+            name: "profiles/".to_owned(),
+            problem: Problem::new("unreadable", text),
+        });
+    }
+
+    fn skip(&mut self, name: &OsStr, reason: &str, text: impl Into<String>) {
+        self.skipped.push(Skipped {
+            name: escaped(name.as_encoded_bytes()),
+            problem: Problem::new(reason, text),
+        });
+    }
+}
+
+/// Looks at one name in `profiles/`. What has no `SOUL.md` is not a profile and not worth a word.
+fn visit(
+    profiles: &Dir,
+    entry: &OsStr,
+    logs: Option<&Dir>,
+    only: &[ProfileName],
+    survey: &mut Survey,
+) {
+    let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
+    if !only.is_empty() && name.as_ref().is_none_or(|name| !only.contains(name)) {
+        return;
+    }
+    match profiles.kind(entry) {
+        Ok(Some(FileType::Directory)) => {}
+        Ok(Some(FileType::Symlink)) => {
+            survey.unknown.extend(name);
+            let remedy =
+                "a profile's home must be a directory there: mount it instead of linking to it";
+            return survey.skip(entry, "symlink", remedy);
+        }
+        _ => return,
+    }
+    let home = match profiles.dir(entry) {
+        Ok(home) => home,
+        Err(error) => {
+            survey.unknown.extend(name);
+            return survey.skip(entry, "unreadable", error.to_string());
+        }
+    };
+    match home.kind("SOUL.md") {
+        Ok(Some(FileType::Directory) | None) => return survey.soulless.extend(name),
+        Ok(Some(_)) => {}
+        Err(error) => {
+            survey.unknown.extend(name);
+            return survey.skip(entry, "unreadable", error.to_string());
+        }
+    }
+    match name {
+        Some(name) if name.is_default() => survey.skip(
+            entry,
+            "reserved-name",
+            "'default' is the profile of the data root itself: rename this one",
+        ),
+        Some(name) => {
+            let env_file = read_text(&home, ".env");
+            survey
+                .profiles
+                .insert(name.clone(), look(name, &home, logs, env_file));
+        }
+        None => {
+            let error = match ProfileName::try_from(escaped(entry.as_encoded_bytes())) {
+                Err(error) => error.to_string(),
+                Ok(_) => "its name is not text".to_owned(),
+            };
+            let reserved = entry.to_str().is_some_and(is_reserved);
+            let reason = if reserved {
+                "reserved-name"
+            } else {
+                "invalid-name"
+            };
+            survey.skip(entry, reason, error);
+        }
+    }
+}
+
+/// Looks into one profile's home.
+fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<String>) -> Profile {
+    let (intent, problem, stateless) = match home.read(STATE_FILE, STATE_LIMIT) {
+        Ok(content) => match intent(&content) {
+            Ok(intent) => (intent, None, false),
+            Err(reason) => {
+                let text = format!(
+                    "{STATE_FILE} does not say what is wanted ({reason}): start or stop the profile once, or remove the file"
+                );
+                (Intent::default(), Some(Problem::new(reason, text)), false)
+            }
+        },
+        Err(unusable) if unusable.is_missing() => (Intent::default(), None, true),
+        Err(unusable) => {
+            let text = format!("{}: remove it, and start the profile again", unusable.text);
+            let problem = Problem::new(&format!("state-{}", unusable.word), text);
+            (Intent::default(), Some(problem), false)
+        }
+    };
+    let own_port = env_file
+        .and_then(|text| setting(&text, "API_SERVER_PORT"))
+        .and_then(|port| port.parse().ok());
+    let log_directory = logs
+        .and_then(|logs| logs.kind(name.as_str()).ok().flatten())
+        .is_some_and(|kind| kind == FileType::Directory);
+    Profile {
+        stale: stale(home),
+        name,
+        intent,
+        stateless,
+        problem,
+        own_port,
+        log_directory,
+        lock: Lock::of(home),
+    }
+}
+
+/// Lists the leftovers of a killed gateway, none while anybody runs one on this home.
+///
+/// A gateway of ours holds [`LOCK_FILE`], in whichever container; one that somebody started by hand
+/// holds Hermes' own `gateway.lock`.
+fn stale(home: &Dir) -> Vec<String> {
+    let found: Vec<String> = STALE_FILES
+        .into_iter()
+        .filter(|file| {
+            matches!(
+                home.kind(file),
+                Ok(Some(FileType::RegularFile | FileType::Symlink))
+            )
+        })
+        .map(str::to_owned)
+        .collect();
+    if found.is_empty() || holder(home, LOCK_FILE).is_some() {
+        return Vec::new();
+    }
+    let theirs = home.file("gateway.lock", OFlags::RDONLY).is_ok_and(|file| {
+        // Given back at once, when the file is closed.
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
+    });
+    if theirs { Vec::new() } else { found }
+}
+
+/// Reads the record of ports, with names as they stand there. A damaged one has an entry of no name, so
+/// that it does not pass for sound.
+fn recorded_ports(home: &Dir) -> Option<BTreeMap<String, u16>> {
+    match home.read(PORTS_FILE, CONFIG_LIMIT) {
+        Ok(content) => serde_json::from_slice(&content)
+            .ok()
+            .or_else(|| Some(BTreeMap::from([(String::new(), 0)]))),
+        Err(unusable) if unusable.is_missing() => None,
+        Err(_) => Some(BTreeMap::from([(String::new(), 0)])),
+    }
+}
+
+/// Reads a configuration file of a home, `None` if it cannot be read.
+pub fn read_text(home: &Dir, name: &str) -> Option<String> {
+    let content = home.read(name, CONFIG_LIMIT).ok()?;
+    Some(String::from_utf8_lossy(&content).into_owned())
+}
