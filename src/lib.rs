@@ -17,8 +17,6 @@
 //!   for Prometheus.
 //! - [`error`] is the one error with the exit codes; [`report`] is all that prints.
 
-#![forbid(unsafe_code)]
-
 pub mod cli;
 pub mod command;
 pub mod error;
@@ -33,21 +31,17 @@ pub mod view;
 pub mod volume;
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
 use crate::cli::Cli;
 use crate::error::{Code, Error};
+use crate::system::signal;
 
 /// Runs the program, and gives its exit code.
-///
-/// `hold_interrupts` has this process, and none that it executes, outlive a Ctrl-C that is meant for a
-/// program it waits for, or no more.
-pub fn main(hold_interrupts: fn(bool)) -> u8 {
-    own_standard_descriptors();
+pub fn run() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
             .location()
@@ -58,27 +52,25 @@ pub fn main(hold_interrupts: fn(bool)) -> u8 {
         );
         std::process::exit(Code::Bug as i32);
     }));
-    let done = match as_hermes() {
-        Some(words) => command::hermes::run(&words, hold_interrupts),
+    let done = match line_of_hermes() {
+        Some(words) => command::hermes::run(&words),
         None => match Cli::try_parse_from(std::env::args_os()) {
-            Ok(cli) => command::run(&cli.common, cli.command),
-            Err(error) => return usage(&error),
+            Ok(cli) => signal::put_right().and_then(|()| command::run(&cli.common, cli.command)),
+            Err(error) => return ExitCode::from(usage(&error)),
         },
     };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            report::fatal(&error);
-            error.code() as u8
-        }
-    }
+    let code = done.unwrap_or_else(|error| {
+        report::fatal(&error);
+        error.code() as u8
+    });
+    ExitCode::from(code)
 }
 
-/// Gives the command line of Hermes, if we are called by its name, or `hermes` is our first word.
-fn as_hermes() -> Option<Vec<OsString>> {
+/// Gives the words of a command line of Hermes, if this program was called by a name that is not its own, or
+/// with `hermes` as the first word.
+fn line_of_hermes() -> Option<Vec<OsString>> {
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
-    // Under whatever name somebody has linked it.
     let name = Path::new(&called).file_name().unwrap_or_default();
     if !name.as_encoded_bytes().starts_with(b"hermes-s6") && !name.is_empty() {
         return Some(words.collect());
@@ -87,22 +79,6 @@ fn as_hermes() -> Option<Vec<OsString>> {
         .next()
         .filter(|word| word == "hermes")
         .map(|_| words.collect())
-}
-
-/// Takes up closed standard descriptors, so that no file of ours is mistaken for one of them.
-fn own_standard_descriptors() {
-    let closed = |fd: BorrowedFd| rustix::io::fcntl_getfd(fd).is_err();
-    for standard in [
-        rustix::stdio::stdin(),
-        rustix::stdio::stdout(),
-        rustix::stdio::stderr(),
-    ] {
-        if closed(standard) {
-            // The lowest free descriptor is the one that is closed.
-            let null = OpenOptions::new().read(true).write(true).open("/dev/null");
-            let _kept = null.map(IntoRawFd::into_raw_fd);
-        }
-    }
 }
 
 /// How the lines begin that clap adds to a message.

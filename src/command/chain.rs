@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Code, Error, Result, escaped};
@@ -182,7 +182,7 @@ pub fn await_lock(directory: &Path, limit: Duration) -> Result<()> {
 fn nobody_writes_to_stdin() -> bool {
     let stdin = rustix::stdio::stdin();
     let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
-    poll(&mut polled, Some(&Timespec::default())).is_ok()
+    retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))).is_ok()
         && polled[0].revents().contains(PollFlags::HUP)
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -96,7 +97,11 @@ fn read_all(mut output: ChildStdout) -> std::io::Result<Option<Vec<u8>>> {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
             tv_nsec: left.subsec_nanos().into(),
         };
-        let ready = poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left))?;
+        let ready = match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
+            // The child has ended.
+            Err(Errno::INTR) => continue,
+            ready => ready?,
+        };
         if ready == 0 || content.len() > ANSWER_LIMIT {
             return Ok(None);
         }

@@ -23,6 +23,7 @@ use crate::s6::tool::{Tools, is_executable, real_hermes};
 use crate::settings::{Settings, is_supervised_child};
 use crate::system::account::Account;
 use crate::system::beneath::Dir;
+use crate::system::signal;
 use crate::tree::detect::detect;
 use crate::tree::lifecycle::Verb;
 use crate::tree::scandir::ScanDir;
@@ -42,7 +43,7 @@ const AS_ROOT: &str = "HERMES_DOCKER_EXEC_AS_ROOT";
 const NO_WAIT: &str = "HERMES_S6_NO_WAIT";
 
 /// Runs a command line of Hermes. Comes back only if it was done here, or if nothing could be executed.
-pub fn run(words: &[OsString], hold_interrupts: fn(bool)) -> Result<u8> {
+pub fn run(words: &[OsString]) -> Result<u8> {
     let settings = Settings::gather(&Common::default());
     let is_sound = settings.is_ok();
     // What is wrong with HERMES_HOME is for Hermes to say.
@@ -64,7 +65,7 @@ pub fn run(words: &[OsString], hold_interrupts: fn(bool)) -> Result<u8> {
         return Err(call.become_real());
     };
     if call.account.is_none() {
-        return match call.take_over(&line, hold_interrupts)? {
+        return match call.take_over(&line)? {
             Some(code) => Ok(code),
             None => Err(call.become_real()),
         };
@@ -216,14 +217,15 @@ impl Call<'_> {
     }
 
     /// Does what a command line asks for, or tells by `None` that the real program has to.
-    fn take_over(&self, line: &Line, hold_interrupts: fn(bool)) -> Result<Option<u8>> {
+    fn take_over(&self, line: &Line) -> Result<Option<u8>> {
         if let Action::Profile(change) = &line.action {
-            return self.change_profile(change, hold_interrupts);
+            return self.change_profile(change);
         }
         // Where the profile is not there, Hermes says so.
         let Some(profile) = self.profile(line) else {
             return Ok(None);
         };
+        signal::put_right()?;
         let code = match line.action {
             Action::Run { .. } => self.run_supervised(profile)?,
             Action::Start { all } => self.operate(Verb::Start, profile, all)?,
@@ -342,7 +344,7 @@ impl Call<'_> {
     }
 
     /// Has the real program change a profile, and then lets its slot follow: by what is there afterwards.
-    fn change_profile(&self, change: &Change, hold_interrupts: fn(bool)) -> Result<Option<u8>> {
+    fn change_profile(&self, change: &Change) -> Result<Option<u8>> {
         if let Change::Removed(name) | Change::Renamed(name, _) = change
             && *name == self.settings.own_profile()
             && let Err(error) = refuse_inside(Verb::Remove)
@@ -354,13 +356,12 @@ impl Call<'_> {
             return Ok(None);
         };
         let ran = matches!(change, Change::Renamed(old, _) if self.is_wanted_up(old));
-        // Whoever ends us means what we wait for.
+        // A signal that ends this process is meant for the program that it waits for.
         let prefix = ["/usr/bin/setpriv", "--pdeathsig", "TERM"];
         let has_prefix = is_executable(&self.settings.root.at(prefix[0]));
         let mut real = self.real(if has_prefix { &prefix } else { &[] })?;
-        hold_interrupts(true);
-        let ended = real.status();
-        hold_interrupts(false);
+        signal::notice_children()?;
+        let ended = signal::without_interrupts(|| real.status())?;
         let status = ended.map_err(|cause| Error::exec(real.get_program(), cause))?;
         let code = status
             .code()

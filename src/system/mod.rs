@@ -4,4 +4,5 @@ pub mod account;
 pub mod beneath;
 pub mod process;
 pub mod root;
+pub mod signal;
 pub mod wait;

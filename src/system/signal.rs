@@ -1,0 +1,86 @@
+//! Signals that the caller has ignored: a process starts with them ignored, and so does what it executes.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGQUIT};
+use signal_hook::flag;
+
+use crate::error::{Error, Result};
+
+/// The signals that a terminal sends to end its foreground.
+const INTERRUPTS: [i32; 2] = [SIGINT, SIGQUIT];
+
+/// Whether an interrupt ends this process.
+static IS_INTERRUPTIBLE: LazyLock<Arc<AtomicBool>> =
+    LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+
+/// Gives SIGCHLD, SIGINT and SIGQUIT their usual effect, whatever the caller has ignored.
+///
+/// While SIGCHLD is ignored, nobody learns how a child ended. Shells ignore SIGINT and SIGQUIT in background
+/// jobs, and a tree with all its gateways would inherit that. A signal with a handler has its usual effect
+/// again in every program that is executed. SIGPIPE is put right by Rust's own runtime.
+pub fn put_right() -> Result<()> {
+    notice_children()?;
+    INTERRUPTS.into_iter().try_for_each(end_by)
+}
+
+/// Gives SIGCHLD its usual effect, so that children can be waited for.
+pub fn notice_children() -> Result<()> {
+    flag::register(SIGCHLD, Arc::default())
+        .map(drop)
+        .map_err(|cause| Error::system("handle", "SIGCHLD", cause))
+}
+
+/// Does some work that an interrupt does not end, and gives its result.
+///
+/// What the caller has ignored stays ignored, also in the programs that the work executes.
+pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> Result<T> {
+    let status = "/proc/self/status";
+    let status =
+        fs::read_to_string(status).map_err(|cause| Error::system("read", status, cause))?;
+    INTERRUPTS
+        .into_iter()
+        .filter(|&signal| !is_ignored(&status, signal))
+        .try_for_each(end_by)?;
+    IS_INTERRUPTIBLE.store(false, Ordering::SeqCst);
+    let done = work();
+    IS_INTERRUPTIBLE.store(true, Ordering::SeqCst);
+    Ok(done)
+}
+
+/// Has a signal end this process while it can be interrupted.
+fn end_by(signal: i32) -> Result<()> {
+    flag::register_conditional_default(signal, Arc::clone(&IS_INTERRUPTIBLE))
+        .map(drop)
+        .map_err(|cause| Error::system("handle", format!("signal {signal}"), cause))
+}
+
+/// Reads out of /proc/PID/status whether a process ignores a signal.
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_counts_from_signal_1() {
+        let status = "Name:\tx\nSigIgn:\t0000000000000006\nSigCgt:\t0000000000010000\n";
+        for (signal, ignored) in [
+            (1, false),
+            (SIGINT, true),
+            (SIGQUIT, true),
+            (SIGCHLD, false),
+        ] {
+            assert_eq!(is_ignored(status, signal), ignored, "signal {signal}");
+        }
+        assert!(!is_ignored("", SIGINT));
+    }
+}
