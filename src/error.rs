@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 /// How the program ends, in the numbers that s6's own programs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -25,6 +27,13 @@ pub enum Code {
     NotExecutable = 126,
     /// A program was not found.
     NotFound = 127,
+}
+
+impl Code {
+    /// Gives the code of an answer: yes is 0, no is 1.
+    pub fn of(answer: bool) -> Self {
+        if answer { Self::Done } else { Self::No }
+    }
 }
 
 /// What went wrong, as one line for a person and one exit code for a script.
@@ -169,6 +178,14 @@ pub fn escaped_where(bytes: &[u8], special: fn(char) -> bool) -> String {
         }
     }
     text
+}
+
+/// Gives the word that JSON has for a value which is nothing but a name.
+pub fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::error::{Error, escaped_where};
-use crate::tree::plan::{Action, Change};
 
 /// Prints a line of data.
 pub fn line(text: &str) {
@@ -100,45 +99,4 @@ fn say(level: &str, text: &str) {
 /// Makes one line of a text, whatever somebody has put into a name or a message.
 pub fn one_line(text: &str) -> String {
     escaped_where(text.as_bytes(), char::is_control)
-}
-
-/// Gives the one line that stands for a change, on stdout and in the boot log.
-pub fn change_line(change: &Change) -> String {
-    let state = change
-        .prior_state
-        .as_deref()
-        .map_or_else(|| "None".to_owned(), value);
-    let mut line = format!(
-        "profile={} prior_state={state} action={}",
-        value(&change.profile),
-        action_word(change.action)
-    );
-    if let Some(reason) = &change.reason {
-        line.push_str(" reason=");
-        line.push_str(&value(reason));
-    }
-    line
-}
-
-/// Writes a value so that it ends where it seems to end: quoted unless it is a plain word.
-fn value(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    let quoted = escaped_where(text.as_bytes(), |c| c.is_control() || c == '"');
-    format!("\"{quoted}\"")
-}
-
-fn action_word(action: Action) -> &'static str {
-    match action {
-        Action::Started => "started",
-        Action::Registered => "registered",
-        Action::Updated => "updated",
-        Action::Stopped => "stopped",
-        Action::Removed => "removed",
-        Action::Skipped => "skipped",
-        Action::Unchanged => "unchanged",
-        Action::Failed => "failed",
-    }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::cli::Common;
 use crate::error::{Result, escaped};
-use crate::hermes::container::truth;
+use crate::hermes::config::truth;
 use crate::hermes::name::ProfileName;
-use crate::rights::changeable_by_others;
 use crate::system::root::{ROOT_VARIABLE, Root, absolute};
+use crate::system::trust::changeable_by_others;
 
 /// Where our own tree's scan directory is, unless another is named.
 pub const SCANDIR: &str = "/run/hermes-s6/service";

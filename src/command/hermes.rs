@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::operate::{self, Form, operate_as, refuse_inside};
-use super::{Context, look, yes};
 use crate::cli::{Common, Selection, Waiting};
+use crate::command::context::{Context, refuse_inside};
+use crate::command::operate::{self, operate_as};
+use crate::command::outcome::Form;
 use crate::error::{Code, Error, Result, shown};
-use crate::hermes::container::truth;
+use crate::hermes::config::truth;
 use crate::hermes::line::{Action, Change, Line, profile_name, read};
 use crate::hermes::name::ProfileName;
 use crate::report;
@@ -25,10 +26,10 @@ use crate::system::account::Account;
 use crate::system::beneath::Dir;
 use crate::system::signal;
 use crate::tree::detect::detect;
-use crate::tree::lifecycle::Verb;
+use crate::tree::lifecycle::request::Verb;
 use crate::tree::scandir::ScanDir;
 use crate::view::logs;
-use crate::view::status::{Report, Row};
+use crate::view::row::{Report, Row};
 use crate::view::table;
 use crate::volume::survey::{names, read_text};
 
@@ -209,7 +210,8 @@ impl Call<'_> {
             let owner = scandir.owner()?;
             let slots = scandir.profiles().ok()?;
             let is_one = |name: &ProfileName| Some(supervised(&scandir.slot(name).ok()?)?.0);
-            (owner.home == self.settings.home)
+            owner
+                .serves(&self.settings)
                 .then(|| slots.iter().any(|name| is_one(name).is_some()))
         };
         matches!(action, Action::Stop { .. })
@@ -446,7 +448,7 @@ fn waiting() -> Waiting {
 /// Shows the gateway of a profile: first in the words of Hermes, for scripts, then what s6 knows.
 fn show_status(profile: &ProfileName) -> Result<Code> {
     let context = Context::enter(&Common::default())?;
-    let mut status = look(&context)?;
+    let mut status = context.report()?;
     let is_meant = |row: &&Row| row.profile == *profile;
     let Some(row) = status.profiles.iter().find(is_meant).cloned() else {
         report::failure_line(&format!("no such gateway '{profile}'"));
@@ -462,7 +464,7 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
         .collect();
     report::print(&table::table(&status, report::colour()));
     let readable = !matches!(context.rights, Rights::Direct(_));
-    let log = readable.then(|| logs::last_lines(&context.settings, profile, super::LOG_LINES));
+    let log = readable.then(|| logs::last_lines(&context.settings, profile, logs::EXCERPT));
     report::print(&table::details(&status.manager, &row, log));
     let mut title = "\nOther profiles:\n";
     for other in &others {
@@ -470,12 +472,12 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
         report::line(&line_of(other, false));
         title = "";
     }
-    Ok(yes(!row.is_missing()))
+    Ok(Code::of(!row.is_missing()))
 }
 
 /// Lists the gateways in the form of Hermes.
 fn list(current: &ProfileName) -> Result<Code> {
-    let Report { profiles, .. } = look(&Context::enter(&Common::default())?)?;
+    let Report { profiles, .. } = Context::enter(&Common::default())?.report()?;
     report::line("Gateways:");
     for row in &profiles {
         report::line(&line_of(row, row.profile == *current));

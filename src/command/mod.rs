@@ -2,41 +2,34 @@
 
 pub mod chain;
 pub mod child;
+mod choose;
+mod context;
+mod follow;
 pub mod hermes;
 mod operate;
+mod outcome;
 
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use self::operate::operate;
 use crate::cli::{Command, Common, Selection};
+use crate::command::context::{Context, no_such_profile};
 use crate::error::{Code, Error, Result};
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::{self, Rights};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
-use crate::system::account::Account;
+use crate::system::beneath::Dir;
 use crate::system::root::Root;
-use crate::tree::apply;
 use crate::tree::detect::{Detection, detect};
-use crate::tree::lifecycle::Verb;
-use crate::tree::plan::VolumeChanges;
+use crate::tree::lifecycle::request::Verb;
 use crate::tree::reconcile::{self, Session};
-use crate::tree::scandir::LOCK_WAIT;
-use crate::tree::slot::Renderer;
+use crate::tree::scandir::{LOCK_WAIT, choices_of_tree};
+use crate::tree::slot::{Difference, Renderer, compare, write_new};
 use crate::tree::supervise;
-use crate::view::doctor;
-use crate::view::logs;
-use crate::view::metrics;
-use crate::view::status::{self, Report, Row};
-use crate::view::table;
-use crate::volume::survey::{Skipped, Survey, survey};
-use crate::volume::write::settle;
-
-/// How many lines of its log the status of one profile shows.
-const LOG_LINES: usize = 10;
+use crate::view::row::Row;
+use crate::view::{doctor, logs, metrics, status, table};
 
 /// Runs a command.
 pub fn run(common: &Common, command: Command) -> Result<u8> {
@@ -49,12 +42,12 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             selection,
             unless_stopped,
             waiting,
-        } => operate(common, Verb::Start, &selection, waiting, unless_stopped),
+        } => operate::operate(common, Verb::Start, &selection, waiting, unless_stopped),
         Command::Stop { selection, waiting } => {
-            operate(common, Verb::Stop, &selection, waiting, false)
+            operate::operate(common, Verb::Stop, &selection, waiting, false)
         }
         Command::Restart { selection, waiting } => {
-            operate(common, Verb::Restart, &selection, waiting, false)
+            operate::operate(common, Verb::Restart, &selection, waiting, false)
         }
         Command::Shutdown { timeout, json } => operate::shutdown(common, timeout, json),
         Command::Register { selection } => operate::register(common, &selection),
@@ -99,17 +92,13 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             chain::await_lock(&directory, Duration::from_millis(timeout)).map(|()| Code::Done)
         }
         Command::CheckReady { directory } => {
-            chain::check_ready(&Root::new("/"), &directory).map(yes)
+            chain::check_ready(&Root::new("/"), &directory).map(Code::of)
         }
-        Command::Survey { profile } => answer_survey(common, &profile),
-        Command::Examine => answer_examine(common),
-        Command::Settle => answer_settle(common),
+        Command::Survey { profile } => child::answer_survey(common, &profile),
+        Command::Examine => child::answer_examine(common),
+        Command::Settle => child::answer_settle(common),
     }
     .map(|code| code as u8)
-}
-
-fn yes(answer: bool) -> Code {
-    if answer { Code::Done } else { Code::No }
 }
 
 fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> Result<Code> {
@@ -118,7 +107,7 @@ fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> 
     let profile = context.profile(profile, &survey)?;
     let port = survey.assigned_ports().get(&profile).copied();
     let tools = Tools::find(&context.settings)?;
-    let choices = reconcile::choices_of_tree(&context.settings, &context.rights, Ok(tools))?;
+    let choices = choices_of_tree(&context.settings, &context.rights, Ok(tools))?;
     let renderer = Renderer::new(&context.settings, &choices, context.rights.drop_to());
     let files = renderer.render(&profile, port)?;
     if let Some(out) = out {
@@ -129,7 +118,12 @@ fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> 
                     .remedy("remove it, or name another directory with --out"),
             );
         }
-        apply::write_tree(&place, &files)?;
+        std::fs::create_dir_all(out).map_err(|cause| Error::system("create", out, cause))?;
+        write_new(&Dir::open(out)?, &profile.slot(), &files)?;
+        if compare(&place, &files) != Difference::default() {
+            let what = format!("{} does not hold what was written there", place.display());
+            return Err(Error::new(Code::System, what).remedy("look at the file system"));
+        }
         report::line(&place.display().to_string());
         return Ok(Code::Done);
     }
@@ -161,7 +155,7 @@ fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
     } else {
         Session::begin(&settings, &rights, tools, LOCK_WAIT)?.converge(false, None)?
     };
-    reconcile::say(&outcome, json, dry_run);
+    outcome::say_converged(&outcome, json, dry_run);
     Ok(outcome.code())
 }
 
@@ -189,12 +183,12 @@ fn detection(common: &Common, json: bool) -> Result<Code> {
     } else {
         report::line(&format!("{}: {}", detection.manager, detection.reason));
     }
-    Ok(yes(detection.is_s6()))
+    Ok(Code::of(detection.is_s6()))
 }
 
 fn show_status(common: &Common, profiles: &[ProfileName], format: &str) -> Result<Code> {
     let context = Context::enter(common)?;
-    let mut status = look(&context)?;
+    let mut status = context.report()?;
     for wanted in profiles {
         if !status.profiles.iter().any(|row| row.profile == *wanted) {
             return Err(no_such_profile(wanted));
@@ -211,17 +205,17 @@ fn show_status(common: &Common, profiles: &[ProfileName], format: &str) -> Resul
             if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
                 // Root reads nothing that hermes could have put there.
                 let root = matches!(context.rights, Rights::Direct(_));
-                let log =
-                    (!root).then(|| logs::last_lines(&context.settings, &row.profile, LOG_LINES));
+                let log = (!root)
+                    .then(|| logs::last_lines(&context.settings, &row.profile, logs::EXCERPT));
                 report::print(&table::details(&status.manager, row, log));
             }
         }
     }
-    Ok(yes(!status.profiles.iter().any(Row::is_missing)))
+    Ok(Code::of(!status.profiles.iter().any(Row::is_missing)))
 }
 
 fn list(common: &Common, json: bool) -> Result<Code> {
-    let status = look(&Context::enter(common)?)?;
+    let status = Context::enter(common)?.report()?;
     if json {
         report::json(&status);
     } else {
@@ -231,12 +225,6 @@ fn list(common: &Common, json: bool) -> Result<Code> {
         }
     }
     Ok(Code::Done)
-}
-
-fn look(context: &Context) -> Result<Report> {
-    let scandir = supervise::open_tree(&context.settings)?;
-    reconcile::owner_of(&context.settings, &scandir)?;
-    status::report(&context.settings, &scandir, &context.survey(&[])?, &[])
 }
 
 fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
@@ -272,11 +260,6 @@ fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool)
     logs::show(&context.settings, profiles, lines, follow)
 }
 
-fn answer_survey(common: &Common, profiles: &[ProfileName]) -> Result<Code> {
-    report::json(&survey(&Settings::gather(common)?, profiles)?);
-    Ok(Code::Done)
-}
-
 /// Finds what is wrong. Whatever cannot be looked at is a finding, and no reason to end.
 fn diagnose(common: &Common, json: bool) -> Result<Code> {
     let settings = Settings::gather(common)?;
@@ -285,122 +268,7 @@ fn diagnose(common: &Common, json: bool) -> Result<Code> {
     if json {
         report::json(&diagnosis);
     } else {
-        report::print(&doctor::text(&diagnosis, report::colour()));
+        report::print(&doctor::finding::text(&diagnosis, report::colour()));
     }
-    Ok(yes(diagnosis.ok))
-}
-
-fn answer_examine(common: &Common) -> Result<Code> {
-    let settings = Settings::gather(common)?;
-    report::json(&doctor::volume::examine(
-        &settings,
-        &survey(&settings, &[])?,
-    ));
-    Ok(Code::Done)
-}
-
-fn answer_settle(common: &Common) -> Result<Code> {
-    let settings = Settings::gather(common)?;
-    let mut request = Vec::new();
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut request)
-        .map_err(|cause| Error::system("read", "stdin", cause))?;
-    let changes: VolumeChanges = serde_json::from_slice(&request).map_err(|error| {
-        Error::new(
-            Code::Usage,
-            format!("unable to understand the changes: {error}"),
-        )
-    })?;
-    report::json(&settle(&settings, &changes));
-    Ok(Code::Done)
-}
-
-/// What was asked for, and whose rights are used for it.
-struct Context {
-    settings: Settings,
-    rights: Rights,
-}
-
-impl Context {
-    /// Finds everything out; a root process that serves somebody else's tree becomes that user first.
-    fn enter(common: &Common) -> Result<Self> {
-        let context = Self::of(Settings::gather(common)?)?;
-        match &context.rights {
-            Rights::Drop(account) => Err(context.become_account(account)),
-            _ => Ok(context),
-        }
-    }
-
-    /// Does the same for a command that needs nothing but the volume, where root's slots do not matter.
-    fn enter_volume(common: &Common) -> Result<Self> {
-        let context = Self::of(Settings::gather(common)?)?;
-        match &context.rights {
-            Rights::Drop(account) | Rights::Direct(account) => Err(context.become_account(account)),
-            Rights::Own => Ok(context),
-        }
-    }
-
-    /// Starts this command anew as the account, and gives why that failed.
-    fn become_account(&self, account: &Account) -> Error {
-        match Tools::find(&self.settings) {
-            Ok(tools) => rights::become_account(account, &tools, &self.settings, &[]),
-            Err(error) => error,
-        }
-    }
-
-    fn of(settings: Settings) -> Result<Self> {
-        let rights = Rights::of(&settings)?;
-        Ok(Self { settings, rights })
-    }
-
-    fn warn(&self) {
-        self.settings
-            .warnings
-            .iter()
-            .for_each(|warning| report::warning(warning));
-    }
-
-    /// Looks at the volume, as [`survey`] does.
-    fn survey(&self, only: &[ProfileName]) -> Result<Survey> {
-        match self.rights {
-            // Root needs the programs for that.
-            Rights::Direct(_) => {
-                let tools = Tools::find(&self.settings)?;
-                reconcile::look(&self.settings, &self.rights, &tools, only)
-            }
-            _ => survey(&self.settings, only),
-        }
-    }
-
-    /// Finds the profile that a command is about, which must exist.
-    fn profile(&self, given: Option<ProfileName>, survey: &Survey) -> Result<ProfileName> {
-        let profile = given.unwrap_or_else(|| survey.meant(&self.settings));
-        must_exist(&profile, survey)?;
-        Ok(profile)
-    }
-}
-
-fn must_exist(profile: &ProfileName, survey: &Survey) -> Result<()> {
-    if survey.profiles.contains_key(profile) {
-        return Ok(());
-    }
-    let named = |skipped: &&Skipped| skipped.name == profile.as_str();
-    if let Some(skipped) = survey.skipped.iter().find(named) {
-        let what = format!("profile {profile}: {}", skipped.problem.text);
-        return Err(Error::new(Code::Usage, what));
-    }
-    if survey.soulless.contains(profile) {
-        let what = format!("profile {profile} has no SOUL.md");
-        return Err(Error::new(Code::Usage, what).remedy("create that file in its home"));
-    }
-    match survey.skipped.iter().find(|_| !survey.complete) {
-        Some(skipped) => Err(Error::new(Code::System, skipped.problem.text.clone())),
-        None => Err(no_such_profile(profile)),
-    }
-}
-
-fn no_such_profile(profile: &ProfileName) -> Error {
-    Error::new(Code::Usage, format!("profile {profile} does not exist"))
-        .remedy(format!("create it with hermes profile create {profile}"))
+    Ok(Code::of(diagnosis.ok))
 }

@@ -1,10 +1,11 @@
-//! What the container around us is for: its command, and whether one gateway serves all profiles.
+//! What this container is for: the command that it was started with.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::hermes::line::{self, Action, Line};
 use crate::hermes::name::ProfileName;
+use crate::system::process::is_of_this_container;
 use crate::system::root::Root;
 
 /// The script that every Hermes image runs its command through; its arguments are the command.
@@ -99,63 +100,6 @@ impl Command {
     }
 }
 
-/// Tells whether a process has no pid in a namespace beneath ours: that would be another container.
-pub fn is_of_this_container(process: &Path) -> bool {
-    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
-    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
-}
-
-/// Reads a truth value as Hermes does: 1, true, yes, on and their opposites, `None` for the rest.
-pub fn truth(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Some(true),
-        "0" | "false" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-/// Finds `multiplex_profiles` in a `config.yaml`: at the top level, else beneath `gateway`.
-pub fn multiplex_in_config(yaml: &str) -> Option<bool> {
-    ["", "gateway"]
-        .into_iter()
-        .find_map(|section| truth(setting_in_config(yaml, section, "multiplex_profiles")?))
-}
-
-/// Finds what a key beneath a section of a `config.yaml` is set to; without a section, at the top level.
-///
-/// Reads the block style that Hermes itself writes, and `section: {…}` on one line. Anything that it
-/// does not understand counts as not set.
-pub fn setting_in_config<'a>(yaml: &'a str, section: &str, key: &str) -> Option<&'a str> {
-    let value_of = |text: &'a str, key: &str| {
-        let value = text.trim().strip_prefix(key)?.trim_start();
-        let value = value.strip_prefix(':')?;
-        Some(value.split(" #").next().unwrap_or(value).trim())
-    };
-    let mut found = None;
-    let mut inside = section.is_empty();
-    let mut indent = inside.then_some(0);
-    for line in yaml.lines() {
-        let text = line.trim_start();
-        if text.is_empty() || text.starts_with('#') {
-            continue;
-        }
-        let depth = line.len() - text.len();
-        if depth == 0 && !section.is_empty() {
-            let rest = value_of(text, section);
-            inside = rest.is_some();
-            indent = None;
-            let flow = rest.and_then(|rest| rest.strip_prefix('{')?.split('}').next());
-            found = flow
-                .and_then(|flow| flow.split(',').find_map(|pair| value_of(pair, key)))
-                .or(found);
-        } else if inside && depth == *indent.get_or_insert(depth) {
-            found = value_of(text, key).or(found);
-        }
-    }
-    found.map(|value| value.trim_matches(['"', '\'']))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,31 +181,6 @@ mod tests {
             "run",
         ] {
             assert_eq!(gateway(words), None, "{words}");
-        }
-    }
-
-    #[test]
-    fn multiplexing_is_read_from_the_top_level_and_then_from_gateway() {
-        for (yaml, expected) in [
-            ("multiplex_profiles: true\n", Some(true)),
-            (
-                "gateway:\n  port: 1\n  multiplex_profiles: yes # all\n",
-                Some(true),
-            ),
-            (
-                "gateway:\n  multiplex_profiles: 'on'\nmultiplex_profiles: false\n",
-                Some(false),
-            ),
-            ("gateway: {multiplex_profiles: true, x: 1}\n", Some(true)),
-            ("gateway:\n  relay:\n    multiplex_profiles: true\n", None),
-            ("model:\n  multiplex_profiles: true\n", None),
-            ("# multiplex_profiles: true\n", None),
-            ("multiplex_profiles: maybe\n", None),
-            ("multiplex_profiles_x: true\n", None),
-            (": [}\n\t- broken", None),
-            ("", None),
-        ] {
-            assert_eq!(multiplex_in_config(yaml), expected, "{yaml:?}");
         }
     }
 }

@@ -4,9 +4,9 @@ use std::process::Stdio;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::s6::supervision::Holder;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
+use crate::system::process::Holder;
 
 /// Directories that an s6-svscan takes when it was not told otherwise, with loggers counted: 1000
 /// since 2.12, before that 500 services, whose loggers were not counted.

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
-use rustix::process::{Flock, FlockType};
 use serde::Serialize;
 
 use crate::system::beneath::Dir;
+use crate::system::process::{Holder, holder};
 
 /// Seconds between the zero of TAI64 labels and the Unix epoch, with the 37 leap seconds that skalibs
 /// counts (<https://skarnet.org/software/skalibs/libstddjb/tai.html>).
@@ -109,25 +108,6 @@ pub fn deaths(service: &Dir) -> Vec<(SystemTime, Death)> {
             Some((time(record)?, death))
         })
         .collect()
-}
-
-/// Who holds a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
-    /// A process that we can see, by its pid.
-    Process(i32),
-    /// A process of another container or machine.
-    Elsewhere,
-}
-
-/// Finds who holds the lock of a file, as F_GETLK tells it; `None` if nobody does.
-pub fn holder(dir: &Dir, file: &str) -> Option<Holder> {
-    let file = dir.file(file, OFlags::RDONLY).ok()?;
-    let lock = rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()??;
-    Some(match lock.pid.map(rustix::process::Pid::as_raw_pid) {
-        Some(pid) if pid > 0 => Holder::Process(pid),
-        _ => Holder::Elsewhere,
-    })
 }
 
 /// Finds the s6-supervise of a service directory: the holder of its `supervise/lock`.

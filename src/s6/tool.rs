@@ -1,16 +1,16 @@
 //! The programs that do the work: s6, execline, Hermes, and this one, each by its absolute path.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result, escaped, shown};
-use crate::rights::changeable_by_others;
 use crate::settings::Settings;
-use crate::system::root::Root;
+use crate::system::root::{Root, identity};
+use crate::system::trust::changeable_by_others;
 
 /// Where the programs lie, as logical paths. All of s6 comes from one directory: a client and a
 /// supervisor of two versions misunderstand each other silently.
@@ -170,11 +170,6 @@ pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
         return Err(Error::new(Code::Usage, what).remedy(REMEDY));
     }
     Ok(hermes)
-}
-
-/// Tells a file, whatever path leads to it, from all others.
-pub fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn hermes(settings: &Settings, itself: &Path) -> PathBuf {

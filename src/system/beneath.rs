@@ -31,6 +31,34 @@ pub struct Version {
     size: i64,
 }
 
+/// How a file is written.
+struct Form {
+    /// The permission bits, whatever the umask says.
+    mode: u32,
+    /// The user and group that it is given to, unless it stays ours.
+    owner: Option<(u32, u32)>,
+    /// Whether it has to outlive a power cut.
+    durable: bool,
+}
+
+/// A file of the volume.
+const DURABLE: Form = Form {
+    mode: 0o644,
+    owner: None,
+    durable: true,
+};
+
+/// A file that a start of the machine makes anew.
+const PASSING: Form = Form {
+    durable: false,
+    ..DURABLE
+};
+
+/// Gives the name that a file has in its directory until it is whole.
+pub fn aside(name: &str) -> String {
+    format!(".{}.new", name.trim_start_matches('.'))
+}
+
 /// Why a file could not be used, for a person and as a word for a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
@@ -91,6 +119,12 @@ impl Dir {
                 errno,
             )),
         }
+    }
+
+    /// Sets the permission bits of this directory, whatever the umask said when it was made.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        rustix::fs::fchmod(&self.handle, Mode::from_raw_mode(mode))
+            .map_err(|errno| Error::system("chmod", &self.path, errno))
     }
 
     /// Gives the open directory itself.
@@ -176,11 +210,11 @@ impl Dir {
         Ok(content)
     }
 
-    /// Creates a file that must not exist yet, whole or not at all.
+    /// Creates a file of the volume that must not exist yet, whole or not at all.
     ///
     /// Gives `false`, and leaves the file alone, if it does.
     pub fn create_new(&self, name: &str, content: &[u8]) -> Result<bool> {
-        let fresh = self.write_aside(name, content, 0o644, None)?;
+        let fresh = self.write_aside(name, content, &DURABLE)?;
         let named = rustix::fs::linkat(&self.handle, &*fresh, &self.handle, name, AtFlags::empty());
         let created = match named {
             Ok(()) => Ok(true),
@@ -191,10 +225,23 @@ impl Dir {
         created
     }
 
-    /// Replaces a file at once: readers see the old content or the new, never a part.
+    /// Replaces a file of the volume at once: readers see the old content or the new, never a part. When this
+    /// returns, the content outlives a power cut.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let fresh = self.write_aside(name, content, 0o644, None)?;
+        let fresh = self.write_aside(name, content, &DURABLE)?;
         self.rename(&fresh, name)
+    }
+
+    /// Replaces a file at once as [`Dir::replace`] does, with these permission bits, where a start of the
+    /// machine makes it anew anyway.
+    pub fn replace_passing(&self, name: &str, content: &[u8], mode: u32) -> Result<()> {
+        let fresh = self.write_aside(name, content, &Form { mode, ..PASSING })?;
+        self.rename(&fresh, name)
+    }
+
+    /// Writes a file that is not there yet, in a directory that nobody looks into before it is whole.
+    pub fn create(&self, name: &str, content: &[u8], mode: u32) -> Result<()> {
+        self.write(name, name, content, &Form { mode, ..PASSING })
     }
 
     /// Replaces a file as [`Dir::replace`] does, with the mode and owner that it has; a new one is its
@@ -203,9 +250,12 @@ impl Dir {
     pub fn rewrite(&self, name: &str, content: &[u8], seen: Option<Version>) -> Result<bool> {
         let old = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
-        let mode = old.map_or(0o600, |old| old.st_mode & 0o777);
-        let owner = old.map(|old| (old.st_uid, old.st_gid));
-        let fresh = self.write_aside(name, content, mode, owner)?;
+        let form = Form {
+            mode: old.map_or(0o600, |old| old.st_mode & 0o777),
+            owner: old.map(|old| (old.st_uid, old.st_gid)),
+            ..DURABLE
+        };
+        let fresh = self.write_aside(name, content, &form)?;
         // Looked at only now, with nothing but the rename left to do.
         if self.version(name) != seen {
             self.remove(&fresh)?;
@@ -226,24 +276,25 @@ impl Dir {
             })
     }
 
-    /// Writes a file under another name, and gives that. The owner is given as far as we may.
-    fn write_aside(
-        &self,
-        name: &str,
-        content: &[u8],
-        mode: u32,
-        owner: Option<(u32, u32)>,
-    ) -> Result<String> {
-        let fresh = format!(".{}.new", name.trim_start_matches('.'));
-        let failed = |cause: std::io::Error| Error::system("write", self.path.join(name), cause);
+    /// Writes a file under the name that it has until it is whole, and gives that name.
+    fn write_aside(&self, name: &str, content: &[u8], form: &Form) -> Result<String> {
+        let fresh = aside(name);
         // Left by a run that was killed.
         let _none = rustix::fs::unlinkat(&self.handle, &*fresh, AtFlags::empty());
+        self.write(&fresh, name, content, form)?;
+        Ok(fresh)
+    }
+
+    /// Writes a file that is not there yet, whole or not at all. Errors call it `shown`.
+    fn write(&self, name: &str, shown: &str, content: &[u8], form: &Form) -> Result<()> {
+        let failed = |cause: std::io::Error| Error::system("write", self.path.join(shown), cause);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = rustix::fs::openat(&self.handle, &*fresh, flags, Mode::from_raw_mode(0o644))
+        let mut file = rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(0o644))
             .map(File::from)
             .map_err(|errno| failed(errno.into()))?;
-        if let Some((uid, gid)) = owner {
+        if let Some((uid, gid)) = form.owner {
+            // As far as we may.
             let _not_ours_to_give = rustix::fs::fchown(
                 &file,
                 Some(rustix::fs::Uid::from_raw(uid)),
@@ -251,15 +302,21 @@ impl Dir {
             );
         }
         // Whatever the umask says.
-        let written = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+        let written = rustix::fs::fchmod(&file, Mode::from_raw_mode(form.mode))
             .map_err(std::io::Error::from)
             .and_then(|()| file.write_all(content))
-            .and_then(|()| file.sync_all());
+            .and_then(|()| {
+                if form.durable {
+                    file.sync_all()
+                } else {
+                    Ok(())
+                }
+            });
         if let Err(cause) = written {
-            self.remove(&fresh)?;
+            self.remove(name)?;
             return Err(failed(cause));
         }
-        Ok(fresh)
+        Ok(())
     }
 
     /// Renames a file inside this directory.

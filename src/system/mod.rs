@@ -5,4 +5,6 @@ pub mod beneath;
 pub mod process;
 pub mod root;
 pub mod signal;
+pub mod time;
+pub mod trust;
 pub mod wait;

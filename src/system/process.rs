@@ -1,14 +1,225 @@
-//! Processes, as /proc shows them.
+//! Processes: as /proc shows them, as the kernel names them for a lock, and the one way to end one.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{
+    Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, kill_process, pidfd_open,
+    pidfd_send_signal,
+};
+
+use crate::error::{Error, Result};
+use crate::system::beneath::Dir;
 use crate::system::root::Root;
 
 /// Reads a field of /proc/PID/stat, by the number that proc(5) gives it.
 pub fn stat_field(root: &Root, pid: &str, number: usize) -> Option<String> {
-    let stat = std::fs::read_to_string(root.at(format!("/proc/{pid}/stat"))).ok()?;
+    field(&fs::read_to_string(stat(root, pid)).ok()?, number)
+}
+
+fn stat(root: &Root, pid: &str) -> std::path::PathBuf {
+    root.at(format!("/proc/{pid}/stat"))
+}
+
+fn field(stat: &str, number: usize) -> Option<String> {
     // Counted behind the command's name, which may contain anything: the third field comes first.
     stat.rsplit(')')
         .next()?
         .split_whitespace()
         .nth(number - 3)
         .map(str::to_owned)
+}
+
+/// The field of /proc/PID/stat that tells when a process started, in ticks since the machine did.
+const START_TIME: usize = 22;
+
+/// Reads when a process started, in hundredths of a second since the machine did: field 22 of
+/// /proc/PID/stat. A pid and this number name one process, since pids repeat.
+pub fn start_time(root: &Root, pid: &str) -> Option<u64> {
+    stat_field(root, pid, START_TIME)?.parse().ok()
+}
+
+/// Reads the pid of the parent of a process.
+pub fn parent(root: &Root, pid: &str) -> Option<String> {
+    stat_field(root, pid, 4)
+}
+
+/// Tells whether a process, given by its directory in /proc, is of this container: a process of another
+/// container has a second pid, in the pid namespace of that one.
+pub fn is_of_this_container(process: &Path) -> bool {
+    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A process that we can see, by its pid.
+    Process(i32),
+    /// A process of another container or machine.
+    Elsewhere,
+}
+
+/// Finds who holds the lock of a file, as F_GETLK tells it; `None` if nobody does.
+pub fn holder(dir: &Dir, file: &str) -> Option<Holder> {
+    let file = dir.file(file, OFlags::RDONLY).ok()?;
+    let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()??;
+    Some(match lock.pid.map(Pid::as_raw_pid) {
+        Some(pid) if pid > 0 => Holder::Process(pid),
+        _ => Holder::Elsewhere,
+    })
+}
+
+/// A process that was identified: a signal reaches this one, and no later process with its pid.
+#[derive(Debug)]
+pub struct Process<'a> {
+    root: &'a Root,
+    pid: Pid,
+    identity: Identity,
+}
+
+/// What tells a process from a later one with the same pid.
+#[derive(Debug)]
+enum Identity {
+    /// A handle of the kernel's.
+    Handle(OwnedFd),
+    /// When it started, where the kernel has no handles or a seccomp filter forbids them.
+    StartTime(u64),
+}
+
+impl<'a> Process<'a> {
+    /// Takes hold of the process with this pid, if `is_the_one` still finds then that it is the one that is
+    /// meant. `None`: the process is gone, or is another one.
+    pub fn identify(
+        root: &'a Root,
+        pid: i32,
+        is_the_one: impl FnOnce() -> bool,
+    ) -> Result<Option<Self>> {
+        let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let identity = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => Identity::Handle(handle),
+            Err(Errno::SRCH) => return Ok(None),
+            Err(Errno::NOSYS | Errno::PERM) => match current_start_time(root, pid)? {
+                Some(start) => Identity::StartTime(start),
+                None => return Ok(None),
+            },
+            Err(errno) => {
+                return Err(Error::system(
+                    "take hold of process",
+                    pid.to_string(),
+                    errno,
+                ));
+            }
+        };
+        let process = Self {
+            root,
+            pid,
+            identity,
+        };
+        Ok(is_the_one().then_some(process))
+    }
+
+    /// Sends a signal, unless the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let sent = match &self.identity {
+            Identity::Handle(handle) => pidfd_send_signal(handle, signal),
+            Identity::StartTime(start) => match current_start_time(self.root, self.pid)? {
+                Some(now) if now == *start => kill_process(self.pid, signal),
+                _ => Err(Errno::SRCH),
+            },
+        };
+        match sent {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(Error::system(
+                "send a signal to process",
+                self.pid.to_string(),
+                errno,
+            )),
+        }
+    }
+}
+
+/// Reads when a process started, `None` if there is no such process any more.
+fn current_start_time(root: &Root, pid: Pid) -> Result<Option<u64>> {
+    let path = stat(root, &pid.to_string());
+    match fs::read_to_string(&path) {
+        Ok(stat) => Ok(field(&stat, START_TIME).and_then(|start| start.parse().ok())),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) if cause.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(cause) => Err(Error::system("read", path, cause)),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_behind_a_name_with_spaces_and_parentheses() {
+        let stat = "7 (a) b (c) S 1 7 7";
+        assert_eq!(field(stat, 3).as_deref(), Some("S"));
+        assert_eq!(field(stat, 4).as_deref(), Some("1"));
+        assert_eq!(field(stat, 22), None);
+    }
+
+    fn sleeper() -> (Child, i32) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        (child, pid)
+    }
+
+    /// What a kernel without handles leaves to identify a process by.
+    fn by_start_time(root: &Root, pid: i32) -> Process<'_> {
+        let pid = Pid::from_raw(pid).unwrap();
+        let start = current_start_time(root, pid).unwrap().unwrap();
+        Process {
+            root,
+            pid,
+            identity: Identity::StartTime(start),
+        }
+    }
+
+    #[test]
+    fn a_process_is_ended_by_its_handle_and_where_there_is_none_by_its_start_time() {
+        let root = Root::new("/");
+        let by_handle: fn(&Root, i32) -> Process<'_> =
+            |root, pid| Process::identify(root, pid, || true).unwrap().unwrap();
+        for identify in [by_handle, by_start_time] {
+            let (mut child, pid) = sleeper();
+            let process = identify(&root, pid);
+            process.signal(Signal::KILL).unwrap();
+            assert!(!child.wait().unwrap().success());
+            process.signal(Signal::KILL).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_not_the_one_meant_or_no_more_is_let_alone() {
+        let root = Root::new("/");
+        let (mut child, pid) = sleeper();
+        assert!(Process::identify(&root, pid, || false).unwrap().is_none());
+        let mut later = by_start_time(&root, pid);
+        later.identity = Identity::StartTime(1);
+        later.signal(Signal::KILL).unwrap();
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it started at another time"
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(Process::identify(&root, pid, || true).unwrap().is_none());
+        for pid in [0, -1] {
+            assert!(Process::identify(&root, pid, || true).unwrap().is_none());
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Where "/" is: every absolute path of the program is looked up beneath it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Code, Error, Result, shown};
@@ -33,6 +34,13 @@ impl Root {
             Err(_) => place.to_owned(),
         }
     }
+}
+
+/// Tells a file from all others by its device and inode, whatever path leads to it; `None` if there is none.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path)
+        .ok()
+        .map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Checks a path that a person gave: absolute, and without `..`, which a symbolic link could bend.

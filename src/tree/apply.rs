@@ -1,41 +1,32 @@
-//! Carrying out a plan: with [`volume`], the only place that changes a file system.
+//! Carrying out a plan: the only place that changes a scan directory, with [`remove`](crate::tree::remove) for
+//! what goes.
 //!
 //! Removals come first and are waited for, then slots change in place, then new ones are published
 //! together: s6-svscan gives up a whole scan when a directory vanishes under it. Every file and
 //! every slot appears by a rename, so a run that is killed leaves nothing half made, only names with
 //! a leading dot that the next run sweeps away.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::name::ProfileName;
 use crate::rights::Rights;
-use crate::s6::supervision::{Holder, Status, supervised, supervisor};
+use crate::s6::supervision::{Status, supervised, supervisor};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::wait::wait_until;
+use crate::tree::owner::{OWNER_FILE, Owner};
 use crate::tree::plan::{Change, Plan, Step};
-use crate::tree::scandir::{NEW_PREFIX, OLD_PREFIX, OWNER_FILE, Owner, ScanDir};
-use crate::tree::slot::{File, Files, down};
-
-/// How long a supervisor may take beyond the gateway's own time: `finish` has 5 s.
-const SUPERVISOR_TIME: Duration = Duration::from_secs(7);
-
-/// The longest time that is waited for a gateway to end, whatever its slot says: a day, as for
-/// HERMES_S6_STOP_TIMEOUT.
-const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
-
-/// How long a logger may take to write what it has read.
-const LOGGER_TIME: Duration = Duration::from_secs(2);
+use crate::tree::remove::{Failures, Remover};
+use crate::tree::scandir::{NEW_PREFIX, ScanDir};
+use crate::tree::slot::{Rendered, down, put, write_new};
 
 /// How long s6-svscan may go without taking up another new slot.
 const SCAN_PATIENCE: Duration = Duration::from_secs(2);
@@ -57,11 +48,8 @@ pub struct Apply<'a> {
     /// The scan directory, locked.
     pub scandir: &'a ScanDir,
     /// The rendered slots.
-    pub rendered: &'a BTreeMap<ProfileName, Files>,
+    pub rendered: &'a Rendered,
 }
-
-/// The changes that could not be carried out, by the profile's name.
-pub type Failures = BTreeMap<ProfileName, Error>;
 
 impl Apply<'_> {
     /// Carries out the changes of a plan, each as far as it goes.
@@ -72,7 +60,8 @@ impl Apply<'_> {
             plan.changes.iter().filter(does).collect()
         };
         let removed = with(&|step| *step == Step::Remove);
-        self.remove(
+        let remover = self.remover();
+        remover.remove(
             removed.iter().filter_map(|change| change.name.as_ref()),
             &mut failures,
         );
@@ -98,164 +87,43 @@ impl Apply<'_> {
         self.scandir.dir().replace(OWNER_FILE, &content)
     }
 
-    /// Ends every supervisor that outlived its s6-svscan, so that a new one can start its own.
-    ///
-    /// Each gateway gets one SIGTERM and its time to save. A supervisor that does not end is killed;
-    /// its gateway is then found by the lock of its home and ended before the next one starts.
-    pub fn take_over(&self) -> Result<()> {
-        let names = self
-            .scandir
-            .dir()
-            .names()?
-            .into_iter()
-            .filter_map(|name| name.into_string().ok());
-        let service = |name: &String| !name.starts_with('.') || name.starts_with(OLD_PREFIX);
-        let services: Vec<Dir> = names
-            .filter(service)
-            .filter_map(|name| self.scandir.dir().dir(name).ok())
-            .collect();
-        self.end_supervisors(&services)
-    }
-
-    fn end_supervisors(&self, services: &[Dir]) -> Result<()> {
-        let orphans: Vec<&Dir> = services
-            .iter()
-            .filter(|service| is_supervised(service))
-            .collect();
-        if orphans.is_empty() {
-            return Ok(());
-        }
-        for service in &orphans {
-            self.let_go(service, "-dx");
-        }
-        let main = |service: &&Dir| supervisor(service).is_some();
-        let own = orphans
-            .iter()
-            .filter_map(|service| own_stop_timeout(service))
-            .max();
-        let limit = own.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
-        if !wait_until(limit, "gateways to end", || !orphans.iter().any(main)) {
-            // First what they supervise, which without them nobody would end.
-            for service in orphans.iter().filter(|service| main(service)) {
-                kill(gateway(service))?;
-            }
-            if !wait_until(SUPERVISOR_TIME, "supervisors to end", || {
-                !orphans.iter().any(main)
-            }) {
-                for service in orphans.iter().filter(|service| main(service)) {
-                    kill(supervisor(service))?;
-                }
-            }
-        }
-        // A logger ends by itself when nobody can write to it any more; then so must its supervisor.
-        let supervised = || orphans.iter().any(|service| is_supervised(service));
-        for letters in ["-x", "-dx"] {
-            for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
-                self.let_go(&logger, letters);
-            }
-            if wait_until(LOGGER_TIME, "loggers to end", || !supervised()) {
-                return Ok(());
-            }
-        }
-        for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
-            kill(supervisor(&logger))?;
-        }
-        if wait_until(LOGGER_TIME, "supervisors to end", || !supervised()) {
-            Ok(())
-        } else {
-            let stuck = orphans.iter().find(|service| is_supervised(service));
-            let path = stuck.map_or_else(|| self.scandir.dir().path(), |service| service.path());
-            Err(Error::new(
-                Code::TimedOut,
-                format!("the supervisor of {} does not end", path.display()),
-            ))
-        }
-    }
-
-    /// Asks a supervisor to end with its service. One that is gone needs no asking.
-    fn let_go(&self, service: &Dir, letters: &str) {
-        let _gone = self.s6("s6-svc", &[letters], service.path());
-    }
-
-    /// Removes slots, whose gateways end first, and what killed runs have left of others.
-    pub fn remove<'n>(
-        &self,
-        names: impl Iterator<Item = &'n ProfileName>,
-        failures: &mut Failures,
-    ) {
-        let mut going: Vec<(Option<ProfileName>, String)> = Vec::new();
-        for leftover in self.scandir.leftovers().unwrap_or_default() {
-            if leftover.starts_with(OLD_PREFIX) {
-                going.push((None, leftover));
-            } else {
-                let _next_time = fs::remove_dir_all(self.scandir.at(leftover));
-            }
-        }
-        for name in names {
-            let old = format!("{OLD_PREFIX}{}", name.slot());
-            match fs::rename(self.scandir.at(name.slot()), self.scandir.at(&old)) {
-                Ok(()) => going.push((Some(name.clone()), old)),
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => {
-                    failures.insert(
-                        name.clone(),
-                        Error::system("rename", self.scandir.at(name.slot()), cause),
-                    );
-                }
-            }
-        }
-        if going.is_empty() {
-            return;
-        }
-        let open: Vec<Dir> = going
-            .iter()
-            .filter_map(|(_, old)| self.scandir.dir().dir(old).ok())
-            .collect();
-        if self.scandir.watcher().is_some() {
-            let _waited_for_below = self.s6("s6-svscanctl", &["-an"], self.scandir.dir().path());
-            let own = open.iter().filter_map(own_stop_timeout).max();
-            let limit = own.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
-            wait_until(limit, "removed gateways to end", || {
-                !open.iter().any(is_supervised)
-            });
-        }
-        let ended = self.end_supervisors(&open);
-        for (name, old) in going {
-            let path = self.scandir.at(&old);
-            let stuck = self
-                .scandir
-                .dir()
-                .dir(&old)
-                .is_ok_and(|service| is_supervised(&service));
-            let result = match &ended {
-                Err(error) if stuck => Err(Error::new(error.code(), error.to_string())),
-                _ => {
-                    fs::remove_dir_all(&path).map_err(|cause| Error::system("remove", &path, cause))
-                }
-            };
-            if let (Some(name), Err(error)) = (name, result) {
-                failures.insert(name, error);
-            }
+    /// Gives what ends gateways and removes slots.
+    pub fn remover(&self) -> Remover<'_> {
+        Remover {
+            root: &self.settings.root,
+            tools: self.tools,
+            stop_timeout: self.stop_timeout,
+            scandir: self.scandir,
         }
     }
 
     fn in_place(&self, name: &ProfileName, change: &Change) -> Result<()> {
-        let slot = self.scandir.at(name.slot());
+        if change.steps.is_empty() {
+            return Ok(());
+        }
+        let path = self.scandir.at(name.slot());
+        let slot = || self.scandir.slot(name);
         for step in &change.steps {
             match step {
-                Step::Reset => forget_status(&slot)?,
+                Step::Reset => forget_status(&path)?,
+                Step::Sweep(debris) => {
+                    for file in debris {
+                        remove_file(&path.join(file))?;
+                    }
+                }
                 Step::Write(paths) => {
                     let files = self.rendered.get(name);
+                    let slot = slot()?;
                     for path in paths {
                         if let Some(file) = files.and_then(|files| files.get(path)) {
-                            write(&slot, path, file)?;
+                            put(&slot, path, file)?;
                         }
                     }
                 }
-                Step::MarkDown => mark_down(&slot, &why_down(change))?,
-                Step::UnmarkDown => unmark_down(&slot)?,
-                Step::Up => self.s6("s6-svc", &["-u"], &slot)?,
-                Step::Down => self.down(name, &slot)?,
+                Step::MarkDown => mark_down(&slot()?, &why_down(change))?,
+                Step::UnmarkDown => unmark_down(&slot()?)?,
+                Step::Up => self.s6("s6-svc", &["-u"], &path)?,
+                Step::Down => self.down(name, &path)?,
                 Step::Remove | Step::Publish { .. } => {}
             }
         }
@@ -334,7 +202,7 @@ impl Apply<'_> {
             return;
         }
         // s6-svscan looks at a directory that it once failed to take up only under a new inode.
-        self.remove(missed.iter().copied(), failures);
+        self.remover().remove(missed.iter().copied(), failures);
         let again: Vec<&ProfileName> = changes
             .iter()
             .filter_map(|change| Some((change.name.as_ref()?, change)))
@@ -359,20 +227,20 @@ impl Apply<'_> {
 
     /// Builds a slot under a name that s6-svscan passes over.
     fn build(&self, name: &ProfileName, change: &Change) -> Result<()> {
-        let place = self.scandir.at(format!("{NEW_PREFIX}{}", name.slot()));
-        if let Some(files) = self.rendered.get(name) {
-            write_tree(&place, files)?;
-        }
+        let Some(files) = self.rendered.get(name) else {
+            return Ok(());
+        };
+        let slot = write_new(self.scandir.dir(), &new_name(name), files)?;
         if change.steps.contains(&Step::Publish { down: true }) {
-            mark_down(&place, &why_down(change))?;
+            mark_down(&slot, &why_down(change))?;
         }
-        self.control(&place)
+        self.control(slot.path())
     }
 
     /// Gives a slot that is built its name.
     fn reveal(&self, name: &ProfileName) -> Result<()> {
         let slot = self.scandir.at(name.slot());
-        let new = self.scandir.at(format!("{NEW_PREFIX}{}", name.slot()));
+        let new = self.scandir.at(new_name(name));
         fs::rename(new, &slot).map_err(|cause| Error::system("create", slot, cause))
     }
 
@@ -433,85 +301,35 @@ fn process(status: &Status) -> Vec<u8> {
 }
 
 /// Adds the `down` file to a slot, with a line that tells a person why.
-pub fn mark_down(slot: &Path, why: &str) -> Result<()> {
-    write(slot, "down", &down(why)?)
+pub fn mark_down(slot: &Dir, why: &str) -> Result<()> {
+    put(slot, "down", &down(why)?)
 }
 
 /// Removes the `down` file of a slot.
-pub fn unmark_down(slot: &Path) -> Result<()> {
-    let path = slot.join("down");
-    match fs::remove_file(&path) {
+pub fn unmark_down(slot: &Dir) -> Result<()> {
+    slot.remove("down")
+}
+
+/// Gives the name that a slot has while it is built.
+fn new_name(name: &ProfileName) -> String {
+    format!("{NEW_PREFIX}{}", name.slot())
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-            Err(Error::system("remove", &path, cause))
+            Err(Error::system("remove", path, cause))
         }
         _ => Ok(()),
     }
-}
-
-/// Writes a whole slot into a directory that is not there yet.
-pub fn write_tree(place: &Path, files: &Files) -> Result<()> {
-    let mut parents = BTreeSet::new();
-    parents.extend(files.keys().filter_map(|path| Path::new(path).parent()));
-    // `env` even when it is empty: the run script reads it.
-    parents.insert(Path::new("env"));
-    for directory in parents {
-        let directory: PathBuf = place.join(directory).components().collect();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&directory)
-            .map_err(|cause| Error::system("create", &directory, cause))?;
-        // Whatever the umask says.
-        fs::set_permissions(&directory, Permissions::from_mode(0o755))
-            .map_err(|cause| Error::system("chmod", &directory, cause))?;
-    }
-    // Nobody sees it before it is whole.
-    files
-        .iter()
-        .try_for_each(|(path, file)| create(&place.join(path), file))
 }
 
 /// Removes the status that an earlier supervisor of a slot and its logger left, which would go on to
 /// answer for a service that is not supervised. All else in `supervise/` and `event/` is of use to the
 /// next supervisor, or to somebody who already waits for it.
 fn forget_status(slot: &Path) -> Result<()> {
-    for path in [
-        slot.join("supervise/status"),
-        slot.join("log/supervise/status"),
-    ] {
-        match fs::remove_file(&path) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::system("remove", &path, cause));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Puts a file in its place at once, where it may be in use.
-fn write(slot: &Path, path: &str, file: &File) -> Result<()> {
-    let target = slot.join(path);
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let fresh = target.with_file_name(format!(".{name}.new"));
-    let _leftover = fs::remove_file(&fresh);
-    create(&fresh, file)?;
-    fs::rename(&fresh, &target).map_err(|cause| Error::system("write", &target, cause))
-}
-
-/// Writes a file that is not there yet.
-fn create(path: &Path, file: &File) -> Result<()> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(file.mode)
-        .open(path)
-        .and_then(|mut open| {
-            open.write_all(&file.content)?;
-            // Whatever the umask says.
-            open.set_permissions(Permissions::from_mode(file.mode))
-        })
-        .map_err(|cause| Error::system("write", path, cause))
+    remove_file(&slot.join("supervise/status"))?;
+    remove_file(&slot.join("log/supervise/status"))
 }
 
 fn why_down(change: &Change) -> String {
@@ -521,43 +339,4 @@ fn why_down(change: &Change) -> String {
         "Registered down by hermes-s6: the state was {state:?}{}.",
         reason.collect::<String>()
     )
-}
-
-fn is_supervised(service: &Dir) -> bool {
-    supervisor(service).is_some()
-        || service
-            .dir("log")
-            .is_ok_and(|log| supervisor(&log).is_some())
-}
-
-/// Reads how long the service itself gives its process to end.
-pub fn own_stop_timeout(service: &Dir) -> Option<Duration> {
-    let content = service.read("timeout-kill", 32).ok()?;
-    let milliseconds = String::from_utf8_lossy(&content).trim().parse().ok()?;
-    Some(Duration::from_millis(milliseconds).min(STOP_TIMEOUT_MAX))
-}
-
-/// Finds the process of a service.
-fn gateway(service: &Dir) -> Option<Holder> {
-    let pid = Status::read(service)?.pid?;
-    i32::try_from(pid).ok().map(Holder::Process)
-}
-
-/// Kills a process that did not end when asked to.
-fn kill(holder: Option<Holder>) -> Result<()> {
-    let Some(Holder::Process(pid)) = holder else {
-        return Ok(());
-    };
-    Pid::from_raw(pid)
-        .map_or(Ok(()), |pid| {
-            pidfd_send_signal(pidfd_open(pid, PidfdFlags::empty())?, Signal::KILL)
-        })
-        .or_else(|errno| {
-            if errno == rustix::io::Errno::SRCH {
-                Ok(())
-            } else {
-                Err(errno)
-            }
-        })
-        .map_err(|errno| Error::system("kill", pid.to_string(), errno))
 }

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::hermes::name::ProfileName;
-use crate::s6::supervision::{Holder, supervisor};
+use crate::s6::supervision::supervisor;
 use crate::settings::Settings;
+use crate::system::process::Holder;
 use crate::tree::scandir::ScanDir;
 
 /// The answer, with its reason.

@@ -3,8 +3,10 @@
 pub mod apply;
 pub mod detect;
 pub mod lifecycle;
+pub mod owner;
 pub mod plan;
 pub mod reconcile;
+pub mod remove;
 pub mod scandir;
 pub mod slot;
 pub mod supervise;

@@ -1,13 +1,10 @@
 //! Convergence from beginning to end: look, decide, apply, report.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::command::child::as_account;
-use crate::error::{Code, Error, Result, shown};
+use crate::error::{Code, Error, Result};
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::report;
@@ -15,12 +12,15 @@ use crate::rights::{Rights, make_scandir};
 use crate::s6::capacity::{raise_descriptors, room_by_descriptors};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
-use crate::tree::apply::{Apply, Failures};
-use crate::tree::plan::{Action, Change, Plan, Step, VolumeChanges, World, plan};
-use crate::tree::scandir::{Choices, Owner, ScanDir, instance};
+use crate::tree::apply::Apply;
+use crate::tree::owner::{Choices, Owner, instance};
+use crate::tree::plan::{Action, Change, Plan, Scope, plan};
+use crate::tree::remove::Failures;
+use crate::tree::scandir::{ScanDir, World, choices_of_tree};
 use crate::tree::slot::{Rendered, Renderer};
-use crate::volume::survey::{Survey, survey};
-use crate::volume::write::settle;
+use crate::volume::changes::VolumeChanges;
+use crate::volume::survey::{Survey, survey_as};
+use crate::volume::write::settle_as;
 
 /// What a convergence did, or would do.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
             scandir.only_roots()?;
         }
         let lock = scandir.lock_within(limit)?;
-        let choices = check_owner(settings, &scandir, Ok(tools))?;
+        let choices = scandir.choices(settings, Ok(tools))?;
         warn_of_hermes(settings, &choices.tools);
         Ok(Self {
             settings,
@@ -93,74 +93,44 @@ impl<'a> Session<'a> {
 
     /// Ends supervisors that have outlived their s6-svscan.
     pub fn take_over(&self) -> Result<()> {
-        self.apply(&BTreeMap::new()).take_over()
+        self.apply(&Rendered::new()).remover().take_over()
     }
 
     /// Gives profiles their slots, down, and waits until they are supervised. Gives those that have one
     /// already, and what could not be done.
-    pub fn register(&self, names: &[ProfileName]) -> Result<(Vec<ProfileName>, Failures)> {
-        let mut survey = look(self.settings, self.rights, &self.choices.tools, &[])?;
-        let ports = survey.assigned_ports();
-        let renderer = Renderer::new(self.settings, &self.choices, self.rights.drop_to());
-        let mut rendered = Rendered::new();
-        for name in names {
-            rendered.insert(
-                name.clone(),
-                renderer.render(name, ports.get(name).copied())?,
-            );
-        }
+    pub fn register(
+        &self,
+        names: &BTreeSet<ProfileName>,
+    ) -> Result<(BTreeSet<ProfileName>, Failures)> {
+        let survey = survey_as(self.settings, self.rights, &self.choices.tools, &[])?;
+        let rendered = self.render(&survey, names.iter())?;
         for name in names {
             self.scandir.forget_unregistered(name);
         }
-        // Nothing else is decided here than what these names need.
-        survey.complete = false;
         let world = self
             .scandir
             .world(self.settings, &self.choices.tools, &rendered)?;
         let command = Command::detect(&self.settings.root);
-        let mut plan = plan(self.settings, &command, &survey, &world);
-        plan.changes.retain(|change| {
-            change
-                .name
-                .as_ref()
-                .is_some_and(|name| names.contains(name))
-        });
+        let scope = Scope::Register(names);
+        let plan = plan(self.settings, &command, &survey, &world, scope);
+        let mut there = names.clone();
         let mut failures = Failures::new();
-        let mut there = names.to_vec();
-        for change in &mut plan.changes {
+        for change in &plan.changes {
             let Some(name) = &change.name else { continue };
-            let warning = change.warning.take().unwrap_or_default();
-            let mut publishes = false;
-            for step in &mut change.steps {
-                if let Step::Publish { down } = step {
-                    *down = true;
-                    publishes = true;
-                }
-            }
-            if publishes {
-                there.retain(|there| there != name);
-                change.action = Action::Registered;
-            } else {
-                change.steps.clear();
-                if change.action == Action::Skipped {
-                    there.retain(|there| there != name);
-                    failures.insert(name.clone(), Error::new(Code::No, warning));
-                }
+            there.remove(name);
+            if change.action == Action::Skipped {
+                let why = change.warning.clone().unwrap_or_default();
+                failures.insert(name.clone(), Error::new(Code::No, why));
             }
         }
-        plan.changes.retain(|change| !change.steps.is_empty());
-        let mut log_directories = plan.volume.log_directories;
-        log_directories.retain(|name| names.contains(name));
-        let volume = VolumeChanges {
-            ports: plan.volume.ports.take(),
-            log_directories,
-            boot_log: plan.changes.iter().map(report::change_line).collect(),
-            ..VolumeChanges::default()
-        };
-        plan.volume = VolumeChanges::default();
-        for failure in self.settle(&volume)? {
-            report::warning(&failure);
-        }
+        let done = plan
+            .changes
+            .iter()
+            .filter(|change| !change.steps.is_empty());
+        self.settle_or_warn(&VolumeChanges {
+            boot_log: done.map(ToString::to_string).collect(),
+            ..plan.volume.clone()
+        })?;
         failures.extend(self.apply(&rendered).slots(&plan));
         Ok((there, failures))
     }
@@ -169,24 +139,21 @@ impl<'a> Session<'a> {
     pub fn unregister(&self, names: &[ProfileName]) -> Result<Failures> {
         let mut failures = Failures::new();
         self.apply(&Rendered::new())
+            .remover()
             .remove(names.iter(), &mut failures);
-        let removed = names.iter().filter(|name| !failures.contains_key(name));
-        removed
-            .clone()
-            .for_each(|name| self.scandir.note_unregistered(name));
-        let line = |name: &ProfileName| {
-            report::change_line(&Change {
+        let mut boot_log = Vec::new();
+        for name in names.iter().filter(|name| !failures.contains_key(name)) {
+            self.scandir.note_unregistered(name);
+            let change = Change {
                 reason: Some("unregistered".to_owned()),
                 ..Change::new(name, None, Action::Removed)
-            })
-        };
-        let boot_log = removed.map(line).collect();
-        for failure in self.settle(&VolumeChanges {
+            };
+            boot_log.push(change.to_string());
+        }
+        self.settle_or_warn(&VolumeChanges {
             boot_log,
             ..VolumeChanges::default()
-        })? {
-            report::warning(&failure);
-        }
+        })?;
         Ok(failures)
     }
 
@@ -197,8 +164,8 @@ impl<'a> Session<'a> {
         starting: bool,
         only: Option<&BTreeSet<ProfileName>>,
     ) -> Result<Outcome> {
-        let survey = look(self.settings, self.rights, &self.choices.tools, &[])?;
-        let rendered = render(self.settings, self.rights, &self.choices, &survey)?;
+        let survey = survey_as(self.settings, self.rights, &self.choices.tools, &[])?;
+        let rendered = self.render(&survey, survey.profiles.keys())?;
         let mut world = self
             .scandir
             .world(self.settings, &self.choices.tools, &rendered)?;
@@ -211,12 +178,8 @@ impl<'a> Session<'a> {
                 self.scandir.forget_unregistered(&name);
             }
         }
-        let mut plan = plan(self.settings, &command, &survey, &world);
-        if let Some(only) = only {
-            let is_meant = |name: &ProfileName| only.contains(name);
-            plan.changes
-                .retain(|change| change.name.as_ref().is_some_and(is_meant));
-        }
+        let scope = only.map_or(Scope::All, Scope::Only);
+        let mut plan = plan(self.settings, &command, &survey, &world, scope);
         let mut failures = self.settle(&plan.volume)?;
         let apply = self.apply(&rendered);
         apply.owner(&Owner {
@@ -234,6 +197,14 @@ impl<'a> Session<'a> {
         Ok(Outcome { plan, failures })
     }
 
+    fn render<'n>(
+        &self,
+        survey: &Survey,
+        names: impl Iterator<Item = &'n ProfileName>,
+    ) -> Result<Rendered> {
+        render(self.settings, self.rights, &self.choices, survey, names)
+    }
+
     fn apply<'s>(&'s self, rendered: &'s Rendered) -> Apply<'s> {
         Apply {
             settings: self.settings,
@@ -245,150 +216,55 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Writes on the volume, and gives what could not be done, as sentences.
     fn settle(&self, changes: &VolumeChanges) -> Result<Vec<String>> {
         settle_as(self.settings, &self.choices.tools, self.rights, changes)
     }
-}
 
-/// Writes on the volume with the rights of its owner, and gives what could not be done, as sentences.
-pub fn settle_as(
-    settings: &Settings,
-    tools: &Tools,
-    rights: &Rights,
-    changes: &VolumeChanges,
-) -> Result<Vec<String>> {
-    if *changes == VolumeChanges::default() {
-        return Ok(Vec::new());
-    }
-    match rights {
-        Rights::Direct(account) => as_account(settings, tools, account, &["settle"], changes),
-        _ => Ok(settle(settings, changes)),
+    fn settle_or_warn(&self, changes: &VolumeChanges) -> Result<()> {
+        self.settle(changes)?
+            .iter()
+            .for_each(|failure| report::warning(failure));
+        Ok(())
     }
 }
 
 /// Decides as [`Session::converge`] would, and does nothing.
 pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Outcome> {
-    let scandir = open_if_there(settings)?;
+    let scandir = ScanDir::open_if_there(settings)?;
     if let Some(scandir) = &scandir {
         scandir.ours()?;
     }
     let choices = choices_of_tree(settings, rights, Ok(tools))?;
     warn_of_hermes(settings, &choices.tools);
-    let survey = look(settings, rights, &choices.tools, &[])?;
-    let rendered = render(settings, rights, &choices, &survey)?;
+    let survey = survey_as(settings, rights, &choices.tools, &[])?;
+    let rendered = render(settings, rights, &choices, &survey, survey.profiles.keys())?;
     let world = match scandir {
         Some(scandir) => scandir.world(settings, &choices.tools, &rendered)?,
         None => World::default(),
     };
     let command = Command::detect(&settings.root);
     Ok(Outcome {
-        plan: plan(settings, &command, &survey, &world),
+        plan: plan(settings, &command, &survey, &world, Scope::All),
         failures: Vec::new(),
     })
 }
 
-/// Looks at the volume as [`survey`] does, with the rights of its owner.
-pub fn look(
-    settings: &Settings,
-    rights: &Rights,
-    tools: &Tools,
-    only: &[ProfileName],
-) -> Result<Survey> {
-    let Rights::Direct(account) = rights else {
-        return survey(settings, only);
-    };
-    let mut words = vec!["survey"];
-    for name in only {
-        words.extend(["-p", name.as_str()]);
-    }
-    as_account(settings, tools, account, &words, &())
-}
-
-/// Renders the slots of all profiles.
-fn render(
+/// Renders the slots of some profiles.
+fn render<'n>(
     settings: &Settings,
     rights: &Rights,
     choices: &Choices,
     survey: &Survey,
+    names: impl Iterator<Item = &'n ProfileName>,
 ) -> Result<Rendered> {
     let renderer = Renderer::new(settings, choices, rights.drop_to());
     let ports = survey.assigned_ports();
-    let mut rendered = Rendered::new();
-    for name in survey.profiles.keys() {
-        rendered.insert(
-            name.clone(),
-            renderer.render(name, ports.get(name).copied())?,
-        );
-    }
-    Ok(rendered)
-}
-
-/// Gives what slots would be made with: what those of the tree that runs were, if one does.
-///
-/// `tools` are those that are found; a tree that runs names its own.
-pub fn choices_of_tree(
-    settings: &Settings,
-    rights: &Rights,
-    tools: Result<Tools>,
-) -> Result<Choices> {
-    let Some(scandir) = open_if_there(settings)? else {
-        return Ok(Choices::new(settings, tools?));
+    let render = |name: &ProfileName| {
+        let files = renderer.render(name, ports.get(name).copied())?;
+        Ok((name.clone(), files))
     };
-    if let Rights::Direct(_) = rights {
-        // Root runs the programs that are named there.
-        scandir.only_roots()?;
-    }
-    check_owner(settings, &scandir, tools)
-}
-
-fn open_if_there(settings: &Settings) -> Result<Option<ScanDir>> {
-    match ScanDir::open(settings) {
-        Ok(scandir) => Ok(Some(scandir)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Refuses a scan directory of another data root, and gives what to make slots with. A tree that runs
-/// keeps what it was started with, whatever this caller's environment says: a client and a supervisor
-/// of two versions misunderstand each other, and a setting for one command is none for all gateways.
-fn check_owner(settings: &Settings, scandir: &ScanDir, tools: Result<Tools>) -> Result<Choices> {
-    let owner = owner_of(settings, scandir)?
-        .filter(|owner| scandir.watcher().is_some() && owner.instance == instance(settings));
-    let Some(owner) = owner else {
-        return Ok(Choices::new(settings, tools?));
-    };
-    let other = settings
-        .hermes
-        .as_ref()
-        .is_some_and(|hermes| *hermes != owner.choices.tools.hermes)
-        || settings
-            .bindir
-            .as_ref()
-            .is_some_and(|bindir| *bindir != owner.choices.tools.s6);
-    if other {
-        report::warning(
-            "the tree that runs keeps its own programs: HERMES_S6_HERMES and HERMES_S6_BINDIR count when it is started again",
-        );
-    }
-    Ok(owner.choices)
-}
-
-/// Reads whose gateways a scan directory has, and refuses another data root's.
-pub fn owner_of(settings: &Settings, scandir: &ScanDir) -> Result<Option<Owner>> {
-    let owner = scandir.owner();
-    let other = owner.as_ref().filter(|owner| owner.home != settings.home);
-    let Some(other) = other else {
-        return Ok(owner);
-    };
-    let what = format!(
-        "{} has the gateways of {}, not of {}",
-        shown(&settings.scandir),
-        shown(&other.home),
-        shown(&settings.home)
-    );
-    Err(Error::new(Code::Usage, what)
-        .remedy("name that data directory with --home, or another scan directory with --scandir"))
+    names.map(render).collect()
 }
 
 fn warn_of_hermes(settings: &Settings, tools: &Tools) {
@@ -416,41 +292,8 @@ fn boot_log(plan: &Plan, world: &World) -> Vec<String> {
     plan.changes
         .iter()
         .filter(|change| all || !change.steps.is_empty())
-        .map(report::change_line)
+        .map(ToString::to_string)
         .collect()
-}
-
-/// Says what a convergence did: a line per change, then warnings.
-pub fn say(outcome: &Outcome, json: bool, dry_run: bool) {
-    if json {
-        report::json(&Json::of(outcome, dry_run));
-        return;
-    }
-    let changes = &outcome.plan.changes;
-    for change in changes {
-        report::line(&format!("reconcile: {}", report::change_line(change)));
-    }
-    let failed = changes
-        .iter()
-        .filter(|change| change.action == Action::Failed)
-        .count();
-    let changed = changes
-        .iter()
-        .filter(|change| !change.steps.is_empty())
-        .count()
-        - failed;
-    let failed = if failed == 0 {
-        String::new()
-    } else {
-        format!(", {failed} failed")
-    };
-    report::line(&match (changed, dry_run) {
-        (0, _) if outcome.plan.is_empty() => "reconcile: nothing changed".to_owned(),
-        (0, _) if failed.is_empty() => "reconcile: no slot changed".to_owned(),
-        (_, false) => format!("reconcile: {changed} changed{failed}"),
-        (_, true) => format!("reconcile: {changed} would change"),
-    });
-    warn(outcome);
 }
 
 /// Says what is wrong, on stderr.
@@ -462,42 +305,5 @@ pub fn warn(outcome: &Outcome) {
     }
     for failure in &outcome.failures {
         report::warning(failure);
-    }
-}
-
-#[derive(Serialize)]
-struct Json<'a> {
-    version: u32,
-    dry_run: bool,
-    changed: bool,
-    changes: Vec<JsonChange<'a>>,
-    failures: &'a [String],
-}
-
-#[derive(Serialize)]
-struct JsonChange<'a> {
-    profile: &'a str,
-    prior_state: Option<&'a str>,
-    action: Action,
-    reason: Option<&'a str>,
-    warning: Option<&'a str>,
-}
-
-impl<'a> Json<'a> {
-    fn of(outcome: &'a Outcome, dry_run: bool) -> Self {
-        let json = |change: &'a Change| JsonChange {
-            profile: &change.profile,
-            prior_state: change.prior_state.as_deref(),
-            action: change.action,
-            reason: change.reason.as_deref(),
-            warning: change.warning.as_deref(),
-        };
-        Self {
-            version: 1,
-            dry_run,
-            changed: !outcome.plan.is_empty(),
-            changes: outcome.plan.changes.iter().map(json).collect(),
-            failures: &outcome.failures,
-        }
     }
 }

@@ -7,23 +7,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags};
-use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use rustix::fs::{FileType, FlockOperation, OFlags};
 
 use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::{ProfileName, SLOT_PREFIX};
-use crate::s6::supervision::{Holder, Status, scanner, supervisor};
-use crate::s6::tool::{Tools, identity};
+use crate::report;
+use crate::rights::Rights;
+use crate::s6::capacity;
+use crate::s6::supervision::{Status, scanner, supervisor};
+use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
-use crate::system::process::stat_field;
+use crate::system::process::Holder;
+use crate::system::trust::only_roots;
 use crate::system::wait::wait_until;
-use crate::tree::plan::{Found, World};
-use crate::tree::slot::{Files, MARKER};
-
-/// The file in a scan directory that says that its gateways are ours, and what they were made with.
-pub const OWNER_FILE: &str = ".hermes-s6";
+use crate::tree::owner::{Choices, OWNER_FILE, Owner};
+use crate::tree::slot::{Difference, Files, MARKER, compare};
 
 /// Begins the name of an empty file: somebody has removed the slot of that profile on purpose.
 const MARK_PREFIX: &str = ".hermes-s6-gone-";
@@ -46,51 +45,40 @@ const FIRST_SCAN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long it may take for all of them.
 const FIRST_SCAN_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a scan directory was made for, written into it when it is first filled.
-///
-/// Whoever comes later, perhaps with another `PATH`, finds the same programs in it, and a second data
-/// root is not taken for the first one with all profiles gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// The data root whose profiles have their slots here.
-    pub home: PathBuf,
-    /// The instance of the machine or container that filled it.
-    pub instance: String,
-    /// What its slots were made with.
-    pub choices: Choices,
+/// A slot as it lies in the scan directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that s6 keeps on its own"
+)]
+pub struct Found {
+    /// Whether hermes-s6 made it.
+    pub ours: bool,
+    /// The files that differ from what they should be, by their path in the slot.
+    pub outdated: Vec<&'static str>,
+    /// Files beside them that a killed run has left half written.
+    pub debris: Vec<String>,
+    /// Whether there is a `down` file.
+    pub down: bool,
+    /// Whether an s6-supervise looks after it.
+    pub supervised: bool,
+    /// Whether it has the status of a supervisor that is no more.
+    pub stale: bool,
+    /// Whether its supervisor wants the gateway up; one that is up all the same is about to end.
+    pub up: bool,
 }
 
-impl Owner {
-    /// Tells whether it was made for this data root, by whatever path.
-    pub fn serves(&self, settings: &Settings) -> bool {
-        let identity = |path: &Path| identity(&settings.root.at(path));
-        self.home == settings.home
-            || identity(&self.home).is_some_and(|home| Some(home) == identity(&settings.home))
-    }
-}
-
-/// What slots are made with, besides the profiles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choices {
-    /// The programs that they name.
-    pub tools: Tools,
-    /// How long a gateway may take to stop, in seconds.
-    pub stop_timeout: u64,
-}
-
-impl Choices {
-    /// Takes the programs, and the rest from the settings.
-    pub fn new(settings: &Settings, tools: Tools) -> Self {
-        Self {
-            tools,
-            stop_timeout: settings.stop_timeout.as_secs(),
-        }
-    }
-
-    /// Gives the time that a gateway may take to stop.
-    pub fn stop_timeout(&self) -> Duration {
-        Duration::from_secs(self.stop_timeout)
-    }
+/// The scan directory as it is.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The slots in it that have a profile's name.
+    pub slots: BTreeMap<ProfileName, Found>,
+    /// Whether an s6-svscan watches it.
+    pub watched: bool,
+    /// Whether this is not the first convergence since the container or the tree started.
+    pub live: bool,
+    /// The number of slots that its s6-svscan has room for, if there is a limit.
+    pub room: Option<usize>,
 }
 
 /// A scan directory, open.
@@ -104,6 +92,26 @@ impl ScanDir {
     pub fn open(settings: &Settings) -> Result<Self> {
         Ok(Self {
             dir: Dir::open(&settings.root.at(&settings.scandir))?,
+        })
+    }
+
+    /// Opens it if it is there.
+    pub fn open_if_there(settings: &Settings) -> Result<Option<Self>> {
+        match Self::open(settings) {
+            Ok(scandir) => Ok(Some(scandir)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens it for a command that is about a tree; the error has a remedy if there is none.
+    pub fn open_tree(settings: &Settings) -> Result<Self> {
+        Self::open_if_there(settings)?.ok_or_else(|| {
+            let place = settings.scandir.display();
+            let what = format!("nothing is supervised here: there is no {place}");
+            Error::new(Code::Unsupervised, what).remedy(
+                "start the tree with hermes-s6 supervise, or name its directory with --scandir",
+            )
         })
     }
 
@@ -128,7 +136,7 @@ impl ScanDir {
         for name in self.dir.names()? {
             let text = name.to_string_lossy();
             if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) {
-                only_roots(&self.dir, &name, 0)?;
+                only_roots(&self.dir, &name)?;
             }
         }
         Ok(())
@@ -188,6 +196,53 @@ impl ScanDir {
     /// Reads whom the directory was made for, if it was ever filled.
     pub fn owner(&self) -> Option<Owner> {
         serde_json::from_slice(&self.dir.read(OWNER_FILE, 1 << 16).ok()?).ok()
+    }
+
+    /// Reads the same of a tree that runs: one whose s6-svscan lives, and that this instance of the container
+    /// has filled.
+    pub fn live_owner(&self, settings: &Settings) -> Option<Owner> {
+        self.owner()
+            .filter(|owner| owner.is_of_this_instance(settings) && self.watcher().is_some())
+    }
+
+    /// Reads whose gateways it has, and refuses those of another data root.
+    pub fn owner_for(&self, settings: &Settings) -> Result<Option<Owner>> {
+        let owner = self.owner();
+        let Some(other) = owner.as_ref().filter(|owner| !owner.serves(settings)) else {
+            return Ok(owner);
+        };
+        let what = format!(
+            "{} has the gateways of {}, not of {}",
+            shown(&settings.scandir),
+            shown(&other.home),
+            shown(&settings.home)
+        );
+        Err(Error::new(Code::Usage, what).remedy(
+            "name that data directory with --home, or another scan directory with --scandir",
+        ))
+    }
+
+    /// Gives what slots are to be made with, and refuses a scan directory of another data root.
+    ///
+    /// A tree that runs keeps what it was started with, whatever this caller's environment says: a client and
+    /// a supervisor of two versions misunderstand each other, and a setting for one command is none for all
+    /// gateways. `tools` are the programs that were found here, for a tree that does not run.
+    pub fn choices(&self, settings: &Settings, tools: Result<Tools>) -> Result<Choices> {
+        self.owner_for(settings)?;
+        let Some(Owner { choices, .. }) = self.live_owner(settings) else {
+            return Ok(Choices::new(settings, tools?));
+        };
+        let differs = |named: &Option<PathBuf>, kept: &Path| {
+            named.as_ref().is_some_and(|named| named != kept)
+        };
+        if differs(&settings.hermes, &choices.tools.hermes)
+            || differs(&settings.bindir, &choices.tools.s6)
+        {
+            report::warning(
+                "the tree that runs keeps its own programs: HERMES_S6_HERMES and HERMES_S6_BINDIR count when it is started again",
+            );
+        }
+        Ok(choices)
     }
 
     /// Lists the profiles that have a slot made by hermes-s6.
@@ -261,10 +316,7 @@ impl ScanDir {
         let watched = watcher.is_some();
         let mut world = World {
             watched,
-            live: watched
-                && self
-                    .owner()
-                    .is_some_and(|owner| owner.instance == instance(settings)),
+            live: self.live_owner(settings).is_some(),
             room: None,
             slots: BTreeMap::new(),
         };
@@ -301,18 +353,20 @@ impl ScanDir {
     ) -> usize {
         let services = others.iter().filter_map(|name| self.dir.dir(name).ok());
         let loggers: Vec<bool> = services.map(|service| service.dir("log").is_ok()).collect();
-        crate::s6::capacity::room(settings, tools, watcher, &loggers)
+        capacity::room(settings, tools, watcher, &loggers)
     }
 
     fn found(&self, profile: &ProfileName, files: Option<&Files>) -> Found {
         let Ok(slot) = self.slot(profile) else {
             return Found::default();
         };
+        let Difference { outdated, debris } = files
+            .map(|files| compare(slot.path(), files))
+            .unwrap_or_default();
         let mut found = Found {
             ours: self.is_ours(profile.slot()),
-            outdated: files
-                .map(|files| outdated(slot.path(), files))
-                .unwrap_or_default(),
+            outdated,
+            debris,
             down: matches!(slot.kind("down"), Ok(Some(_))),
             ..Found::default()
         };
@@ -354,41 +408,6 @@ fn try_lock(file: &fs::File) -> bool {
     rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
-/// How deep a service directory is: `gateway-x/log/supervise/control`.
-const SLOT_DEPTH: usize = 3;
-
-fn only_roots(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
-    let path = dir.path().join(name);
-    let stat = match rustix::fs::statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        // s6-supervise writes its status beside it first, and slots come and go: what is gone is not run.
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(Error::system("stat", &path, errno)),
-    };
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    // The control FIFO is for hermes' group to write to, and s6 makes event/ for a group of root's.
-    let shared = stat.st_mode & 0o002 != 0
-        || (stat.st_mode & 0o020 != 0 && stat.st_gid != 0 && kind != FileType::Fifo);
-    if stat.st_uid != 0 || shared || kind == FileType::Symlink || depth > SLOT_DEPTH {
-        let path = shown(&path);
-        return Err(Error::new(
-            Code::Usage,
-            format!("{path} is not root's alone, and root would run what is in it"),
-        )
-        .remedy("use a new, empty scan directory"));
-    }
-    if kind == FileType::Directory {
-        let inner = match dir.dir(name) {
-            Err(error) if error.is_not_found() => return Ok(()),
-            inner => inner?,
-        };
-        for name in inner.names()? {
-            only_roots(&inner, &name, depth + 1)?;
-        }
-    }
-    Ok(())
-}
-
 /// Looks at what s6 makes of a slot.
 fn observe(slot: &Dir, found: &mut Found) {
     let status = Status::read(slot);
@@ -397,34 +416,22 @@ fn observe(slot: &Dir, found: &mut Found) {
     found.up = found.supervised && status.is_some_and(|status| status.wanted_up);
 }
 
-/// Lists the files of a slot that are missing, or other than they should be.
-fn outdated(slot: &Path, files: &Files) -> Vec<&'static str> {
-    let same = |path: &str, mode: u32, content: &[u8]| {
-        let place = slot.join(path);
-        let meta = fs::symlink_metadata(&place)?;
-        let plain = meta.is_file()
-            && meta.permissions().mode() & 0o7777 == mode
-            && meta.len() == content.len() as u64;
-        Ok::<_, std::io::Error>(plain && fs::read(&place)? == content)
-    };
-    files
-        .iter()
-        .filter(|(path, file)| !same(path, file.mode, &file.content).unwrap_or(false))
-        .map(|(path, _)| *path)
-        .collect()
-}
-
 fn mark(profile: &ProfileName) -> String {
     format!("{MARK_PREFIX}{profile}")
 }
 
-/// Names this instance of the machine or container: another one has another PID 1.
-pub fn instance(settings: &Settings) -> String {
-    let read = |path: &str| fs::read_to_string(settings.root.at(path)).unwrap_or_default();
-    let start = stat_field(&settings.root, "1", 22);
-    format!(
-        "{} {}",
-        read("/proc/sys/kernel/random/boot_id").trim(),
-        start.as_deref().unwrap_or("-")
-    )
+/// Gives what slots would be made with: what those of the tree that runs were, if one does.
+pub fn choices_of_tree(
+    settings: &Settings,
+    rights: &Rights,
+    tools: Result<Tools>,
+) -> Result<Choices> {
+    let Some(scandir) = ScanDir::open_if_there(settings)? else {
+        return Ok(Choices::new(settings, tools?));
+    };
+    if let Rights::Direct(_) = rights {
+        // Root runs the programs that are named there.
+        scandir.only_roots()?;
+    }
+    scandir.choices(settings, tools)
 }

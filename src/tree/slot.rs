@@ -1,11 +1,16 @@
 //! The slot: the service directory of one profile's gateway, rendered from `templates/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use askama::Template;
 use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::name::ProfileName;
@@ -13,7 +18,8 @@ use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW};
 use crate::s6::tool::Tools;
 use crate::s6::word::Word;
 use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
-use crate::tree::scandir::Choices;
+use crate::system::beneath::{Dir, aside};
+use crate::tree::owner::Choices;
 
 /// The file that says that hermes-s6 made a slot, and what of: nothing without it is ever removed.
 pub const MARKER: &str = "data/hermes-s6";
@@ -187,6 +193,110 @@ fn digest(files: &Files) -> String {
         .flat_map(|byte| [byte >> 4, byte & 15])
         .filter_map(|digit| char::from_digit(u32::from(digit), 16))
         .collect()
+}
+
+/// The directories of a slot that hermes-s6 fills: `env` even when it is empty, since the run script reads it.
+const DIRECTORIES: [&str; 3] = ["data", "env", "log"];
+
+/// What differs between a slot and the files that it should have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The files that are missing, or other than they should be.
+    pub outdated: Vec<&'static str>,
+    /// Files that a killed run has left half written.
+    pub debris: Vec<String>,
+}
+
+/// Compares what a slot holds with the files that it should have. What else lies there is not looked at.
+///
+/// Nobody with fewer rights than ours may be able to change the slot: it is walked by its path.
+pub fn compare(slot: &Path, files: &Files) -> Difference {
+    let mut outdated: BTreeSet<&'static str> = files.keys().copied().collect();
+    let mut debris = Vec::new();
+    let is_ours = |entry: &walkdir::DirEntry| {
+        entry.depth() != 1
+            || !entry.file_type().is_dir()
+            || DIRECTORIES.iter().any(|ours| entry.file_name() == *ours)
+    };
+    // What cannot be looked at counts as outdated: writing it says why.
+    let entries = WalkDir::new(slot)
+        .min_depth(1)
+        .max_depth(2)
+        .into_iter()
+        .filter_entry(is_ours)
+        .flatten()
+        .filter(|entry| !entry.file_type().is_dir());
+    let half_written: BTreeSet<String> =
+        files.keys().copied().chain(["down"]).map(beside).collect();
+    for entry in entries {
+        let path = entry.path().strip_prefix(slot).ok().and_then(Path::to_str);
+        let Some(path) = path else { continue };
+        if half_written.contains(path) {
+            debris.push(path.to_owned());
+        } else if let Some((path, file)) = files.get_key_value(path)
+            && entry.file_type().is_file()
+            && has(entry.path(), file)
+        {
+            outdated.remove(path);
+        }
+    }
+    Difference {
+        outdated: outdated.into_iter().collect(),
+        debris,
+    }
+}
+
+/// Tells whether a file has the mode and the content that it should have.
+fn has(place: &Path, file: &File) -> bool {
+    let length = file.content.len() as u64;
+    let read = || {
+        let open = fs::File::open(place)?;
+        let meta = open.metadata()?;
+        if meta.mode() & 0o7777 != file.mode || meta.size() != length {
+            return Ok::<_, std::io::Error>(false);
+        }
+        let mut content = Vec::with_capacity(file.content.len() + 1);
+        open.take(length + 1).read_to_end(&mut content)?;
+        Ok(content == file.content)
+    };
+    read().unwrap_or(false)
+}
+
+/// Gives the path that a file of a slot has while it is written.
+fn beside(path: &str) -> String {
+    match path.rsplit_once('/') {
+        Some((directory, name)) => format!("{directory}/{}", aside(name)),
+        None => aside(path),
+    }
+}
+
+/// Writes a whole slot as a new directory of this name, which nobody looks into before it is whole.
+pub fn write_new(parent: &Dir, name: &str, files: &Files) -> Result<Dir> {
+    let slot = parent.make_dir(name)?;
+    slot.set_mode(0o755)?;
+    let mut directories = Vec::new();
+    for directory in DIRECTORIES {
+        let made = slot.make_dir(directory)?;
+        made.set_mode(0o755)?;
+        directories.push((directory, made));
+    }
+    for (path, file) in files {
+        let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let directory = directories.iter().find(|(path, _)| *path == directory);
+        let directory = directory.map_or(&slot, |(_, directory)| directory);
+        directory.create(name, &file.content, file.mode)?;
+    }
+    Ok(slot)
+}
+
+/// Puts a file into a slot that may be in use.
+pub fn put(slot: &Dir, path: &str, file: &File) -> Result<()> {
+    let put =
+        |directory: &Dir, name: &str| directory.replace_passing(name, &file.content, file.mode);
+    match path.rsplit_once('/') {
+        Some((directory, name)) => put(&slot.make_dir(directory)?, name),
+        None => put(slot, path),
+    }
 }
 
 #[derive(Template)]

@@ -12,11 +12,11 @@ use crate::error::{Code, Error, Result};
 use crate::report;
 use crate::rights::{Rights, become_account, make_scandir};
 use crate::s6::capacity::{LimitOption, descriptors, lower_descriptors, room_by_descriptors};
-use crate::s6::supervision::Holder;
 use crate::s6::tool::Tools;
 use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
+use crate::system::process::Holder;
 use crate::tree::reconcile::{self, Session};
-use crate::tree::scandir::{LOCK_WAIT, ScanDir};
+use crate::tree::scandir::LOCK_WAIT;
 
 /// The least number of slots that the tree has room for.
 const ROOM_MIN: usize = 500;
@@ -60,7 +60,7 @@ pub fn supervise(
     session.take_over()?;
     let outcome = session.converge(true, None)?;
     for change in &outcome.plan.changes {
-        report::note(&report::change_line(change));
+        report::note(&change.to_string());
     }
     reconcile::warn(&outcome);
     let slots = session.scandir().profiles()?.len();
@@ -93,22 +93,4 @@ fn own_stdout() {
         .custom_flags(i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0))
         .open("/proc/self/fd/1");
     let _stays = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
-}
-
-/// Opens the scan directory for a command that only looks, with a remedy if there is none.
-pub fn open_tree(settings: &Settings) -> Result<ScanDir> {
-    ScanDir::open(settings).map_err(|error| {
-        if error.is_not_found() {
-            Error::new(
-                Code::Unsupervised,
-                format!(
-                    "nothing is supervised here: there is no {}",
-                    settings.scandir.display()
-                ),
-            )
-            .remedy("start the tree with hermes-s6 supervise, or name its directory with --scandir")
-        } else {
-            error
-        }
-    })
 }

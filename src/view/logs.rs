@@ -21,6 +21,9 @@ use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::wait::wait_until;
 
+/// How many lines of a log the status of one profile shows.
+pub const EXCERPT: usize = 10;
+
 /// How much is shown of a line, in bytes. s6-log writes none that is so long.
 const LINE_LIMIT: usize = 64 << 10;
 

@@ -1,7 +1,7 @@
 //! The status as Prometheus reads it, in its text exposition format
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
-use crate::view::status::{Report, Row, State};
+use crate::view::row::{Report, Row, State};
 
 /// Reads the value of a metric out of a row; `None` where it has none.
 type Value = fn(&Row) -> Option<u64>;

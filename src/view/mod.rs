@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod logs;
 pub mod metrics;
+pub mod row;
 pub mod status;
 pub mod table;
 pub mod verdict;

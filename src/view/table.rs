@@ -3,7 +3,7 @@
 use crate::error::{Result, escaped};
 use crate::s6::supervision::Death;
 use crate::tree::detect::Detection;
-use crate::view::status::{Report, Row, State};
+use crate::view::row::{Report, Row, State};
 
 const HEAD: [&str; 8] = [
     "PROFILE",
@@ -98,7 +98,7 @@ fn cells(row: &Row) -> [String; HEAD.len()] {
     let uptime = row.seconds.filter(|_| row.pid.is_some());
     [
         row.profile.to_string(),
-        row.state.words().to_owned(),
+        row.state.words(),
         row.pid.map_or_else(dash, |pid| pid.to_string()),
         uptime.map_or_else(dash, duration),
         row.last_exit.map_or_else(dash, death_text),

@@ -1,29 +1,170 @@
-//! What a gateway does against what its operator wants: whether that differs, why, and what to do.
+//! What a gateway does, and whether that is what its operator wants: why not, and what to do. Free of I/O.
 
-use std::time::SystemTime;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::hermes::state::Intent;
-use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death};
+use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death, Status};
+use crate::system::process::Holder;
 use crate::tree::slot::EXIT_LOCKED;
-use crate::view::status::{Row, State};
-use crate::volume::survey::Lock;
+use crate::view::row::{Row, State};
+use crate::volume::lock::Lock;
 
-/// Adds to a row what is not as its operator wants it, and what to do about it.
-///
-/// `watched` says that an s6-svscan watches the scan directory, `advice` what comes before the remedy.
-pub fn judge(row: &mut Row, intent: &Intent, watched: bool, advice: &str) {
-    let up = matches!(
+/// How long a gateway usually takes to get ready, and then some.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// How long a gateway that has just been started may not have its lock yet, and by how much the looks
+/// at the volume and at the tree may lie apart.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// What is seen of one gateway, and of what it needs.
+#[derive(Debug, Clone)]
+pub struct Seen<'a> {
+    /// The time of day.
+    pub now: SystemTime,
+    /// Whether an s6-svscan watches the scan directory.
+    pub watched: bool,
+    /// The scan directory.
+    pub scandir: &'a Path,
+    /// What its operator wants.
+    pub intent: &'a Intent,
+    /// The lock of its home, if it has ever been taken.
+    pub lock: Option<&'a Lock>,
+    /// Its slot.
+    pub slot: Option<Slot>,
+}
+
+/// What is seen of a slot.
+#[derive(Debug, Clone, Default)]
+pub struct Slot {
+    /// Whether it has a `down` file.
+    pub is_registered_down: bool,
+    /// Why this container keeps it down, if it is wanted and registered down.
+    pub held: Option<String>,
+    /// What s6 knows, if it has a supervisor.
+    pub service: Option<Service>,
+}
+
+/// What s6 knows of a slot that has a supervisor.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its status.
+    pub status: Status,
+    /// Its s6-supervise.
+    pub supervisor: Holder,
+    /// How its processes ended, oldest first.
+    pub deaths: Vec<(SystemTime, Death)>,
+}
+
+/// Fills a row with what is seen, what of it is not as the operator wants it, and what to do about that.
+pub fn judge(row: &mut Row, seen: &Seen) {
+    let advice = observe(row, seen);
+    compare(row, seen, advice);
+}
+
+/// Finds out what a gateway does and why; gives what has to be done about that before it is started.
+fn observe(row: &mut Row, seen: &Seen) -> &'static str {
+    let Some(slot) = &seen.slot else {
+        return "";
+    };
+    if let Some(held) = &slot.held {
+        row.reason = Some(held.clone());
+        row.wanted = false;
+    }
+    row.state = State::Unsupervised;
+    let Some(service) = &slot.service else {
+        if row.wanted {
+            row.reason = Some(if seen.watched {
+                "s6-svscan has not taken it up".to_owned()
+            } else {
+                format!("no s6-svscan watches {}", seen.scandir.display())
+            });
+        }
+        return "";
+    };
+    let (status, deaths) = (&service.status, &service.deaths);
+    count(row, seen, service);
+    let age = seen.now.duration_since(status.since).unwrap_or_default();
+    // The pids of another container are not to be compared with ours.
+    let is_comparable = age >= SETTLED && matches!(service.supervisor, Holder::Process(_));
+    let held = seen.lock.filter(|lock| is_comparable && lock.held);
+    let is_elsewhere = |pid: u32| held.is_some_and(|lock| lock.pid != i32::try_from(pid).ok());
+    row.state = match status.pid {
+        Some(_) if !status.wanted_up => State::Stopping,
+        Some(_) if status.ready => State::Ready,
+        Some(pid) if is_elsewhere(pid) => State::WaitingForLock,
+        Some(_) if age < STARTING => State::Starting,
+        Some(_) => State::Up,
+        None if status.wanted_up => State::Starting,
+        None if status.finishing => State::Stopping,
+        None => State::Down,
+    };
+    if row.state == State::WaitingForLock {
+        row.reason = seen.lock.map(holder_text);
+        return "stop it there, and it starts here";
+    }
+    if row.state != State::Down {
+        return "";
+    }
+    if let Some(orphan) = held.and_then(|lock| lock.pid) {
+        row.reason = Some(format!(
+            "a gateway that has lost its supervisor still runs, pid {orphan}: hermes-s6 stop ends it"
+        ));
+        return "";
+    }
+    if seen.intent.wants_stopped() {
+        return "";
+    }
+    // One that was told to end, and is to be started again by a command that was killed, has not ended by itself.
+    let was_told = slot.is_registered_down && matches!(deaths.last(), Some((_, Death::Exit(0))));
+    if let Some((reason, advice)) = parked(seen.lock, seen.intent, deaths).filter(|_| !was_told) {
+        row.reason = Some(reason);
+        row.state = State::Parked;
+        return advice;
+    }
+    if row.wanted {
+        row.reason = Some(if slot.is_registered_down {
+            "its slot is registered down".to_owned()
+        } else {
+            "it was told to go down".to_owned()
+        });
+    }
+    ""
+}
+
+/// Fills in the numbers: the process, since when, how often it has ended, and how.
+fn count(row: &mut Row, seen: &Seen, Service { status, deaths, .. }: &Service) {
+    let age = seen.now.duration_since(status.since).unwrap_or_default();
+    row.pid = status.pid;
+    row.seconds = Some(age.as_secs());
+    let since = status.since.duration_since(SystemTime::UNIX_EPOCH).ok();
+    row.changed = since.map(|since| since.as_secs());
+    let is_recent = |(time, _): &&(SystemTime, Death)| {
+        // A death later than now has come between.
+        let age = seen.now.duration_since(*time).unwrap_or_default();
+        age <= CRASH_LOOP_WINDOW
+    };
+    row.restarts = Some(deaths.iter().filter(is_recent).count());
+    row.last_exit = match deaths.last() {
+        Some((_, death)) => Some(*death),
+        None => status.last_exit,
+    };
+}
+
+/// Adds to a row what is not as its operator wants it, and what to do about it. `advice` comes before the remedy.
+fn compare(row: &mut Row, seen: &Seen, advice: &str) {
+    let is_up = matches!(
         row.state,
         State::Ready | State::Up | State::Starting | State::WaitingForLock
     );
-    let unwanted = up && intent.wants_stopped();
-    let odd = unwanted || row.is_missing();
+    let is_unwanted = is_up && seen.intent.wants_stopped();
+    let is_odd = is_unwanted || row.is_missing();
     let command = match row.state {
-        State::Unsupervised | State::Unregistered if row.wanted && !watched => "supervise",
+        State::Unsupervised | State::Unregistered if row.wanted && !seen.watched => "supervise",
         State::Unsupervised if row.wanted => "reconcile",
         State::Down | State::Stopping | State::Unregistered if row.wanted => "start -p ",
         State::Parked => "start -p ",
-        _ if unwanted => "stop -p ",
+        _ if is_unwanted => "stop -p ",
         _ => "",
     };
     let name = row.profile.as_str();
@@ -31,31 +172,31 @@ pub fn judge(row: &mut Row, intent: &Intent, watched: bool, advice: &str) {
         let name = if command.ends_with(' ') { name } else { "" };
         ["hermes-s6 ", command, name].concat()
     });
-    if !odd && row.reason.is_none() {
+    if !is_odd && row.reason.is_none() {
         return;
     }
-    let wants = match (row.wanted, unwanted) {
+    let wants = match (row.wanted, is_unwanted) {
         (true, _) => " wants running,",
         (_, true) => " wants stopped,",
         _ => "",
     };
-    let mut note = [name, wants, " is ", row.state.words()].concat();
+    let mut note = [name, wants, " is ", &row.state.words()].concat();
     if let Some(reason) = &row.reason {
         note.extend([": ", reason]);
     }
-    if let (State::Parked | State::Down, true, Some(seconds)) = (row.state, odd, row.seconds) {
+    if let (State::Parked | State::Down, true, Some(seconds)) = (row.state, is_odd, row.seconds) {
         note.extend([", ", &ago(seconds)]);
     }
     let remedy = row.remedy.as_deref().unwrap_or_default();
     if !advice.is_empty() || !remedy.is_empty() {
         note.extend([": ", advice, remedy]);
     }
-    row.warning = odd.then(|| note.clone());
+    row.warning = is_odd.then(|| note.clone());
     row.note = Some(note);
 }
 
 /// Tells why `finish` parked a gateway, and what to do before it is started again; `None` if it did not.
-pub fn parked(
+fn parked(
     lock: Option<&Lock>,
     intent: &Intent,
     deaths: &[(SystemTime, Death)],
@@ -92,7 +233,7 @@ pub fn parked(
 }
 
 /// Names the holder of a lock, also by its pid here unless it has signed with that.
-pub fn holder_text(lock: &Lock) -> String {
+fn holder_text(lock: &Lock) -> String {
     let holder = &lock.signature;
     if !lock.held {
         return format!("its lock was held by {holder}, and is free now");
@@ -117,43 +258,4 @@ fn ago(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_some_time_ago_has_one_unit() {
-        let texts = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 900_000].map(ago);
-        assert_eq!(
-            texts,
-            [
-                "0 s ago",
-                "59 s ago",
-                "1 min ago",
-                "59 min ago",
-                "1 h ago",
-                "23 h ago",
-                "1 d ago",
-                "10 d ago"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_holder_is_named_as_it_signed_and_as_it_is_seen_here() {
-        let named = |held, pid| {
-            holder_text(&Lock {
-                signature: "web-1 pid 7 since then".to_owned(),
-                held,
-                pid,
-            })
-        };
-        let held = "its lock is held by web-1 pid 7 since then";
-        assert_eq!(named(true, None), held, "elsewhere");
-        assert_eq!(named(true, Some(7)), held);
-        assert_eq!(named(true, Some(70)), format!("{held}, pid 70 here"));
-        assert_eq!(
-            named(false, None),
-            "its lock was held by web-1 pid 7 since then, and is free now"
-        );
-    }
-}
+mod tests;

@@ -2,9 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::hermes::name::ProfileName;
+use crate::system::beneath::Dir;
+
+/// The file in the data root that remembers which port each profile was given.
+pub const PORTS_FILE: &str = ".hermes-s6-ports.json";
+
+/// The largest record that is read, in bytes.
+const RECORD_LIMIT: u64 = 1 << 20;
 
 /// The first port of the range that profiles get theirs from.
 const FIRST: u16 = 9200;
@@ -26,9 +34,60 @@ fn natural(name: &ProfileName) -> u16 {
     FIRST + u16::try_from(head % u32::from(COUNT)).unwrap_or(0)
 }
 
-/// Tells whether a port is one that hermes-s6 gives.
-pub fn is_given(port: u16) -> bool {
-    (FIRST..FIRST + COUNT).contains(&port)
+/// How a volume remembers the ports that were given.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Not at all: no named profile has ever been served from it.
+    #[default]
+    None,
+    /// Just the ports that count.
+    Current,
+    /// With names that are gone, or in a file that is damaged.
+    Outdated,
+}
+
+/// What a record says, with names and ports as they stand there.
+type Entries = BTreeMap<String, u16>;
+
+/// Reads the record of ports; `None` if there is none. A damaged one has an entry without a name, so that it
+/// does not pass for sound.
+pub fn read_record(home: &Dir) -> Option<Entries> {
+    let damaged = || BTreeMap::from([(String::new(), 0)]);
+    match home.read(PORTS_FILE, RECORD_LIMIT) {
+        Ok(content) => Some(serde_json::from_slice(&content).unwrap_or_else(|_| damaged())),
+        Err(unusable) if unusable.is_missing() => None,
+        Err(_) => Some(damaged()),
+    }
+}
+
+/// Takes the ports out of a record that still count: those of names for which `is_there` holds. Tells also
+/// whether the record has just these.
+pub fn still_given(
+    record: Option<&Entries>,
+    is_there: impl Fn(&ProfileName) -> bool,
+) -> (Ports, Record) {
+    let Some(entries) = record else {
+        return (Ports::new(), Record::None);
+    };
+    let is_ours = |port: &u16| (FIRST..FIRST + COUNT).contains(port);
+    let mut used = BTreeSet::new();
+    let mut ports = Ports::new();
+    for (name, port) in entries {
+        if let Ok(name) = name.parse::<ProfileName>()
+            && is_there(&name)
+            && is_ours(port)
+            && used.insert(*port)
+        {
+            ports.insert(name, *port);
+        }
+    }
+    let record = if ports.len() == entries.len() {
+        Record::Current
+    } else {
+        Record::Outdated
+    };
+    (ports, record)
 }
 
 /// Gives every named profile its port.
@@ -68,25 +127,6 @@ pub fn assign<'a>(
         }
     }
     ports
-}
-
-/// Finds what an environment file sets a variable to; the last line wins, as for Hermes.
-pub fn setting(env_file: &str, variable: &str) -> Option<String> {
-    env_file
-        .lines()
-        .filter_map(|line| {
-            let line = line.trim();
-            let line = line.strip_prefix("export ").unwrap_or(line);
-            let (name, value) = line.split_once('=')?;
-            (name.trim() == variable).then_some(())?;
-            let value = value.trim();
-            let quoted = ['"', '\'']
-                .iter()
-                .find_map(|quote| value.strip_prefix(*quote)?.split(*quote).next());
-            let bare = value.split(" #").next().unwrap_or(value).trim();
-            Some(quoted.unwrap_or(bare).to_owned())
-        })
-        .next_back()
 }
 
 #[cfg(test)]
@@ -162,21 +202,56 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_found_in_every_usual_form() {
-        for (file, expected) in [
-            ("API_SERVER_PORT=1", Some("1")),
-            ("export API_SERVER_PORT = 2", Some("2")),
-            ("API_SERVER_PORT=\"3\" # why", Some("3")),
-            ("API_SERVER_PORT='4'\nAPI_SERVER_PORT=5 # last", Some("5")),
-            ("#API_SERVER_PORT=6", None),
-            ("XAPI_SERVER_PORT=7", None),
-            ("API_SERVER_PORT", None),
+    fn of_a_record_only_what_is_sound_and_there_counts() {
+        let entries = |list: &[(&str, u16)]| -> Entries {
+            list.iter()
+                .map(|(name, port)| ((*name).to_owned(), *port))
+                .collect()
+        };
+        let read = |record: Option<&Entries>| {
+            let (ports, record) = still_given(record, |name| name.as_str() != "gone");
+            let ports: Vec<_> = ports
+                .into_iter()
+                .map(|(name, port)| (name.to_string(), port))
+                .collect();
+            (ports, record)
+        };
+        let coder = vec![("coder".to_owned(), 9570)];
+        assert_eq!(read(None), (vec![], Record::None), "there is none");
+        for (list, ports, record, sentence) in [
+            (&[][..], vec![], Record::Current, "nobody has a port yet"),
+            (
+                &[("coder", 9570)],
+                coder.clone(),
+                Record::Current,
+                "as it should be",
+            ),
+            (
+                &[("coder", 9570), ("gone", 9571)],
+                coder.clone(),
+                Record::Outdated,
+                "one is gone",
+            ),
+            (
+                &[("coder", 9570), ("qa", 80)],
+                coder.clone(),
+                Record::Outdated,
+                "a port that nobody is given",
+            ),
+            (
+                &[("coder", 9570), ("qa", 9570)],
+                coder.clone(),
+                Record::Outdated,
+                "one port for two",
+            ),
+            (
+                &[("", 0), ("coder", 9570)],
+                coder,
+                Record::Outdated,
+                "a damaged file",
+            ),
         ] {
-            assert_eq!(
-                setting(file, "API_SERVER_PORT").as_deref(),
-                expected,
-                "{file}"
-            );
+            assert_eq!(read(Some(&entries(list))), (ports, record), "{sentence}");
         }
     }
 }

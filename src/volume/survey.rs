@@ -6,24 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::command::chain::signature;
 use crate::error::{Result, escaped};
-use crate::hermes::container::{multiplex_in_config, truth};
+use crate::hermes::config::{env_setting, multiplex_in_config, truth};
 use crate::hermes::name::{ProfileName, is_reserved};
 use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
-use crate::s6::supervision::{Holder, holder};
+use crate::rights::{Rights, as_account};
+use crate::s6::tool::Tools;
 use crate::settings::{Settings, is_supervised_child};
 use crate::system::beneath::Dir;
-use crate::volume::port::{Ports, is_given, setting};
-
-/// The file in the data root that remembers which port each profile was given.
-pub const PORTS_FILE: &str = ".hermes-s6-ports.json";
-
-/// The file in a profile's home whose lock its running gateway holds.
-pub const LOCK_FILE: &str = ".hermes-s6.lock";
+use crate::system::process::holder;
+use crate::volume::lock::{LOCK_FILE, Lock};
+use crate::volume::port::{Ports, Record, assign, read_record, still_given};
 
 /// What a gateway leaves behind when it is killed, and what then stands in the way of the next one.
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
@@ -56,19 +52,6 @@ pub struct Survey {
     pub multiplex_in_config: Option<bool>,
 }
 
-/// How a volume remembers the ports that were given.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Record {
-    /// Not at all: no named profile has ever been served from it.
-    #[default]
-    None,
-    /// As the survey has it.
-    Current,
-    /// With names that are gone, or in a file that is damaged.
-    Outdated,
-}
-
 /// One profile on the volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Profile {
@@ -88,34 +71,6 @@ pub struct Profile {
     pub log_directory: bool,
     /// Its lock, if it has ever been taken.
     pub lock: Option<Lock>,
-}
-
-/// The lock of a profile's home.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Lock {
-    /// Who wrote himself into its file.
-    pub signature: String,
-    /// Whether somebody holds it.
-    pub held: bool,
-    /// The process that does, if it is one of our pid namespace.
-    pub pid: Option<i32>,
-}
-
-impl Lock {
-    fn of(home: &Dir) -> Option<Self> {
-        let there = matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)));
-        there.then(|| {
-            let holder = holder(home, LOCK_FILE);
-            Self {
-                signature: signature(home),
-                held: holder.is_some(),
-                pid: match holder {
-                    Some(Holder::Process(pid)) => Some(pid),
-                    _ => None,
-                },
-            }
-        })
-    }
 }
 
 /// Something that is wrong, as a word for a log line and as a sentence.
@@ -164,7 +119,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     }
     survey.multiplex_in_env_file = env_file
         .as_deref()
-        .and_then(|text| setting(text, "GATEWAY_MULTIPLEX_PROFILES"))
+        .and_then(|text| env_setting(text, "GATEWAY_MULTIPLEX_PROFILES"))
         .and_then(|value| truth(&value));
     survey.multiplex_in_config =
         read_text(&home, "config.yaml").and_then(|yaml| multiplex_in_config(&yaml));
@@ -182,7 +137,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
             ..default
         },
     );
-    let recorded = recorded_ports(&home);
+    let recorded = read_record(&home);
     let mut names: BTreeSet<ProfileName> = BTreeSet::new();
     match home.dir("profiles") {
         Ok(profiles) => match profiles.names() {
@@ -204,28 +159,26 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
             "{error}: named profiles must be in a real directory there"
         )),
     }
-    survey.record = match &recorded {
-        None => Record::None,
-        Some(recorded) => {
-            let sound = recorded
-                .iter()
-                .filter_map(|(name, port)| Some((name.parse().ok()?, *port)));
-            let mut used = BTreeSet::new();
-            survey
-                .ports
-                .extend(sound.filter(|(name, port): &(ProfileName, u16)| {
-                    (names.contains(name) || !survey.complete)
-                        && is_given(*port)
-                        && used.insert(*port)
-                }));
-            if survey.ports.len() == recorded.len() {
-                Record::Current
-            } else {
-                Record::Outdated
-            }
-        }
-    };
+    let is_there = |name: &ProfileName| names.contains(name) || !survey.complete;
+    (survey.ports, survey.record) = still_given(recorded.as_ref(), is_there);
     Ok(survey)
+}
+
+/// Looks at the volume as [`survey`] does, with the rights of its owner.
+pub fn survey_as(
+    settings: &Settings,
+    rights: &Rights,
+    tools: &Tools,
+    only: &[ProfileName],
+) -> Result<Survey> {
+    let Rights::Direct(account) = rights else {
+        return survey(settings, only);
+    };
+    let mut words = vec!["survey"];
+    for name in only {
+        words.extend(["-p", name.as_str()]);
+    }
+    as_account(settings, tools, account, &words, &())
 }
 
 /// Lists the profiles on the volume, without looking at more than that they are there.
@@ -253,7 +206,7 @@ impl Survey {
             .unwrap_or_else(ProfileName::default_profile)
     }
 
-    /// Gives every profile its port, by [`crate::volume::port::assign`].
+    /// Gives every profile its port, by [`assign`].
     pub fn assigned_ports(&self) -> Ports {
         let mut taken = BTreeSet::new();
         taken.extend(
@@ -261,7 +214,7 @@ impl Survey {
                 .values()
                 .filter_map(|profile| profile.own_port),
         );
-        let mut ports = crate::volume::port::assign(self.profiles.keys(), &self.ports, &taken);
+        let mut ports = assign(self.profiles.keys(), &self.ports, &taken);
         // A name that could not be looked into this time keeps what it has.
         ports.extend(self.ports.iter().map(|(name, port)| (name.clone(), *port)));
         ports
@@ -368,7 +321,7 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
         }
     };
     let own_port = env_file
-        .and_then(|text| setting(&text, "API_SERVER_PORT"))
+        .and_then(|text| env_setting(&text, "API_SERVER_PORT"))
         .and_then(|port| port.parse().ok());
     let log_directory = logs
         .and_then(|logs| logs.kind(name.as_str()).ok().flatten())
@@ -405,21 +358,9 @@ fn stale(home: &Dir) -> Vec<String> {
     }
     let theirs = home.file("gateway.lock", OFlags::RDONLY).is_ok_and(|file| {
         // Given back at once, when the file is closed.
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_err()
+        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
     });
     if theirs { Vec::new() } else { found }
-}
-
-/// Reads the record of ports, with names as they stand there. A damaged one has an entry of no name, so
-/// that it does not pass for sound.
-fn recorded_ports(home: &Dir) -> Option<BTreeMap<String, u16>> {
-    match home.read(PORTS_FILE, CONFIG_LIMIT) {
-        Ok(content) => serde_json::from_slice(&content)
-            .ok()
-            .or_else(|| Some(BTreeMap::from([(String::new(), 0)]))),
-        Err(unusable) if unusable.is_missing() => None,
-        Err(_) => Some(BTreeMap::from([(String::new(), 0)])),
-    }
 }
 
 /// Reads a configuration file of a home, `None` if it cannot be read.

@@ -1,14 +1,17 @@
 //! Writing on the volume, always with the rights of the user who owns it.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::{STATE_FILE, STATE_LIMIT, Wanted, intent, with_intent};
+use crate::rights::{Rights, as_account};
+use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
-use crate::tree::plan::{PlannedStop, Seed, VolumeChanges};
-use crate::volume::survey::PORTS_FILE;
+use crate::system::time::{seconds_since_1970, timestamp};
+use crate::volume::changes::{PlannedStop, Seed, VolumeChanges};
+use crate::volume::port::PORTS_FILE;
 
 /// The file in a gateway's home that says that it is stopped on purpose. The gateway reads it for a
 /// minute and removes it (Hermes Agent 0.19.0, `gateway/status.py`).
@@ -82,6 +85,22 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
     failures
 }
 
+/// Writes on the volume with the rights of its owner, and gives what could not be done, as sentences.
+pub fn settle_as(
+    settings: &Settings,
+    tools: &Tools,
+    rights: &Rights,
+    changes: &VolumeChanges,
+) -> Result<Vec<String>> {
+    if *changes == VolumeChanges::default() {
+        return Ok(Vec::new());
+    }
+    match rights {
+        Rights::Direct(account) => as_account(settings, tools, account, &["settle"], changes),
+        _ => Ok(settle(settings, changes)),
+    }
+}
+
 /// Opens the home of a profile, in that of the data root.
 pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
     if profile.is_default() {
@@ -94,7 +113,7 @@ pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
 /// Writes what the operator wants. A file that says nothing is put aside, never written over; one that
 /// the gateway writes at the same moment is read again, so that nobody's words are lost.
 fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
-    let now = seconds(now);
+    let now = seconds_since_1970(now);
     for _ in 0..REWRITES {
         let nothing = b"{}".to_vec();
         let mut seen = home.version(STATE_FILE);
@@ -151,7 +170,7 @@ fn announce(home: &Dir, stop: &PlannedStop, now: SystemTime) -> Result<()> {
 }
 
 fn seed_state(seed: Seed, now: SystemTime) -> String {
-    let now = seconds(now);
+    let now = seconds_since_1970(now);
     match seed {
         Seed::GatewayRun => format!(
             "{{\"gateway_state\":\"running\",\"desired_state\":\"running\",\"timestamp\":{now},\"migrated_from\":\"legacy-container-cmd\"}}\n"
@@ -175,50 +194,4 @@ fn boot_log(home: &Dir, lines: &[String], now: SystemTime) -> Result<()> {
         text.extend([&time, " ", line, "\n"]);
     }
     logs.append(BOOT_LOG, text.as_bytes())
-}
-
-/// Writes a time as the original's `%Y-%m-%dT%H:%M:%S%z`, in UTC.
-pub fn timestamp(time: SystemTime) -> String {
-    let seconds = seconds(time);
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+0000")
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
-}
-
-/// Gives the date of a day counted from 1970-01-01, by the calendar's cycle of 400 years.
-fn civil(days: u64) -> (u64, u64, u64) {
-    // Counted from 0000-03-01, so that a leap day is the last day of its year.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let date = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, date)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_written_as_the_original_wrote_it() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00+0000"),
-            (951_782_399, "2000-02-28T23:59:59+0000"),
-            (951_782_400, "2000-02-29T00:00:00+0000"),
-            (1_735_689_599, "2024-12-31T23:59:59+0000"),
-            (4_107_542_400, "2100-03-01T00:00:00+0000"),
-        ] {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            assert_eq!(timestamp(time), text);
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::hermes::container::Gateway;
+use crate::hermes::state::intent;
 use crate::system::root::Root;
 
 fn settings() -> Settings {
@@ -47,10 +48,7 @@ fn survey(state: &str) -> Survey {
     };
     for (profile, intent) in [
         ("default", Intent::default()),
-        (
-            "coder",
-            crate::hermes::state::intent(state.as_bytes()).unwrap_or_default(),
-        ),
+        ("coder", intent(state.as_bytes()).unwrap_or_default()),
     ] {
         let profile = Profile {
             stateless: profile == "default",
@@ -98,7 +96,7 @@ fn up() -> Found {
 }
 
 fn decide(survey: &Survey, world: &World) -> Plan {
-    plan(&settings(), &Command::default(), survey, world)
+    plan(&settings(), &Command::default(), survey, world, Scope::All)
 }
 
 /// What happens to `coder`.
@@ -272,7 +270,13 @@ fn a_slot_goes_only_when_its_profile_is_surely_gone() {
 #[test]
 fn a_role_or_one_gateway_for_all_holds_down_and_says_why() {
     let reason = |settings: &Settings, command: &Command| {
-        let plan = plan(settings, command, &survey(RUNNING), &World::default());
+        let plan = plan(
+            settings,
+            command,
+            &survey(RUNNING),
+            &World::default(),
+            Scope::All,
+        );
         let change = plan
             .changes
             .into_iter()
@@ -312,7 +316,13 @@ fn a_gateway_that_the_container_itself_runs_is_not_started_beside_it() {
             gateway: Some(gateway),
             ..Command::default()
         };
-        let plan = plan(settings, &command, &survey(RUNNING), &World::default());
+        let plan = plan(
+            settings,
+            &command,
+            &survey(RUNNING),
+            &World::default(),
+            Scope::All,
+        );
         let change = plan
             .changes
             .into_iter()
@@ -352,7 +362,13 @@ fn a_held_profile_that_runs_is_not_stopped_for_that() {
         other_role: Some("dashboard"),
         gateway: None,
     };
-    let plan = plan(&settings(), &dashboard, &survey(RUNNING), &world(up()));
+    let plan = plan(
+        &settings(),
+        &dashboard,
+        &survey(RUNNING),
+        &world(up()),
+        Scope::All,
+    );
     assert_eq!(plan.changes, []);
 }
 
@@ -362,7 +378,11 @@ fn the_default_profile_is_seeded_at_boot_where_it_has_no_state_at_all() {
         other_role: None,
         gateway: Some(gateway("default", true)),
     };
-    let seed = |survey: &Survey, world: &World| plan(&settings(), &run, survey, world).volume.seed;
+    let seed = |survey: &Survey, world: &World| {
+        plan(&settings(), &run, survey, world, Scope::All)
+            .volume
+            .seed
+    };
     assert_eq!(
         seed(&survey("{}"), &World::default()),
         Some(Seed::GatewayRun)

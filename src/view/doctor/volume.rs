@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, FileType, StatVfsMountFlags, accessat, fstat, fstatvfs, statat};
 
-use super::{Finding, Findings, Level, RESTART, stop_of_container};
-use crate::command::chain::is_of_an_account;
-use crate::hermes::container::{Command, is_of_this_container, setting_in_config};
+use crate::hermes::config::{drain_timeout, env_setting, is_of_an_account};
+use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::settings::Settings;
 use crate::system::account::Account;
 use crate::system::beneath::Dir;
+use crate::system::process::is_of_this_container;
 use crate::tree::detect::detect;
 use crate::tree::plan::held;
 use crate::tree::scandir::ScanDir;
-use crate::volume::port::setting;
-use crate::volume::survey::{LOCK_FILE, Lock, Survey, read_text};
+use crate::view::doctor::finding::{Finding, Findings, Level, RESTART, list, stop_of_container};
+use crate::volume::lock::{LOCK_FILE, Lock};
+use crate::volume::survey::{Survey, read_text};
 
 /// Files in a home that its gateway writes.
 const WRITTEN: [&str; 7] = [
@@ -116,7 +117,7 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
     let stop = stop.unwrap_or(settings.stop_timeout.as_secs());
     for (name, home) in homes() {
         let config = read_text(&home, "config.yaml").unwrap_or_default();
-        if let Some(drain) = drain(&config).filter(|drain| *drain >= stop) {
+        if let Some(drain) = drain_timeout(&config).filter(|drain| *drain >= stop) {
             let text = format!(
                 "agent.restart_drain_timeout lets it drain for {drain} s, and after {stop} s it is killed"
             );
@@ -158,14 +159,6 @@ fn held_lock(
     found.of(name.as_str()).add(level, text, remedy);
 }
 
-/// Reads for how many seconds a gateway lets what it does go on before it ends.
-fn drain(yaml: &str) -> Option<u64> {
-    let value = setting_in_config(yaml, "agent", "restart_drain_timeout")?;
-    let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
-    let more = fraction.bytes().any(|digit| digit != b'0');
-    Some(whole.parse::<u64>().ok()?.saturating_add(u64::from(more)))
-}
-
 /// A variable of one profile that no other should have with the same value.
 struct Secret {
     profile: ProfileName,
@@ -186,7 +179,7 @@ fn collect(env_file: &str, profile: &ProfileName, secrets: &mut Vec<Secret>) {
             && variable != SHARED
             && is_of_an_account(variable.as_bytes())
             && SECRETS.iter().any(|end| variable.ends_with(end))
-            && let Some(value) = setting(env_file, variable).filter(|value| !value.is_empty())
+            && let Some(value) = env_setting(env_file, variable).filter(|value| !value.is_empty())
         {
             secrets.push(Secret {
                 profile: profile.clone(),
@@ -369,18 +362,6 @@ impl Look {
     }
 }
 
-/// Puts the first few of many paths or names into words.
-pub(super) fn list(paths: &[PathBuf]) -> String {
-    let mut text = String::new();
-    for (index, path) in paths.iter().take(3).enumerate() {
-        text.extend([if index > 0 { ", " } else { "" }, &path.to_string_lossy()]);
-    }
-    if paths.len() > 3 {
-        text.extend([" and ", &(paths.len() - 3).to_string(), " more"]);
-    }
-    text
-}
-
 /// Writes a path as one word of a shell, on one line.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
@@ -407,25 +388,6 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_time_to_drain_is_read_in_whole_seconds_or_more() {
-        for (yaml, expected) in [
-            ("agent:\n  restart_drain_timeout: 60\n", Some(60)),
-            (
-                "agent:\n  max_turns: 9\n  restart_drain_timeout: '90.5' # long\n",
-                Some(91),
-            ),
-            ("agent: {restart_drain_timeout: 30.0}\n", Some(30)),
-            ("restart_drain_timeout: 60\n", None),
-            ("gateway:\n  restart_drain_timeout: 60\n", None),
-            ("agent:\n  x:\n    restart_drain_timeout: 60\n", None),
-            ("agent:\n  restart_drain_timeout: soon\n", None),
-            ("", None),
-        ] {
-            assert_eq!(drain(yaml), expected, "{yaml:?}");
-        }
-    }
 
     #[test]
     fn only_secrets_of_accounts_count_and_only_when_they_have_a_value() {

@@ -1,49 +1,19 @@
 //! The decision, free of I/O: what is desired, against what is found, gives what is to be done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::error::{escaped_where, word};
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
-use crate::hermes::state::{Intent, Source, Wanted};
+use crate::hermes::state::{Intent, Source};
 use crate::settings::Settings;
-use crate::volume::port::Ports;
-use crate::volume::survey::{Problem, Profile, Record, Skipped, Survey};
-
-/// A slot as it lies in the scan directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact that s6 keeps on its own"
-)]
-pub struct Found {
-    /// Whether hermes-s6 made it.
-    pub ours: bool,
-    /// The files that differ from what they should be, by their path in the slot.
-    pub outdated: Vec<&'static str>,
-    /// Whether there is a `down` file.
-    pub down: bool,
-    /// Whether an s6-supervise looks after it.
-    pub supervised: bool,
-    /// Whether it has the status of a supervisor that is no more.
-    pub stale: bool,
-    /// Whether its supervisor wants the gateway up; one that is up all the same is about to end.
-    pub up: bool,
-}
-
-/// The scan directory as it is.
-#[derive(Debug, Clone, Default)]
-pub struct World {
-    /// The slots in it that have a profile's name.
-    pub slots: BTreeMap<ProfileName, Found>,
-    /// Whether an s6-svscan watches it.
-    pub watched: bool,
-    /// Whether this is not the first convergence since the container or the tree started.
-    pub live: bool,
-    /// The number of slots that its s6-svscan has room for, if there is a limit.
-    pub room: Option<usize>,
-}
+use crate::tree::scandir::{Found, World};
+use crate::volume::changes::{Seed, VolumeChanges};
+use crate::volume::port::{Ports, Record};
+use crate::volume::survey::{Problem, Profile, Skipped, Survey};
 
 /// What happens to one profile, in the words of the boot log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,6 +46,8 @@ pub enum Step {
     Reset,
     /// Write the outdated files.
     Write(Vec<&'static str>),
+    /// Remove what a killed run has left half written.
+    Sweep(Vec<String>),
     /// Add the `down` file.
     MarkDown,
     /// Remove the `down` file.
@@ -110,48 +82,6 @@ pub struct Change {
     pub steps: Vec<Step>,
 }
 
-/// What is to be written on the volume, with the rights of its owner.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeChanges {
-    /// Where the default profile's first intent comes from, if it gets one.
-    pub seed: Option<Seed>,
-    /// Leftovers to remove.
-    pub remove: Vec<(ProfileName, String)>,
-    /// Profiles whose log directory is to be made.
-    pub log_directories: Vec<ProfileName>,
-    /// The ports to remember, if they are other than before.
-    pub ports: Option<Ports>,
-    /// Lines for the boot log, without their time.
-    pub boot_log: Vec<String>,
-    /// What operators want from now on.
-    pub intents: Vec<(ProfileName, Wanted)>,
-    /// Gateways that are about to be stopped on purpose.
-    pub planned_stops: Vec<PlannedStop>,
-}
-
-/// A gateway that is about to be stopped on purpose, which it is to know: else it takes the signal for an
-/// accident, and says so to the people whom it serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedStop {
-    /// Its profile.
-    pub profile: ProfileName,
-    /// Its process.
-    pub pid: u32,
-    /// When that started, as field 22 of /proc/PID/stat.
-    pub start: u64,
-    /// The process that stops it.
-    pub stopper: u32,
-}
-
-/// Why a default profile without a state file is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seed {
-    /// The container's command is `gateway run`.
-    GatewayRun,
-    /// HERMES_GATEWAY_BOOTSTRAP_STATE=running.
-    Bootstrap,
-}
-
 /// Everything that is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -169,14 +99,59 @@ impl Plan {
     }
 }
 
+/// Which profiles a plan is about, and how far it goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// All: slots come, change and go.
+    All,
+    /// The same, but only these change.
+    Only(&'a BTreeSet<ProfileName>),
+    /// Those of these that have no slot get one, down. Nothing else changes.
+    Register(&'a BTreeSet<ProfileName>),
+}
+
+impl Scope<'_> {
+    fn has(self, name: &ProfileName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) | Self::Register(names) => names.contains(name),
+        }
+    }
+
+    fn registers(self) -> bool {
+        matches!(self, Self::Register(_))
+    }
+}
+
 /// Decides.
-pub fn plan(settings: &Settings, command: &Command, survey: &Survey, world: &World) -> Plan {
+pub fn plan(
+    settings: &Settings,
+    command: &Command,
+    survey: &Survey,
+    world: &World,
+    scope: Scope,
+) -> Plan {
     let ports = survey.assigned_ports();
     let conflicts = conflicts(survey, &ports);
-    let volume = volume(settings, command, survey, world, ports);
-    let wish = |profile| Wish::of(profile, settings, command, survey, volume.seed, &conflicts);
-    let wishes: Vec<Wish> = survey.profiles.values().map(wish).collect();
-    let mut changes = removals(survey, world);
+    let volume = volume(settings, command, survey, world, ports, scope);
+    let wish = |profile| {
+        let wish = Wish::of(profile, settings, command, survey, volume.seed, &conflicts);
+        Wish {
+            up: wish.up && !scope.registers(),
+            ..wish
+        }
+    };
+    let meant = |wish: &Wish| match scope {
+        // Where there is not room for all, the others count as well.
+        Scope::All | Scope::Only(_) => true,
+        Scope::Register(names) => names.contains(&wish.profile.name),
+    };
+    let wishes: Vec<Wish> = survey.profiles.values().map(wish).filter(meant).collect();
+    let mut changes = if scope.registers() {
+        Vec::new()
+    } else {
+        removals(survey, world)
+    };
     let admitted = admitted(&wishes, world, &changes);
     for wish in &wishes {
         changes.extend(match world.slots.get(&wish.profile.name) {
@@ -193,11 +168,15 @@ pub fn plan(settings: &Settings, command: &Command, survey: &Survey, world: &Wor
                 // s6-svscan has missed it; it looks again only at a new directory.
                 Some(wish.publish(vec![Step::Remove], Some("unsupervised")))
             }
+            Some(_) if scope.registers() => None,
             Some(found) => wish.converge(found),
         });
     }
     let skipped = |skipped: &Skipped| Change::without_slot(&skipped.name, skipped.problem.clone());
     changes.extend(survey.skipped.iter().map(skipped));
+    if !matches!(scope, Scope::All) {
+        changes.retain(|change| change.name.as_ref().is_some_and(|name| scope.has(name)));
+    }
     Plan { changes, volume }
 }
 
@@ -208,20 +187,24 @@ fn volume(
     survey: &Survey,
     world: &World,
     ports: Ports,
+    scope: Scope,
 ) -> VolumeChanges {
     let mut changes = VolumeChanges::default();
     if ports != survey.ports || survey.record == Record::Outdated {
         changes.ports = Some(ports);
     }
-    if !world.live {
+    // A slot that is registered changes nothing of what other profiles have.
+    let is_boot = !world.live && !scope.registers();
+    if is_boot {
         changes.seed = seed(settings, command, survey);
     }
-    for profile in survey.profiles.values() {
+    let profiles = survey.profiles.values();
+    for profile in profiles.filter(|profile| !scope.registers() || scope.has(&profile.name)) {
         let supervised = world
             .slots
             .get(&profile.name)
             .is_some_and(|found| found.supervised);
-        if !world.live && !supervised {
+        if is_boot && !supervised {
             let stale = profile.stale.iter();
             changes
                 .remove
@@ -446,6 +429,9 @@ impl<'a> Wish<'a> {
         if found.stale && !found.supervised {
             steps.push(Step::Reset);
         }
+        if !found.debris.is_empty() {
+            steps.push(Step::Sweep(found.debris.clone()));
+        }
         if !found.outdated.is_empty() {
             steps.push(Step::Write(found.outdated.clone()));
         }
@@ -516,6 +502,34 @@ impl Change {
             steps: Vec::new(),
         }
     }
+}
+
+/// One line, on stdout and in the boot log.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.prior_state.as_deref();
+        write!(
+            f,
+            "profile={} prior_state={} action={}",
+            value(&self.profile),
+            state.map_or_else(|| "None".to_owned(), value),
+            word(&self.action)
+        )?;
+        match &self.reason {
+            Some(reason) => write!(f, " reason={}", value(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes a value so that it ends where it seems to end: quoted unless it is a plain word.
+fn value(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    let quoted = escaped_where(text.as_bytes(), |c| c.is_control() || c == '"');
+    format!("\"{quoted}\"")
 }
 
 #[cfg(test)]

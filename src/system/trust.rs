@@ -1,0 +1,194 @@
+//! Which places root can trust: those that nobody else can change.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, statat};
+use rustix::io::Errno;
+
+use crate::error::{Code, Error, Result, shown};
+use crate::system::beneath::Dir;
+
+/// The permission to write for the group and for all others.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// In a directory with this bit, nobody can replace what belongs to somebody else.
+const STICKY: u32 = 0o1000;
+
+/// Finds a directory on the way to a place, links resolved, in which others than root could change what
+/// is found there. What does not exist yet will be made by us.
+pub fn changeable_by_others(place: &Path) -> Result<Option<PathBuf>> {
+    let there = place
+        .ancestors()
+        .find(|directory| directory.exists())
+        .unwrap_or(Path::new("/"));
+    let there = fs::canonicalize(there).map_err(|cause| Error::system("resolve", there, cause))?;
+    for directory in there.ancestors() {
+        let meta =
+            fs::metadata(directory).map_err(|cause| Error::system("stat", directory, cause))?;
+        if lets_others_change(meta.uid(), meta.mode(), directory == place) {
+            return Ok(Some(directory.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells whether somebody else than root can change what is found in a directory. `is_last` says that it is
+/// the place itself, where a new name is as bad as a changed one.
+fn lets_others_change(uid: u32, mode: u32, is_last: bool) -> bool {
+    let is_sticky = mode & STICKY != 0 && !is_last;
+    uid != 0 || (mode & OTHERS_WRITE != 0 && !is_sticky)
+}
+
+/// Refuses a place for a scan directory of root's where somebody else could put services: root runs
+/// them.
+pub fn only_root_changes(place: &Path) -> Result<()> {
+    match changeable_by_others(place)? {
+        None => Ok(()),
+        Some(directory) => Err(Error::new(
+            Code::Usage,
+            format!(
+                "{} can be changed by others than root, who would run what they put there",
+                shown(&directory)
+            ),
+        )
+        .remedy("use a new directory beneath one of root's, or one that belongs to the user of the gateways")),
+    }
+}
+
+/// How deep a service directory is: `gateway-x/log/supervise/control`.
+const SERVICE_DEPTH: usize = 3;
+
+/// Refuses, for root, a service directory or file that somebody else has made or could change: root runs what
+/// is in it.
+pub fn only_roots(dir: &Dir, name: &OsStr) -> Result<()> {
+    only_roots_from(dir, name, 0)
+}
+
+fn only_roots_from(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
+    let path = dir.path().join(name);
+    let stat = match statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        // s6-supervise writes a new status beside the old one, and slots come and go: what is gone is not run.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(Error::system("stat", &path, errno)),
+    };
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if !is_roots_alone(kind, stat.st_uid, stat.st_gid, stat.st_mode) || depth > SERVICE_DEPTH {
+        let path = shown(&path);
+        return Err(Error::new(
+            Code::Usage,
+            format!("{path} is not root's alone, and root would run what is in it"),
+        )
+        .remedy("use a new, empty scan directory"));
+    }
+    if kind == FileType::Directory {
+        let inner = match dir.dir(name) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            inner => inner?,
+        };
+        for name in inner.names()? {
+            only_roots_from(&inner, &name, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether nobody but root has made a file of a service directory, or can change it.
+fn is_roots_alone(kind: FileType, uid: u32, gid: u32, mode: u32) -> bool {
+    // The control FIFO is for hermes' group to write to, and s6 makes event/ for a group of root's.
+    let group_writes = mode & 0o020 != 0 && gid != 0 && kind != FileType::Fifo;
+    uid == 0 && kind != FileType::Symlink && mode & 0o002 == 0 && !group_writes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_can_be_changed_by_its_owner_and_by_those_who_may_write_in_it() {
+        for (uid, mode, is_last, expected, sentence) in [
+            (0, 0o755, true, false, "root's own directory"),
+            (0, 0o755, false, false, "and one above the place"),
+            (10_000, 0o755, false, true, "one of another user"),
+            (
+                10_000,
+                0o500,
+                false,
+                true,
+                "who can give himself the right to write",
+            ),
+            (0, 0o775, false, true, "one that a group may write in"),
+            (0, 0o757, false, true, "or everybody"),
+            (
+                0,
+                0o1777,
+                false,
+                false,
+                "/tmp on the way: what is root's in it stays",
+            ),
+            (
+                0,
+                0o1777,
+                true,
+                true,
+                "/tmp as the place: a new name can come",
+            ),
+        ] {
+            assert_eq!(
+                lets_others_change(uid, mode, is_last),
+                expected,
+                "{sentence}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_service_is_roots_alone_unless_somebody_else_has_made_it_or_may_write() {
+        use FileType::{Directory, Fifo, RegularFile, Symlink};
+        for (kind, uid, gid, mode, expected, sentence) in [
+            (RegularFile, 0, 0, 0o755, true, "a script"),
+            (RegularFile, 10_000, 0, 0o755, false, "a script of hermes'"),
+            (
+                RegularFile,
+                0,
+                10_000,
+                0o754,
+                true,
+                "readable for hermes' group",
+            ),
+            (RegularFile, 0, 10_000, 0o774, false, "writable for it"),
+            (RegularFile, 0, 0, 0o757, false, "writable for everybody"),
+            (Directory, 0, 0, 0o3730, true, "event/, as s6 makes it"),
+            (
+                Directory,
+                0,
+                10_000,
+                0o3730,
+                false,
+                "event/ for hermes' group",
+            ),
+            (
+                Fifo,
+                0,
+                10_000,
+                0o620,
+                true,
+                "the control FIFO for hermes' group",
+            ),
+            (
+                Fifo,
+                0,
+                10_000,
+                0o622,
+                false,
+                "a control FIFO for everybody",
+            ),
+            (Symlink, 0, 0, 0o777, false, "a link, wherever it leads"),
+        ] {
+            assert_eq!(is_roots_alone(kind, uid, gid, mode), expected, "{sentence}");
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What is wrong with the programs, the scan directory and the tree, and which gateways do not run.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, StatVfsMountFlags, accessat, statvfs};
+
+use crate::error::{Error, shown};
+use crate::hermes::name::ProfileName;
+use crate::rights::Rights;
+use crate::s6::supervision::supervisor;
+use crate::s6::tool::{Tools, is_executable};
+use crate::settings::{STOP_TIMEOUT, Settings};
+use crate::system::process::Holder;
+use crate::tree::owner::Choices;
+use crate::tree::scandir::ScanDir;
+use crate::view::doctor::finding::{Findings, Level, RESTART, list, stop_of_container};
+use crate::view::row::{Report, State};
+use crate::view::status;
+use crate::volume::survey::Survey;
+
+/// The s6 programs that slots and hermes-s6 run, and those that it tells people to run.
+const S6: &str = "s6-envdir s6-log s6-notifyoncheck s6-permafailon s6-setlock s6-setuidgid s6-supervise \
+    s6-svc s6-svdt-clear s6-svscan s6-svscanctl s6-svwait";
+
+/// The execline programs that slots run.
+const EXECLINE: &str = "case cd execlineb exit export fdmove foreground ifelse";
+
+/// What has Hermes' Python load the bridge.
+const BRIDGE_LOADER: &str = "/usr/share/hermes-s6/python/hermes-s6.pth";
+
+/// How to see more.
+const AS_ROOT: &str = "run hermes-s6 doctor as root";
+
+/// Lists the profiles that have a slot.
+pub fn slots(scandir: Option<&ScanDir>) -> BTreeSet<ProfileName> {
+    scandir
+        .and_then(|scandir| scandir.profiles().ok())
+        .unwrap_or_default()
+}
+
+/// Looks whether the scan directory is ours to use, and scripts in it can run.
+pub fn place(
+    settings: &Settings,
+    rights: &Rights,
+    scandir: Option<&ScanDir>,
+    found: &mut Findings,
+) {
+    file_system(settings, found);
+    let place = settings.scandir.display();
+    let Some(scandir) = scandir else {
+        return found.conclude(format!("{place} is not there yet"));
+    };
+    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    let ours = scandir.ours().is_ok();
+    if ours && let Err(errno) = accessat(scandir.dir(), ".", all, AtFlags::EACCESS) {
+        let error = Error::system("write in", scandir.dir().path(), errno);
+        found.error(
+            Level::Problem,
+            &error.remedy("mount it writable, and chmod u+rwx it"),
+        );
+    }
+    if let (Rights::Direct(_), Err(error)) = (rights, scandir.only_roots()) {
+        found.error(Level::Problem, &error);
+    }
+    if let Err(error) = scandir.owner_for(settings) {
+        found.error(Level::Problem, &error);
+    }
+    let whose = if ours { "ours" } else { "another user's" };
+    found.conclude(format!("{place} is {whose}, and scripts in it can run"));
+}
+
+/// Looks whether scripts in the scan directory can run: beneath the /run of many containers they cannot.
+pub fn file_system(settings: &Settings, found: &mut Findings) {
+    found.check = "scandir";
+    let place = settings.root.at(&settings.scandir);
+    let there = place.ancestors().find(|directory| directory.exists());
+    let there = there.unwrap_or(Path::new("/"));
+    if statvfs(there).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+        let text = format!(
+            "no script in {} can run: it is mounted noexec",
+            there.display()
+        );
+        let remedy = "mount it with exec, a container's /run with --tmpfs /run:exec, or name another directory with HERMES_S6_SCANDIR";
+        found.add(Level::Problem, text, remedy);
+    }
+}
+
+/// Tells whether two paths lead to the same program, by what it is or by what is in it.
+fn same_program(one: &Path, other: &Path) -> io::Result<bool> {
+    let (first, second) = (fs::metadata(one)?, fs::metadata(other)?);
+    Ok((first.dev(), first.ino()) == (second.dev(), second.ino())
+        || (first.len() == second.len() && fs::read(one)? == fs::read(other)?))
+}
+
+/// Compares the s6 that this environment has with that of the tree.
+pub fn agreement(settings: &Settings, tools: &Tools, fresh: &Tools, found: &mut Findings) {
+    let svc = |tools: &Tools| settings.root.at(tools.s6.join("s6-svc"));
+    if !same_program(&svc(tools), &svc(fresh)).unwrap_or(true) {
+        let (theirs, here) = (tools.s6.display(), fresh.s6.display());
+        let text = format!("the tree has the s6 of {theirs}, and here is another in {here}");
+        let remedy = format!("call {theirs}/s6-svc, or {RESTART}");
+        found.add(Level::Warning, text, &remedy);
+    }
+}
+
+/// Looks for every program that the slots and we need.
+pub fn programs(settings: &Settings, tools: &Tools, found: &mut Findings) {
+    let mut missing = Vec::new();
+    for (directory, programs) in [(&tools.s6, S6), (&tools.execline, EXECLINE)] {
+        let paths = programs.split(' ').map(|program| directory.join(program));
+        missing.extend(paths.filter(|path| !is_executable(&settings.root.at(path))));
+    }
+    if !missing.is_empty() {
+        let remedy =
+            "install all of s6 and execline, or name their directory with HERMES_S6_BINDIR";
+        found.add(
+            Level::Problem,
+            format!("missing: {}", list(&missing)),
+            remedy,
+        );
+    }
+    if !tools.has_hermes(settings) {
+        let text = format!("there is no program {}", tools.hermes.display());
+        let remedy = "install Hermes Agent, or name it with HERMES_S6_HERMES";
+        found.add(Level::Problem, text, remedy);
+    }
+    if !is_executable(&settings.root.at(&tools.hermes_s6)) {
+        let text = format!("the slots run {}, which is gone", tools.hermes_s6.display());
+        found.add(Level::Problem, text, RESTART);
+    }
+    bridge(settings, &tools.hermes, found);
+    let (s6, execline, hermes) = (
+        tools.s6.display(),
+        tools.execline.display(),
+        tools.hermes.display(),
+    );
+    found.conclude(format!("s6 in {s6}, execline in {execline}, and {hermes}"));
+}
+
+/// Looks whether a Hermes in a virtual environment loads the bridge, if the bridge is there: for another
+/// version of Python it has to be in another place.
+fn bridge(settings: &Settings, hermes: &Path, found: &mut Findings) {
+    let loader = settings.root.at(BRIDGE_LOADER);
+    let name = loader.file_name().unwrap_or_default();
+    let environment = hermes.parent().and_then(Path::parent);
+    let (true, Some(environment)) = (loader.is_file(), environment) else {
+        return;
+    };
+    let versions = fs::read_dir(settings.root.at(environment.join("lib")));
+    for version in versions.into_iter().flatten().flatten() {
+        let packages = version.path().join("site-packages");
+        if packages.join("hermes_cli").is_dir() && !packages.join(name).is_file() {
+            let text = format!(
+                "Hermes' own code does not use hermes-s6: {} has no hermes-s6.pth",
+                shown(&packages)
+            );
+            let remedy = format!("link or copy {BRIDGE_LOADER} there");
+            found.add(Level::Warning, text, &remedy);
+        }
+    }
+}
+
+/// Compares the programs that run with those that will talk to them: between two versions of s6 they
+/// misunderstand each other silently.
+pub fn versions(settings: &Settings, scandir: &ScanDir, tools: &Tools, found: &mut Findings) {
+    let slots = slots(Some(scandir));
+    let slots = slots.iter().filter_map(|name| scandir.slot(name).ok());
+    let supervisors = slots.map(|slot| ("s6-supervise", supervisor(&slot)));
+    let (mut same, mut hidden, mut other) = (0, 0, Vec::new());
+    for (program, holder) in supervisors.chain([("s6-svscan", scandir.watcher())]) {
+        let Some(Holder::Process(pid)) = holder else {
+            continue;
+        };
+        let running = settings.root.at(format!("/proc/{pid}/exe"));
+        match same_program(&running, &settings.root.at(tools.s6.join(program))) {
+            Ok(true) => same += 1,
+            Ok(false) => other.push(format!("{program} (pid {pid})").into()),
+            Err(_) => hidden += 1,
+        }
+    }
+    found.check = "s6";
+    let place = tools.s6.display();
+    if !other.is_empty() {
+        let text = format!("not the s6 of {place}: {}", list(&other));
+        found.add(Level::Problem, text, RESTART);
+    }
+    if hidden > 0 {
+        let text = format!("it cannot be seen which s6 {hidden} processes are of");
+        found.add(Level::Unknown, text, AS_ROOT);
+    }
+    if same == 0 {
+        return found.conclude("nothing runs that could be compared".to_owned());
+    }
+    found.conclude(format!("{same} processes are of the s6 in {place}"));
+}
+
+/// Compares the times that gateways have to end: asked for here, by the tree, and by each slot.
+pub fn stopping(
+    settings: &Settings,
+    scandir: Option<&ScanDir>,
+    choices: &Choices,
+    found: &mut Findings,
+) {
+    found.check = "stop";
+    let (stop, wanted) = (choices.stop_timeout, settings.stop_timeout);
+    let container = stop_of_container(stop);
+    let text = format!("gateways have {stop} s to save and end, so docker stop --time {container}");
+    found.add(Level::Ok, text, "");
+    // Who calls us from a shell of his own has asked for nothing.
+    if wanted != STOP_TIMEOUT && wanted != choices.stop_timeout() {
+        let wanted = wanted.as_secs();
+        let text = format!("HERMES_S6_STOP_TIMEOUT is {wanted}, and the tree has {stop}");
+        found.add(Level::Warning, text, RESTART);
+    }
+    for name in slots(scandir) {
+        let slot = scandir.and_then(|scandir| scandir.slot(&name).ok());
+        let has = slot.and_then(|slot| slot.read("timeout-kill", 32).ok());
+        let has = String::from_utf8(has.unwrap_or_default()).unwrap_or_default();
+        if has.trim().parse() != Ok(choices.stop_timeout().as_millis()) {
+            let text = format!("timeout-kill of its slot is '{}'", has.trim());
+            found
+                .of(name.as_str())
+                .add(Level::Warning, text, "hermes-s6 reconcile");
+        }
+    }
+}
+
+/// Tells how many slots the s6-svscan that runs has room for, `None` if it cannot be seen.
+pub fn room(
+    settings: &Settings,
+    scandir: &ScanDir,
+    tools: &Tools,
+    watcher: Option<Holder>,
+) -> Option<usize> {
+    let Some(Holder::Process(pid)) = watcher else {
+        return None;
+    };
+    // Where that is hidden, it looks like an s6-svscan without options.
+    let cmdline = fs::read(settings.root.at(format!("/proc/{pid}/cmdline"))).ok()?;
+    let other = |name: &OsString| {
+        let profile = name.to_str().and_then(ProfileName::from_slot);
+        let ours = profile.is_some_and(|profile| scandir.is_ours(profile.slot()));
+        !ours && !name.as_encoded_bytes().starts_with(b".")
+    };
+    let mut others = scandir.dir().names().ok()?;
+    others.retain(other);
+    (!cmdline.is_empty()).then(|| scandir.room(settings, tools, watcher, &others))
+}
+
+/// Compares the slots that s6-svscan takes with the profiles that there are.
+pub fn capacity(needed: usize, room: Option<usize>, found: &mut Findings) {
+    found.check = "capacity";
+    let Some(room) = room else {
+        let text = "the limits of s6-svscan cannot be seen".to_owned();
+        return found.add(Level::Unknown, text, AS_ROOT);
+    };
+    if needed > room {
+        let text = format!("{needed} profiles, and s6-svscan has room for {room}");
+        let remedy = "restart the tree with hermes-s6 supervise, or s6-svscan with a larger limit, and with more descriptors (ulimit -n)";
+        found.add(Level::Warning, text, remedy);
+    }
+    found.conclude(format!("{needed} profiles have room"));
+}
+
+/// Tells which gateways do not run although they should, and what is skipped.
+pub fn profiles(
+    settings: &Settings,
+    scandir: Option<&ScanDir>,
+    survey: &Survey,
+    found: &mut Findings,
+) {
+    found.check = "profiles";
+    match scandir.map(|scandir| status::report(settings, scandir, survey, &[])) {
+        Some(Ok(report)) => gateways(&report, found),
+        Some(Err(error)) => found.error(Level::Problem, &error),
+        None => {}
+    }
+    let unusable = survey.profiles.iter();
+    let unusable =
+        unusable.filter_map(|(name, profile)| Some((name.as_str(), profile.problem.as_ref()?)));
+    let skipped = survey
+        .skipped
+        .iter()
+        .map(|skipped| (skipped.name.as_str(), &skipped.problem));
+    for (name, problem) in unusable.chain(skipped) {
+        found.of(name).sentence(Level::Warning, &problem.text);
+    }
+    let wanted = survey.profiles.values();
+    let wanted = wanted.filter(|profile| profile.intent.wants_running());
+    let (wanted, all) = (wanted.count(), survey.profiles.len());
+    found.conclude(format!("of {all} profiles {wanted} are to run"));
+}
+
+fn gateways(report: &Report, found: &mut Findings) {
+    for row in &report.profiles {
+        let level = match row.state {
+            // Without a tree that is so for all, and said already.
+            State::Unsupervised | State::Unregistered if !report.manager.is_s6() => continue,
+            _ if row.is_missing() => Level::Problem,
+            State::Parked => Level::Warning,
+            _ => continue,
+        };
+        let reason = row.reason.as_deref().unwrap_or("it is wanted");
+        let remedy = match row.state {
+            State::Unsupervised | State::Unregistered => "hermes-s6 reconcile",
+            _ => row.remedy.as_deref().unwrap_or_default(),
+        };
+        let text = format!("{}: {reason}", row.state.words());
+        found.of(row.profile.as_str()).add(level, text, remedy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_that_a_template_runs_is_looked_for() {
+        let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+        let mut seen = 0;
+        for entry in walkdir::WalkDir::new(templates) {
+            let text =
+                fs::read_to_string(entry.map(walkdir::DirEntry::into_path).unwrap_or_default());
+            for (prefix, known) in [("{{ s6 }}/", S6), ("{{ execline }}/", EXECLINE)] {
+                for rest in text.as_deref().unwrap_or_default().split(prefix).skip(1) {
+                    let program = rest.split_whitespace().next().unwrap_or_default();
+                    assert!(known.split(' ').any(|known| known == program), "{program}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20);
+    }
+}
