@@ -10,7 +10,7 @@ mod help;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::hermes::name::ProfileName;
 
@@ -157,9 +157,9 @@ pub enum Command {
         /// Print JSON
         #[arg(long, conflicts_with = "format")]
         json: bool,
-        /// Print it as table, json or prometheus [default: table]
-        #[arg(long, value_parser = ["table", "json", "prometheus"])]
-        format: Option<String>,
+        /// Print it as table, json or prometheus
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Show what gateways have said
     #[command(after_help = help::LOGS)]
@@ -274,6 +274,15 @@ pub struct ProfileOption {
     /// Profile [default: that of HERMES_HOME, else the active one]
     #[arg(short, long, value_name = "NAME")]
     pub profile: Option<ProfileName>,
+}
+
+// How a status is printed.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Format {
+    #[default]
+    Table,
+    Json,
+    Prometheus,
 }
 
 /// Reads a time of at most a day.

@@ -40,11 +40,11 @@ dispatch start
 dispatch stop --all -- hermes -p x -- y
     Dispatch { action: "stop", profile: [], all: true, prog: ["hermes", "-p", "x", "--", "y"] }
 status
-    Status { profile: [], json: false, format: None }
+    Status { profile: [], json: false, format: Table }
 status -p coder --json
-    Status { profile: [ProfileName("coder")], json: true, format: None }
+    Status { profile: [ProfileName("coder")], json: true, format: Table }
 status --format prometheus
-    Status { profile: [], json: false, format: Some("prometheus") }
+    Status { profile: [], json: false, format: Prometheus }
 logs
     Logs { selection: Selection { profile: [], all: false }, lines: 50, follow: false }
 logs -fn 9

@@ -12,7 +12,7 @@ mod outcome;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::{Command, Common, Selection};
+use crate::cli::{Command, Common, Format, Selection};
 use crate::command::context::{Context, no_such_profile};
 use crate::error::{Code, Error, Result};
 use crate::hermes::name::ProfileName;
@@ -63,14 +63,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             profile,
             json,
             format,
-        } => {
-            let format = format.as_deref().filter(|_| !json);
-            show_status(
-                common,
-                &profile,
-                format.unwrap_or(if json { "json" } else { "table" }),
-            )
-        }
+        } => show_status(common, &profile, if json { Format::Json } else { format }),
         Command::Logs {
             selection,
             lines,
@@ -186,7 +179,7 @@ fn detection(common: &Common, json: bool) -> Result<Code> {
     Ok(Code::of(detection.is_s6()))
 }
 
-fn show_status(common: &Common, profiles: &[ProfileName], format: &str) -> Result<Code> {
+fn show_status(common: &Common, profiles: &[ProfileName], format: Format) -> Result<Code> {
     let context = Context::enter(common)?;
     let mut status = context.report()?;
     for wanted in profiles {
@@ -198,9 +191,9 @@ fn show_status(common: &Common, profiles: &[ProfileName], format: &str) -> Resul
         .profiles
         .retain(|row| profiles.is_empty() || profiles.contains(&row.profile));
     match format {
-        "json" => report::json(&status),
-        "prometheus" => report::print(&metrics::exposition(&status)),
-        _ => {
+        Format::Json => report::json(&status),
+        Format::Prometheus => report::print(&metrics::exposition(&status)),
+        Format::Table => {
             report::print(&table::table(&status, report::colour()));
             if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
                 // Root reads nothing that hermes could have put there.
