@@ -3,7 +3,7 @@
 #
 # Who runs me: the container's init, when the tree of the gateways is up, with the command as arguments.
 # Rights: root's, dropped here, or those of the user hermes. stdin, stdout and the working directory are
-# the command's. When it ends, the container does.
+# the command's. When the command ends, the container ends.
 set -u
 
 home=${HERMES_HOME:-/opt/data}
@@ -16,11 +16,11 @@ if [ "$(/usr/bin/id -u)" -eq 0 ]; then
 else
   as_hermes=
 fi
-# By their paths: PATH may be anything in a container.
+# By its path: PATH may be anything in a container.
 hermes=/usr/local/bin/hermes
 
-# Becomes a program, as hermes: in the working directory that somebody has asked for, or, where the image
-# starts in / since nothing of hermes' is there, in the data root.
+# Becomes a program, as hermes: in the working directory that the container was started with. The default is /,
+# where hermes has no files; then it is the data root.
 become() {
   [ "$(pwd)" != / ] || set -- /command/cd "$home" "$@"
   # shellcheck disable=SC2086 # several words
@@ -38,10 +38,10 @@ case $1 in
     ;;
   # A path is no subcommand.
   */*) ;;
-  # Hermes', not login(1).
+  # The subcommand of Hermes, not login(1).
   login) set -- "$hermes" "$@" ;;
   *) command -v -- "$1" >/dev/null || set -- "$hermes" "$@" ;;
 esac
-# For a `gateway run`: what its operator has stopped stays down when the container is started again.
+# For `gateway run`: a gateway that its operator has stopped stays down when the container is started again.
 [ "$1" != "$hermes" ] || export HERMES_S6_CONTAINER_COMMAND=1
 become "$@"

@@ -1,7 +1,7 @@
-"""Has Hermes Agent supervise its gateways with hermes-s6 where its own code calls its service manager.
+"""Makes Hermes Agent supervise its gateways with hermes-s6 where its own code calls its service manager.
 
-Who runs me: hermes-s6.pth, in a process of Hermes, when it imports something of its own. What Hermes prints,
-raises and returns stays what its callers know. docs/bridge.md tells the rest.
+Who runs me: hermes-s6.pth, in a process of Hermes, when Hermes imports one of its own modules. Hermes still
+prints, raises and returns what its callers expect. docs/bridge.md explains the rest.
 """
 
 import functools
@@ -14,25 +14,26 @@ import sys
 from pathlib import Path
 
 BINARY = "/usr/local/bin/hermes-s6"
-# What is changed is Hermes' own: only versions that the tests have seen.
+# The bridge changes code of Hermes, so it accepts only the versions that the tests have seen.
 VERSIONS = {"0.19.0"}
 SCANDIR = "/run/hermes-s6/service"
-# Seconds, and only for what hangs: hermes-s6 itself waits for a limited time. Questions are answered at once.
+# In seconds, for a hermes-s6 that hangs: otherwise its own waits are limited, and it answers questions at once.
 TIMEOUT = 600
 QUESTION_TIMEOUT = 30
-# Subcommands of `hermes gateway` that hermes-s6 does or answers.
+# Subcommands of `hermes gateway` that go to hermes-s6.
 SUBCOMMANDS = {"start", "stop", "restart", "status", "list", "install", "uninstall"}
-# In the environment of what gateway_command() starts: a Hermes that this becomes shall not ask it again.
+# Set in the environment of hermes-s6 by gateway_command(). If hermes-s6 becomes Hermes, this Hermes must not
+# call hermes-s6 again.
 BRIDGED = "HERMES_S6_BRIDGED"
 
-# Loaded before Hermes puts the home of `-p` in its place: in a gateway, its own.
+# Read before Hermes replaces HERMES_HOME by the home of `-p`: in a gateway, this is the gateway's own home.
 OWN_HOME = os.environ.get("HERMES_HOME", "")
 
 _changed = []
 
 
 def find_spec(ours, name, path, target):
-    """Finds a module of Hermes as all others do, and has it changed right after it has run."""
+    """Finds a module of Hermes as other finders do, and changes the module right after it has run."""
     if name not in MODULES or not os.access(BINARY, os.X_OK):
         return None
     specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not ours)
@@ -43,7 +44,7 @@ def find_spec(ours, name, path, target):
 
     def exec_module(module):
         execute(module)
-        # What has failed once stays out: Hermes is changed as a whole, or not at all.
+        # After one failure, nothing more is changed: Hermes is changed as a whole, or not at all.
         if ours in sys.meta_path:
             try:
                 change(module)
@@ -56,7 +57,7 @@ def find_spec(ours, name, path, target):
 
 
 def change(module):
-    """Puts what is ours in place of what a module of Hermes has just defined; nothing, if that fails."""
+    """Replaces functions and classes of a module of Hermes by ours; undoes all replacements if one fails."""
     try:
         version = sys.modules["hermes_cli"].__version__
         if version not in VERSIONS:
@@ -73,7 +74,7 @@ def change(module):
 
 
 def run(*words):
-    """Runs hermes-s6. One that cannot be run, or does not end, is one that has failed."""
+    """Runs hermes-s6. If it cannot be run, or does not end, the result is a failed run."""
     timeout = QUESTION_TIMEOUT if words[0] in ("detect", "status") else TIMEOUT
     environment = dict(os.environ)
     if OWN_HOME and os.environ.get("_HERMES_GATEWAY"):
@@ -100,7 +101,7 @@ def supervises():
 
 
 def status(profile, *options):
-    """What hermes-s6 knows of a gateway; None, if there is neither the profile nor a slot of it."""
+    """Returns what hermes-s6 knows about a gateway; None if there is neither the profile nor its slot."""
     ran = run("status", "-p", profile, "--json", *options)
     try:
         return json.loads(ran.stdout)["profiles"][0]
@@ -109,7 +110,7 @@ def status(profile, *options):
 
 
 def complaint(ran):
-    """What hermes-s6 has said, without what it only told."""
+    """Returns what hermes-s6 has printed on stderr, without lines of level info."""
     lines = [line for line in ran.stderr.splitlines() if not line.startswith("hermes-s6: info: ")]
     return "\n".join(lines)
 
@@ -164,7 +165,7 @@ def change_service_manager(theirs):
             if profile != name:
                 found = status(profile, "--scandir", str(self.scandir))
                 return bool(found and found["pid"])
-            # A service of the container, not of ours.
+            # A service of the container, not a gateway.
             try:
                 return original().is_running(name)
             except (OSError, subprocess.SubprocessError):
@@ -195,7 +196,7 @@ def change_service_manager(theirs):
 
 
 def is_absent(ran, profile):
-    """Tells whether hermes-s6 has found neither the profile nor a slot of it."""
+    """Tells whether hermes-s6 has found neither the profile nor its slot."""
     reasons = (f"profile {profile} does not exist", f"profile {profile} has no SOUL.md")
     return ran.returncode == 100 and any(reason in ran.stderr for reason in reasons)
 
@@ -207,7 +208,7 @@ def check_environment(variables):
 
 
 def add_environment(slot, variables):
-    """Adds variables to those of a slot that is down, as s6-envdir reads them."""
+    """Adds variables to the env/ of a slot that is down, in the form that s6-envdir reads."""
     if not variables:
         return
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -239,18 +240,18 @@ def change_gateway(theirs):
         is_known = profile == "default" or theirs.get_hermes_home().name == profile
         if subcommand not in SUBCOMMANDS or os.environ.get(BRIDGED) or not is_known or not supervises():
             return command(args)
-        # By name: Hermes has found out already which profile is meant, and it may not be the active one.
+        # With -p: Hermes has already chosen the profile, which may not be the active one.
         words = [BINARY, "hermes", "-p", profile, "gateway", subcommand]
         words += [f"--{flag}" for flag in ("all", "deep", "full") if getattr(args, flag, False)]
         sys.stdout.flush()
         sys.stderr.flush()
-        # In its place: whoever signals this command means that one.
+        # By exec, so that a signal to this process reaches hermes-s6.
         os.execve(BINARY, words, {**os.environ, BRIDGED: "1"})
 
     @functools.wraps(snapshot)
     def get_gateway_runtime_snapshot(system=False):
         found = snapshot(system)
-        # Hermes asks its service manager only where it finds that this is a container.
+        # Hermes asks its service manager only if it finds that it runs in a container.
         if found.service_scope == "s6" or not supervises():
             return found
         profile = profile_suffix() or "default"
@@ -273,7 +274,7 @@ def warn(ran, what):
 
 
 def spare_own(name):
-    """Refuses what would end the gateway that this runs in, before it has changed anything."""
+    """Refuses to end the gateway that this code runs in, before anything has been changed."""
     home = Path(OWN_HOME)
     own = home.name if home.parent.name == "profiles" else "default"
     if os.environ.get("_HERMES_GATEWAY") and name == own:
@@ -287,7 +288,7 @@ def change_profiles(theirs):
 
     @functools.wraps(rename)
     def rename_profile(old_name, new_name):
-        # What Hermes is about to refuse is no reason to stop a gateway.
+        # If Hermes is about to refuse the rename, the gateway must not be stopped.
         old, new = normalize(old_name), normalize(new_name)
         validate(old)
         validate(new)
@@ -299,11 +300,11 @@ def change_profiles(theirs):
         up = before["state"] in ("ready", "up", "starting", "waiting_for_lock")
         try:
             if up or before["state"] == "stopping":
-                # Not `stop`, which would say on the volume that it is to stay so.
+                # Not `stop`, which would write the intent `stopped` on the volume.
                 warn(run("unregister", "-p", old), "stop")
             return rename(old_name, new_name)
         finally:
-            # Also where it has failed after the home had its new name.
+            # Also if the rename has failed after the home had its new name.
             if home(new).is_dir() and not home(old).exists():
                 follow(old, new, up and before["intent"] != "stopped")
             elif up:
@@ -324,9 +325,9 @@ def change_profiles(theirs):
 
 
 def follow(old, new, ran):
-    """Gives a renamed profile its slot, and a gateway if it had one."""
+    """Gives a renamed profile its slot, and starts its gateway if the gateway ran before."""
     warn(run("rename", old, new), "rename")
-    # Without a desired_state, hermes-s6 cannot know: the old gateway was gone, and had said that it stopped.
+    # Without a desired_state, hermes-s6 cannot know this: the old gateway has ended and written that it stopped.
     if ran and (status(new) or {}).get("state") == "down":
         warn(run("start", "-p", new), "start")
 
