@@ -7,32 +7,12 @@
 #   HERMES_VERSION  a version that rootfs/all/opt/hermes/lock has a file for
 #   PROGRAM       source: cargo builds hermes-s6 in RUST_IMAGE; prebuilt: it is target/image/hermes-s6, and
 #                 RUST_IMAGE may be any image
-# Target add: no image to run, only what another image of Hermes needs, with INIT=base.
-# No stage that is not needed pulls or fetches anything, also where each stage is built in turn.
+# Target add: no image to run, only what another image of Hermes needs. INIT is left out.
+# The classic builder of docker builds each stage in turn, up to the one wanted, also stages that this one
+# does not need. So stages succeed with each INIT, and those that fetch more than others come last.
 
 ARG BASE_IMAGE=debian:trixie-slim
 ARG RUST_IMAGE=rust:1.95-slim-trixie
-
-
-# Python, as the image has it, and pip.
-FROM ${BASE_IMAGE} AS python
-ARG DEBIAN_FRONTEND=noninteractive
-# hadolint ignore=DL3008 # Debian's archive keeps one version of each, signed
-RUN apt-get update \
-  && apt-get install --yes --no-install-recommends ca-certificates python3-venv \
-  && rm -rf /var/lib/apt/lists/*
-
-
-# Hermes Agent, all of it locked: from the wheels in target/image/wheels if there are any, else from PyPI.
-FROM python AS hermes
-ARG HERMES_VERSION=0.19.0
-COPY rootfs/all/opt/hermes/lock/hermes-agent-${HERMES_VERSION}.txt target/image/wheels* /build/
-RUN set -- /build/*.whl \
-  && if [ -e "$1" ]; then set -- --no-index --find-links /build; else set --; fi \
-  && python3 -m venv /opt/hermes/.venv \
-  && /opt/hermes/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --quiet --compile \
-    --no-deps --only-binary :all: --require-hashes "$@" --requirement "/build/hermes-agent-${HERMES_VERSION}.txt" \
-  && /opt/hermes/.venv/bin/pip check --disable-pip-version-check
 
 
 # The program.
@@ -64,13 +44,10 @@ ARG S6_OVERLAY_SHA256_X86_64=e6befcc96a437a3831386ecfc51808c5d3e939dc5fe3c02ae92
 ARG S6_OVERLAY_SHA256_AARCH64=b17f17a82e7a515c682a91edaf2ffdabb73f891981b6c1fd712115693a2f8b4c
 COPY rootfs /build/rootfs
 COPY Cargo.toml target/image/s6-overlay-*.tar.xz /build/
-COPY --from=program /out/ /out/usr/local/bin/
+COPY --from=program /out/ /build/rootfs/all/usr/local/bin/
 WORKDIR /build
-# Modes: whatever the umask was of whoever cloned the repository.
-RUN cp -a rootfs/all/. "rootfs/$INIT/." /out/ \
-  && chmod -R u+rw,go=rX /out
 # hadolint ignore=DL3008,DL3009 # only /out is copied
-RUN set -e; [ "$INIT" = s6-overlay ] || exit 0; \
+RUN set -e; mkdir /out; [ "$INIT" = s6-overlay ] || exit 0; \
   case $(dpkg --print-architecture) in \
     amd64) arch=x86_64 sum=$S6_OVERLAY_SHA256_X86_64 ;; \
     arm64) arch=aarch64 sum=$S6_OVERLAY_SHA256_AARCH64 ;; \
@@ -88,23 +65,48 @@ RUN set -e; [ "$INIT" = s6-overlay ] || exit 0; \
   for part in noarch "$arch"; do tar -C /out -xpf "s6-overlay-$part.tar.xz"; done
 # The bundle of services that s6-overlay starts: since 3.2.3.2 it has a place of its own, which does not
 # count where the earlier one is there.
-RUN [ "$INIT" != debian ] || exit 0; \
-  etc=etc/s6-overlay; \
+RUN etc=etc/s6-overlay bundle=s6-rc.d/user; \
   if [ ! -d "/$etc/s6-rc.d/user" ] && { [ -d "/out/$etc/user-bundles.d/user" ] || [ -d "/$etc/user-bundles.d/user" ]; }; \
-  then bundle=/out/$etc/user-bundles.d/user; else bundle=/out/$etc/s6-rc.d/user; fi; \
-  mkdir -p "$bundle/contents.d" && touch "$bundle/contents.d/hermes-s6"
+  then bundle=user-bundles.d/user; fi; \
+  contents=rootfs/s6-overlay/$etc/$bundle/contents.d; \
+  mkdir -p "$contents" && touch "$contents/hermes-s6"
+# Modes: whatever the umask was of whoever cloned the repository.
+RUN chmod -R u+rw,go=rX rootfs \
+  && cp -a rootfs/all/. "rootfs/$INIT/." /out/
 
 
 # What an image needs that has s6-overlay and Hermes Agent already: one that has this copies its / to /. Its
 # own scripts prepare its volume, and not 01-hermes-setup; what made slots for Hermes is replaced.
 FROM rootfs AS addition
-WORKDIR /out
+WORKDIR /build/rootfs/all
 RUN mkdir -p opt/hermes/bin /addition \
   && ln -s /usr/local/bin/hermes-s6 opt/hermes/bin/hermes \
   && cp -a --parents usr/local/bin/hermes-s6 usr/local/bin/hermes opt/hermes/bin/hermes opt/hermes/docker \
-    usr/share/hermes-s6 etc/cont-init.d/02-reconcile-profiles etc/s6-overlay /addition/
+    usr/share/hermes-s6 etc/cont-init.d/02-reconcile-profiles /addition/ \
+  && cp -a ../s6-overlay/. /addition/
 FROM scratch AS add
 COPY --from=addition /addition /
+
+
+# Python, as the image has it, and pip.
+FROM ${BASE_IMAGE} AS python
+ARG DEBIAN_FRONTEND=noninteractive
+# hadolint ignore=DL3008 # Debian's archive keeps one version of each, signed
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends ca-certificates python3-venv \
+  && rm -rf /var/lib/apt/lists/*
+
+
+# Hermes Agent, all of it locked: from the wheels in target/image/wheels if there are any, else from PyPI.
+FROM python AS hermes
+ARG HERMES_VERSION=0.19.0
+COPY rootfs/all/opt/hermes/lock/hermes-agent-${HERMES_VERSION}.txt target/image/wheels* /build/
+RUN set -- /build/*.whl \
+  && if [ -e "$1" ]; then set -- --no-index --find-links /build; else set --; fi \
+  && python3 -m venv /opt/hermes/.venv \
+  && /opt/hermes/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --quiet --compile \
+    --no-deps --only-binary :all: --require-hashes "$@" --requirement "/build/hermes-agent-${HERMES_VERSION}.txt" \
+  && /opt/hermes/.venv/bin/pip check --disable-pip-version-check
 
 
 FROM ${BASE_IMAGE}
