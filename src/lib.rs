@@ -1,21 +1,23 @@
 //! Supervises the gateways of Hermes Agent profiles with s6.
 //!
-//! The program reads, decides, and writes; what decides does no I/O.
+//! The folders of `src/` are floors, from top to bottom. A file imports from its own floor and from those
+//! beneath it, never from one above, and never in a circle.
 //!
-//! - [`cli`] is what was typed, [`settings`] what it means; [`root`] is where "/" is, and [`rights`]
-//!   whose rights are used.
-//! - [`survey`] reads the volume, [`scandir`] the slots and [`supervision`] what s6 says of them,
-//!   all through [`beneath`], which follows no link that somebody else could have made.
-//! - [`plan`] decides, with [`state`] for intents, [`container`] for the container's role, [`port`]
-//!   and [`capacity`].
-//! - [`slot`] renders service directories from `templates/`, quoted by [`word`]; [`apply`] writes.
-//! - [`hermes`] reads the command line of Hermes, of which [`command`] does what concerns the gateways.
-//! - [`command`] runs the commands, with [`lifecycle`], [`reconcile`], [`supervise`], [`status`],
-//!   [`logs`], [`doctor`] and [`detect`] for what they do; [`chain`] is what the scripts of a slot run,
-//!   [`child`] what root has hermes do.
-//! - [`verdict`] says what is not as wanted; [`table`] and [`metrics`] write the status for people and
-//!   for Prometheus.
-//! - [`error`] is the one error with the exit codes; [`report`] is all that prints.
+//! - [`command`]: what a person or a script asked for, put together from what is below; gives the exit code.
+//! - [`view`]: what is shown: the status, its verdicts, tables, metrics, logs, and what the doctor finds.
+//! - [`tree`]: the slots and their s6-svscan: look, plan, apply; the lifecycle of what runs.
+//! - [`volume`]: what lies on Hermes' volume: profiles, intents, ports, locks; and what is written there.
+//! - [`rights`]: whose rights are used, by layout.
+//! - [`s6`]: s6's own words: status files, limits, programs, execline quoting.
+//! - [`settings`]: what was typed and what the environment says, resolved once.
+//! - [`cli`]: what can be typed.
+//! - [`hermes`]: Hermes' own words: its command line, state file, profile names, container roles, configuration.
+//! - [`system`]: the machine: directories without links, trust, accounts, processes, signals, time, waiting.
+//! - [`report`] and [`error`]: all that prints; the one error, with the exit codes.
+//!
+//! What is decided is a value, and deciding does no I/O: [`tree::plan`], [`tree::lifecycle::target`],
+//! [`view::verdict`]. Each floor has one module that does what was decided: [`tree::apply`], [`volume::write`].
+//! `docs/architecture.md` follows one profile through the program.
 
 pub mod cli;
 pub mod command;
