@@ -412,6 +412,39 @@ fn files_that_the_gateways_cannot_use_are_found_and_the_remedy_helps() {
 }
 
 #[test]
+fn what_root_has_left_in_a_home_is_found_whatever_its_name_is() {
+    if !is_root() {
+        return skip("only root makes files of root");
+    }
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    let home = env.home_of("coder");
+    fs::create_dir_all(home.join("memories/deep")).unwrap();
+    fs::set_permissions(home.join("memories"), PermissionsExt::from_mode(0o700)).unwrap();
+    fs::write(home.join("notes.md"), "").unwrap();
+    symlink("/etc/shadow", home.join("link")).unwrap();
+    let found = doctor(&env);
+    let place = home.display();
+    assert_eq!(
+        (
+            found.remedy(
+                "volume",
+                "problem",
+                "coder",
+                "not owned by 65534, and not usable: "
+            ),
+            found.remedy("volume", "warning", "coder", "not owned by 65534: "),
+        ),
+        (
+            format!("chown -h 65534 {place}/memories").as_str(),
+            format!("chown -h 65534 {place}/notes.md").as_str(),
+        )
+    );
+}
+
+#[test]
 fn a_home_that_is_closed_to_the_gateways_is_found() {
     let env = TestEnv::new();
     env.running("coder");

@@ -1,16 +1,19 @@
 //! What is wrong on the volume: owners, modes, room, and what two profiles or containers share.
 //!
 //! Only looks, and only with the rights of the user who owns the volume: a root process runs
-//! `hermes-s6 examine` as that user. Looks at a fixed list of names in each home, and walks nowhere.
-//! Values of secrets stay in memory.
+//! `hermes-s6 examine` as that user. Looks at what lies directly in each home, and goes no deeper: a home can
+//! have hundreds of thousands of files. Values of secrets stay in memory.
 
 use std::fmt::Write;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, FileType, StatVfsMountFlags, accessat, fstat, fstatvfs, statat};
+use walkdir::WalkDir;
 
+use crate::error::Error;
 use crate::hermes::config::{drain_timeout, env_setting, is_of_an_account};
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
@@ -84,6 +87,9 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
         if let Some(home) = home(name) {
             look.names(&home, &WRITTEN, Access::READ_OK | Access::WRITE_OK);
             look.names(&home, &READ, Access::READ_OK);
+            let (directories, files) = look.others(&home);
+            look.names(&home, &directories, Access::READ_OK | Access::EXEC_OK);
+            look.names(&home, &files, Access::READ_OK);
         }
     }
     let mut found = look.conclude();
@@ -245,7 +251,7 @@ impl Look {
     }
 
     /// Looks at names in a directory, with one finding for all that have the same fault.
-    fn names(&mut self, dir: &Dir, names: &[&str], needed: Access) {
+    fn names(&mut self, dir: &Dir, names: &[impl AsRef<Path>], needed: Access) {
         let needed = if self.file_system(dir) {
             needed
         } else {
@@ -254,7 +260,8 @@ impl Look {
         let directory = needed.contains(Access::EXEC_OK);
         let mut faults: [Vec<PathBuf>; 4] = Default::default();
         for name in names {
-            let Ok(stat) = statat(dir, *name, AtFlags::SYMLINK_NOFOLLOW) else {
+            let name = name.as_ref();
+            let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
             // What is neither is for the survey to tell; a link's own owner and mode mean nothing.
@@ -268,14 +275,14 @@ impl Look {
                 continue;
             }
             let path = || {
-                if *name == "." {
+                if name == Path::new(".") {
                     dir.path().to_owned()
                 } else {
                     dir.path().join(name)
                 }
             };
             let owned = stat.st_uid == self.uid;
-            let usable = !self.ours || accessat(dir, *name, needed, AtFlags::EACCESS).is_ok();
+            let usable = !self.ours || accessat(dir, name, needed, AtFlags::EACCESS).is_ok();
             if !owned || !usable {
                 faults[usize::from(owned) + 2 * usize::from(usable)].push(path());
             }
@@ -318,6 +325,54 @@ impl Look {
             self.found.profile.clone_from(&self.profile);
             self.found
                 .add(level, format!("{what}: {}", list(paths)), &remedy);
+        }
+    }
+
+    /// Lists what else lies directly in a home: directories, and files. What is mounted there is not the home's,
+    /// and what is neither tells nothing by its owner.
+    fn others(&mut self, home: &Dir) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        // `logs` and `profiles` of the data root have been looked at.
+        let known = [&WRITTEN[..], &READ, &["logs", "profiles"]].concat();
+        let device = fstat(home).map(|stat| stat.st_dev);
+        let (mut directories, mut files) = (Vec::new(), Vec::new());
+        // Nobody with fewer rights than ours can change a home: it may be walked by its path.
+        let entries = WalkDir::new(home.path())
+            .follow_root_links(false)
+            .min_depth(1)
+            .max_depth(1)
+            .sort_by_file_name();
+        for entry in entries {
+            let entry = match entry.and_then(|entry| Ok((entry.metadata()?.dev(), entry))) {
+                Ok((at, entry)) if device == Ok(at) => entry,
+                Ok(_) => continue,
+                Err(error) => {
+                    self.unreadable(home, error);
+                    continue;
+                }
+            };
+            let name = PathBuf::from(entry.file_name());
+            if known.iter().any(|known| Path::new(known) == name) {
+                continue;
+            }
+            if entry.file_type().is_dir() {
+                directories.push(name);
+            } else if entry.file_type().is_file() {
+                files.push(name);
+            }
+        }
+        (directories, files)
+    }
+
+    /// Says what could not be looked at. What is gone since it was listed needs no look.
+    fn unreadable(&mut self, home: &Dir, error: walkdir::Error) {
+        let place = error.path().unwrap_or(home.path()).to_owned();
+        let cause = error
+            .into_io_error()
+            .unwrap_or_else(|| ErrorKind::Other.into());
+        if cause.kind() != ErrorKind::NotFound {
+            self.found.profile.clone_from(&self.profile);
+            let error = Error::system("read", place, cause);
+            self.found.error(Level::Unknown, &error);
         }
     }
 
