@@ -14,9 +14,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::hermes::name::ProfileName;
 
+/// What `--version` prints. Without this package's .cargo/config.toml, cargo builds a program that needs the C
+/// library of the machine, and does not run in every image.
+const VERSION: &str = if cfg!(target_feature = "crt-static") {
+    env!("CARGO_PKG_VERSION")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (not static)")
+};
+
 /// Supervises the gateways of Hermes Agent profiles with s6
 #[derive(Debug, Parser)]
-#[command(name = "hermes-s6", version, after_help = help::PROGRAM)]
+#[command(name = "hermes-s6", version = VERSION, after_help = help::PROGRAM)]
 #[command(max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// The options of every command.

@@ -31,7 +31,7 @@ pub enum Death {
 }
 
 /// The content of `supervise/status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// The process of the service, `None` while it is down.
     pub pid: Option<u32>,

@@ -21,6 +21,7 @@
 mod support;
 
 mod argv;
+mod caller;
 mod cli;
 mod doctor;
 mod golden;
@@ -32,5 +33,6 @@ mod name;
 mod pid1;
 mod s6;
 mod status;
+mod tidy;
 mod volume;
 mod word;

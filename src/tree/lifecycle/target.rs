@@ -192,7 +192,7 @@ impl Target {
             return Vec::new();
         };
         self.pid = status.pid;
-        self.before = Some(status.clone());
+        self.before = Some(*status);
         let orders = if request.verb.is_up() {
             self.begin_up(seen, status, request)
         } else {
@@ -315,7 +315,7 @@ impl Target {
             // The lock says that the process has its signal, which this one has not.
             self.phase = Phase::Starting;
             self.heard = true;
-            self.before = Some(status.clone());
+            self.before = Some(*status);
             vec![Order::Unlock]
         } else if status.is_down() || self.phase == Phase::Joining {
             vec![Order::Again]
