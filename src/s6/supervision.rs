@@ -96,8 +96,12 @@ pub fn deaths(service: &Dir) -> Vec<(SystemTime, Death)> {
         .passage("supervise")
         .ok()
         .and_then(|dir| dir.read("death_tally", 1 << 16).ok());
-    tally
-        .unwrap_or_default()
+    parse_tally(&tally.unwrap_or_default())
+}
+
+/// Parses a death tally: its whole records, without those whose label is no time.
+fn parse_tally(bytes: &[u8]) -> Vec<(SystemTime, Death)> {
+    bytes
         .chunks_exact(TALLY_RECORD)
         .filter_map(|record| {
             let death = if record[13] == 0 {
@@ -136,58 +140,306 @@ fn time(label: &[u8]) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    fn status(group: bool, wait: [u8; 2], flags: u8) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for _ in 0..2 {
-            bytes.extend((TAI_EPOCH + 1_000).to_be_bytes());
-            bytes.extend(500_000_000_u32.to_be_bytes());
-        }
-        bytes.extend(77_u64.to_be_bytes());
-        if group {
-            bytes.extend(77_u64.to_be_bytes());
-        }
-        bytes.extend(wait);
-        bytes.push(flags);
+    /// A TAI64N label of this many seconds since 1970, and a nanosecond.
+    fn label(seconds: u64) -> Vec<u8> {
+        let mut bytes = (TAI_EPOCH + seconds).to_be_bytes().to_vec();
+        bytes.extend(1_u32.to_be_bytes());
         bytes
     }
 
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::new(seconds, 1)
+    }
+
+    /// What a status file is made of. Its second label, of when it got ready, is always another one.
+    #[derive(Clone)]
+    struct Form {
+        since: Vec<u8>,
+        pid: u64,
+        group: Option<u64>,
+        wait: [u8; 2],
+        flags: u8,
+    }
+
+    impl Form {
+        fn parse(&self) -> Option<Status> {
+            let mut bytes = self.since.clone();
+            bytes.extend(label(2_000));
+            bytes.extend(self.pid.to_be_bytes());
+            bytes.extend(self.group.iter().flat_map(|group| group.to_be_bytes()));
+            bytes.extend(self.wait);
+            bytes.push(self.flags);
+            Status::parse(&bytes)
+        }
+    }
+
+    /// A service that is down, without a flag.
+    fn form() -> Form {
+        Form {
+            since: label(1_000),
+            pid: 0,
+            group: None,
+            wait: [0, 0],
+            flags: 0,
+        }
+    }
+
+    /// What [`form`] says.
+    fn status() -> Status {
+        Status {
+            pid: None,
+            wanted_up: false,
+            ready: false,
+            finishing: false,
+            since: at(1_000),
+            last_exit: None,
+        }
+    }
+
+    const FINISHING: u8 = 2;
+    const WANTED_UP: u8 = 4;
+    const READY: u8 = 8;
+
     #[test]
-    fn both_forms_of_the_status_file_are_read() {
-        for group in [false, true] {
-            let status = Status::parse(&status(group, [78, 0], 4 | 8));
-            assert_eq!(
-                status,
-                Some(Status {
+    fn a_status_file_is_read_field_by_field() {
+        for (form, expected, sentence) in [
+            (form(), status(), "down, with nothing else to say"),
+            (
+                Form { pid: 77, ..form() },
+                Status {
+                    pid: Some(77),
+                    ..status()
+                },
+                "it has a process",
+            ),
+            (
+                Form { flags: 1, ..form() },
+                status(),
+                "that it is paused does not matter here",
+            ),
+            (
+                Form {
+                    flags: WANTED_UP,
+                    ..form()
+                },
+                Status {
+                    wanted_up: true,
+                    ..status()
+                },
+                "it is wanted up",
+            ),
+            (
+                Form {
+                    flags: READY,
+                    ..form()
+                },
+                Status {
+                    ready: true,
+                    ..status()
+                },
+                "it is ready",
+            ),
+            (
+                Form {
+                    pid: 77,
+                    flags: FINISHING | WANTED_UP,
+                    ..form()
+                },
+                Status {
+                    wanted_up: true,
+                    finishing: true,
+                    ..status()
+                },
+                "while finish runs, the process is not the gateway",
+            ),
+            (
+                Form {
+                    flags: 0xf0,
+                    ..form()
+                },
+                status(),
+                "flags that s6 may have one day are passed over",
+            ),
+            (
+                Form {
+                    pid: 77,
+                    wait: [78, 0],
+                    flags: WANTED_UP | READY,
+                    ..form()
+                },
+                Status {
                     pid: Some(77),
                     wanted_up: true,
                     ready: true,
-                    finishing: false,
-                    since: SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_500),
                     last_exit: Some(Death::Exit(78)),
-                })
-            );
+                    ..status()
+                },
+                "all at once",
+            ),
+            (
+                Form {
+                    pid: 1 << 32,
+                    ..form()
+                },
+                status(),
+                "a pid that is too large is none",
+            ),
+        ] {
+            assert_eq!(form.parse(), Some(expected.clone()), "{sentence}");
+            let with_group = Form {
+                group: Some(0x0807_0605_0403_0201),
+                ..form
+            };
+            let sentence = format!("{sentence}, also beside a process group");
+            assert_eq!(with_group.parse(), Some(expected), "{sentence}");
         }
     }
 
     #[test]
     fn the_wait_status_tells_how_the_last_process_ended() {
-        let last_exit = |wait| Status::parse(&status(false, wait, 0)).and_then(|it| it.last_exit);
-        assert_eq!(last_exit([0, 0]), None, "no process has ended, or well");
-        assert_eq!(last_exit([1, 0]), Some(Death::Exit(1)));
-        assert_eq!(last_exit([0, 9]), Some(Death::Signal(9)));
-        assert_eq!(last_exit([0, 0x8b]), Some(Death::Signal(11)), "dumped");
+        for (wait, last_exit, sentence) in [
+            ([0, 0], None, "no process has ended, or by exit code 0"),
+            (
+                [1, 0],
+                Some(Death::Exit(1)),
+                "the first byte is the exit code",
+            ),
+            ([255, 0], Some(Death::Exit(255)), "the largest"),
+            (
+                [0, 9],
+                Some(Death::Signal(9)),
+                "the second one is the signal",
+            ),
+            ([0, 0x8b], Some(Death::Signal(11)), "a core was dumped"),
+            (
+                [1, 15],
+                Some(Death::Signal(15)),
+                "a signal goes before a code",
+            ),
+        ] {
+            let status = Form { wait, ..form() }.parse();
+            let found = status.and_then(|status| status.last_exit);
+            assert_eq!(found, last_exit, "{sentence}");
+        }
     }
 
     #[test]
-    fn while_finish_runs_there_is_no_gateway() {
-        let status = Status::parse(&status(false, [0, 0], 2 | 4));
-        assert_eq!(status.map(|status| status.pid), Some(None));
+    fn a_label_is_a_time_since_1970() {
+        let with_nanoseconds = |nanoseconds: u32| {
+            let mut label = label(1_000);
+            label.splice(8.., nanoseconds.to_be_bytes());
+            label
+        };
+        for (label, time, sentence) in [
+            (label(1_000), Some(at(1_000)), "a usual one"),
+            (label(0), Some(at(0)), "the first second of 1970"),
+            (
+                [(TAI_EPOCH - 1).to_be_bytes().as_slice(), &[0; 4]].concat(),
+                None,
+                "a second before",
+            ),
+            (vec![0; 12], None, "a file of zeros"),
+            (
+                with_nanoseconds(500_000_000),
+                Some(at(1_000) + Duration::from_nanos(499_999_999)),
+                "half a second more",
+            ),
+            (
+                with_nanoseconds(u32::MAX),
+                Some(at(1_000) + Duration::from_nanos(999_999_998)),
+                "more nanoseconds than a second has are the last one",
+            ),
+            (vec![0xff; 12], None, "later than any time"),
+        ] {
+            let status = Form {
+                since: label,
+                ..form()
+            }
+            .parse();
+            assert_eq!(status.map(|status| status.since), time, "{sentence}");
+        }
     }
 
     #[test]
     fn a_file_of_another_size_is_no_status() {
-        assert_eq!(Status::parse(b""), None);
-        assert_eq!(Status::parse(&[0; 36]), None);
-        assert_eq!(Status::parse(&[0; 35]), None, "a label before 1970");
+        for size in [0, 1, 34, 36, 42, 44, 64] {
+            let mut bytes = label(1_000);
+            bytes.resize(size, 0);
+            assert_eq!(Status::parse(&bytes), None, "{size} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_down_and_what_is_ending_are_two_questions() {
+        // Whether there is a process, finish runs, it is wanted up; then: is it down, is it ending.
+        for (process, finishing, wanted_up, down, ending, sentence) in [
+            (false, false, false, true, false, "down, and stays so"),
+            (false, false, true, false, false, "between two starts"),
+            (false, true, false, false, true, "its last finish runs"),
+            (
+                false,
+                true,
+                true,
+                false,
+                true,
+                "finish runs between two starts",
+            ),
+            (true, false, false, false, true, "it was told to end"),
+            (true, false, true, false, false, "it runs"),
+        ] {
+            let status = Status {
+                pid: process.then_some(77),
+                finishing,
+                wanted_up,
+                ..status()
+            };
+            assert_eq!(status.is_down(), down, "{sentence}: down");
+            assert_eq!(status.is_ending(), ending, "{sentence}: ending");
+            let ready = Status {
+                ready: true,
+                ..status
+            };
+            assert_eq!(ready.is_down(), down, "{sentence}: ready does not matter");
+            assert_eq!(ready.is_ending(), ending, "{sentence}: nor here");
+        }
+    }
+
+    #[test]
+    fn a_death_tally_has_a_record_for_each_death() {
+        let record = |seconds, code, signal| [label(seconds), vec![code, signal]].concat();
+        let two = [record(1, 78, 0), record(2, 0, 15)].concat();
+        let first = (at(1), Death::Exit(78));
+        let both = vec![first, (at(2), Death::Signal(15))];
+        for (bytes, deaths, sentence) in [
+            (Vec::new(), Vec::new(), "none has ended"),
+            (
+                record(1, 0, 0),
+                vec![(at(1), Death::Exit(0))],
+                "one that ended well",
+            ),
+            (two.clone(), both.clone(), "oldest first"),
+            (
+                two[..27].to_vec(),
+                vec![first],
+                "a torn last record is none",
+            ),
+            (
+                two[..13].to_vec(),
+                Vec::new(),
+                "nor is it if it is the only one",
+            ),
+            (
+                [vec![0; TALLY_RECORD], two].concat(),
+                both,
+                "a record without a time is passed over, those behind it are not",
+            ),
+            (
+                record(1, 78, 15),
+                vec![(at(1), Death::Signal(15))],
+                "a signal goes before a code",
+            ),
+        ] {
+            assert_eq!(parse_tally(&bytes), deaths, "{sentence}");
+        }
     }
 }
