@@ -174,3 +174,6 @@ pub fn skipped(survey: &Survey) -> Vec<String> {
         |skipped: &Skipped| format!("profile {}: {}", skipped.name, skipped.problem.text);
     survey.skipped.iter().map(sentence).collect()
 }
+
+#[cfg(test)]
+mod tests;
