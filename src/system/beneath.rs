@@ -362,3 +362,10 @@ impl AsFd for Dir {
         self.handle.as_fd()
     }
 }
+
+/// A directory for one test.
+#[cfg(test)]
+pub mod scratch;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! What each writer does with what lies in its place.
+
+use std::error::Error;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use super::scratch::{Entry, Scratch, directory, file, link};
+use super::*;
+
+type Tested = std::result::Result<(), Box<dyn Error>>;
+
+/// What a writer did.
+#[derive(Debug, PartialEq, Eq)]
+enum Did {
+    /// What it was asked to.
+    Wrote,
+    /// Nothing, which it says.
+    Refused,
+    /// Nothing, which is an error.
+    Failed,
+}
+use Did::{Failed, Refused, Wrote};
+
+impl Did {
+    fn of(result: &Result<bool>) -> Self {
+        match result {
+            Ok(true) => Wrote,
+            Ok(false) => Refused,
+            Err(_) => Failed,
+        }
+    }
+}
+
+/// What lies in the directory, what is to come of it, what lies there afterwards, and what the row is about.
+type Row = (Vec<Entry>, Did, Vec<Entry>, &'static str);
+
+/// Lets a writer write `x` into a directory with each row's content, and compares all that is there then.
+fn write_into<const N: usize>(
+    test: &str,
+    write: impl Fn(&Dir) -> Result<bool>,
+    rows: [Row; N],
+) -> Tested {
+    for (before, did, after, sentence) in rows {
+        let scratch = Scratch::new(test)?;
+        scratch.make(&before)?;
+        let result = write(&scratch.dir()?);
+        assert_eq!(Did::of(&result), did, "{sentence}: {result:?}");
+        assert_eq!(scratch.entries()?, after, "{sentence}");
+    }
+    Ok(())
+}
+
+fn old() -> Entry {
+    file("x", "old", 0o640)
+}
+
+/// What must not be written to by way of a link to it.
+fn other() -> Entry {
+    file("other", "other", 0o640)
+}
+
+#[test]
+fn a_file_has_another_name_until_it_is_whole() {
+    for (name, expected, sentence) in [
+        ("run", ".run.new", "hidden, so that s6 passes it over"),
+        (".env", ".env.new", "a hidden one has no second dot"),
+        ("a.b", ".a.b.new", "a dot inside stays"),
+    ] {
+        assert_eq!(aside(name), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn create_writes_a_new_file_in_place() -> Tested {
+    let row = |before: Vec<Entry>, sentence| (before.clone(), Failed, before, sentence);
+    write_into(
+        "create",
+        |dir| dir.create("x", b"new", 0o777).map(|()| true),
+        [
+            (
+                vec![],
+                Wrote,
+                vec![file("x", "new", 0o777)],
+                "with its mode, whatever the umask says",
+            ),
+            row(vec![old()], "not over another file"),
+            row(vec![other(), link("x", "other")], "nor through a link"),
+            row(vec![link("x", "none")], "also where that leads nowhere"),
+            row(vec![directory("x", 0o755)], "nor over a directory"),
+        ],
+    )
+}
+
+#[test]
+fn create_new_names_a_file_only_when_it_is_whole() -> Tested {
+    let row = |before: Vec<Entry>, sentence| (before.clone(), Refused, before, sentence);
+    let new = || file("x", "new", 0o644);
+    write_into(
+        "create-new",
+        |dir| dir.create_new("x", b"new"),
+        [
+            (vec![], Wrote, vec![new()], "there is none"),
+            (
+                vec![file(".x.new", "half", 0o600)],
+                Wrote,
+                vec![new()],
+                "a killed run has left a half of one",
+            ),
+            (
+                vec![other(), link(".x.new", "other")],
+                Wrote,
+                vec![other(), new()],
+                "or a link, which is not followed",
+            ),
+            row(vec![old()], "another file stays"),
+            row(vec![link("x", "none")], "so does a link"),
+            row(vec![directory("x", 0o755)], "and a directory"),
+        ],
+    )
+}
+
+#[test]
+fn replace_puts_a_new_file_in_the_place_of_the_old_one() -> Tested {
+    let new = || file("x", "new", 0o644);
+    write_into(
+        "replace",
+        |dir| dir.replace("x", b"new").map(|()| true),
+        [
+            (vec![], Wrote, vec![new()], "there is none"),
+            (vec![old()], Wrote, vec![new()], "the mode is new, too"),
+            (
+                vec![other(), link("x", "other")],
+                Wrote,
+                vec![other(), new()],
+                "a link goes, and what it leads to stays",
+            ),
+            (
+                vec![old(), file(".x.new", "half", 0o600)],
+                Wrote,
+                vec![new()],
+                "a killed run has left a half of one",
+            ),
+            (
+                vec![old(), other(), link(".x.new", "other")],
+                Wrote,
+                vec![other(), new()],
+                "or a link, which is not followed",
+            ),
+            (
+                vec![old(), directory(".x.new", 0o755)],
+                Failed,
+                vec![old(), directory(".x.new", 0o755)],
+                "a directory in its way is not removed",
+            ),
+        ],
+    )
+}
+
+#[test]
+fn replace_passing_does_the_same_with_a_mode() -> Tested {
+    let new = || file("x", "new", 0o755);
+    write_into(
+        "replace-passing",
+        |dir| dir.replace_passing("x", b"new", 0o755).map(|()| true),
+        [
+            (vec![], Wrote, vec![new()], "there is none"),
+            (vec![old()], Wrote, vec![new()], "there is one"),
+            (
+                vec![other(), link("x", "other")],
+                Wrote,
+                vec![other(), new()],
+                "a link goes, and what it leads to stays",
+            ),
+        ],
+    )
+}
+
+#[test]
+fn rewrite_keeps_the_mode_of_a_file() -> Tested {
+    write_into(
+        "rewrite",
+        |dir| dir.rewrite("x", b"new", dir.version("x")),
+        [
+            (
+                vec![],
+                Wrote,
+                vec![file("x", "new", 0o600)],
+                "a new one is its owner's alone",
+            ),
+            (vec![old()], Wrote, vec![file("x", "new", 0o640)], "its own"),
+            (
+                vec![file("x", "old", 0o4777)],
+                Wrote,
+                vec![file("x", "new", 0o777)],
+                "but not the right to run as its owner",
+            ),
+            (
+                vec![other(), link("x", "other")],
+                Wrote,
+                vec![other(), file("x", "new", 0o600)],
+                "a link has none, and what it leads to does not count",
+            ),
+        ],
+    )
+}
+
+#[test]
+fn rewrite_leaves_a_file_alone_that_is_not_the_one_that_was_read() -> Tested {
+    let write = |other: fn(&Dir) -> Result<()>| {
+        move |dir: &Dir| {
+            let seen = dir.version("x");
+            other(dir)?;
+            dir.rewrite("x", b"new", seen)
+        }
+    };
+    write_into(
+        "rewrite-replaced",
+        write(|dir| dir.replace_passing("x", b"old", 0o600)),
+        [
+            (
+                vec![old()],
+                Refused,
+                vec![file("x", "old", 0o600)],
+                "another file has come, with the same content",
+            ),
+            (
+                vec![],
+                Refused,
+                vec![file("x", "old", 0o600)],
+                "one has come where there was none",
+            ),
+        ],
+    )?;
+    write_into(
+        "rewrite-appended",
+        write(|dir| dir.append("x", b"er")),
+        [(
+            vec![old()],
+            Refused,
+            vec![file("x", "older", 0o640)],
+            "it was written to",
+        )],
+    )?;
+    write_into(
+        "rewrite-removed",
+        write(|dir| dir.remove("x")),
+        [(vec![old()], Refused, vec![], "it was removed: it stays so")],
+    )
+}
+
+#[test]
+fn rewrite_keeps_the_owner_of_a_file_where_we_may_give_it() -> Tested {
+    let scratch = Scratch::new("owner")?;
+    scratch.make(&[old()])?;
+    let place = scratch.path().join("x");
+    if chown(&place, Some(12_345), Some(12_346)).is_err() {
+        // Only root gives files away.
+        return Ok(());
+    }
+    let dir = scratch.dir()?;
+    assert!(dir.rewrite("x", b"new", dir.version("x"))?);
+    let meta = std::fs::metadata(&place)?;
+    assert_eq!((meta.uid(), meta.gid()), (12_345, 12_346));
+    assert_eq!(meta.permissions().mode() & 0o7777, 0o640);
+    Ok(())
+}
+
+#[test]
+fn who_has_the_old_file_open_reads_it_to_its_end() -> Tested {
+    type Writer = fn(&Dir) -> Result<()>;
+    let replace: Writer = |dir| dir.replace("x", b"new");
+    let passing: Writer = |dir| dir.replace_passing("x", b"new", 0o644);
+    let rewrite: Writer = |dir| dir.rewrite("x", b"new", dir.version("x")).map(drop);
+    for (write, sentence) in [
+        (replace, "replace"),
+        (passing, "replace_passing"),
+        (rewrite, "rewrite"),
+    ] {
+        let scratch = Scratch::new("open")?;
+        scratch.make(&[old()])?;
+        let dir = scratch.dir()?;
+        let mut reader = dir.file("x", OFlags::RDONLY)?;
+        write(&dir)?;
+        let mut content = String::new();
+        reader.read_to_string(&mut content)?;
+        assert_eq!(content, "old", "{sentence}");
+        let now = dir.read("x", 3).unwrap_or_default();
+        assert_eq!(now, b"new", "{sentence}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_writer_names_the_file_that_it_was_to_write() -> Tested {
+    let scratch = Scratch::new("named")?;
+    scratch.make(&[directory("x", 0o755), directory(".y.new", 0o755)])?;
+    let dir = scratch.dir()?;
+    for (result, name, sentence) in [
+        (dir.replace("x", b"new"), "x", "where the rename fails"),
+        (dir.replace("y", b"new"), "y", "not by its passing name"),
+        (dir.create("x", b"new", 0o644), "x", "where it is in place"),
+    ] {
+        let place = scratch.path().join(name);
+        let text = result.map_err(|error| error.to_string());
+        let begins = format!("unable to write {}: ", place.display());
+        let is_named = matches!(&text, Err(text) if text.starts_with(&begins));
+        assert!(is_named, "{sentence}: {text:?}");
+    }
+    Ok(())
+}
