@@ -392,3 +392,6 @@ struct Marker<'a> {
 struct Down<'a> {
     reason: &'a str,
 }
+
+#[cfg(test)]
+mod tests;
