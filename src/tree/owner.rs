@@ -77,3 +77,6 @@ pub fn instance(settings: &Settings) -> String {
         start.as_deref().unwrap_or("-")
     )
 }
+
+#[cfg(test)]
+mod tests;
