@@ -32,3 +32,36 @@ pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_when_the_condition_holds_or_its_time_is_over() {
+        let long = Duration::from_secs(60);
+        let none = Duration::ZERO;
+        // The limit, at which look the condition holds, how often it is looked at, whether it holds.
+        for (limit, holds_at, looks, holds, sentence) in [
+            (long, 1, 1, true, "it holds already"),
+            (long, 3, 3, true, "it comes to hold"),
+            (none, 1, 1, true, "it holds, and there is no time"),
+            (none, 2, 1, false, "without time it is looked at once"),
+        ] {
+            let mut count = 0;
+            let held = wait_until(limit, "nothing", || {
+                count += 1;
+                count >= holds_at
+            });
+            assert_eq!((count, held), (looks, holds), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_wait_in_vain_takes_its_time() {
+        let limit = Duration::from_millis(50);
+        let start = Instant::now();
+        assert!(!wait_until(limit, "nothing", || false));
+        assert!(start.elapsed() >= limit, "{:?}", start.elapsed());
+    }
+}
