@@ -11,13 +11,13 @@ use serde::Serialize;
 pub enum Code {
     /// Everything was done.
     Done = 0,
-    /// A truthful no: something is not as asked, or a part of the work could not be done.
+    /// The truthful answer is no, or a part of the work could not be done.
     No = 1,
-    /// A bounded wait came to its end.
+    /// The time to wait is over.
     TimedOut = 99,
-    /// Wrong usage, a bad name, or a state that trying again will not change.
+    /// Wrong usage, a bad name, or a failure that trying again cannot repair.
     Usage = 100,
-    /// A defect of this program.
+    /// This program has a defect.
     Bug = 101,
     /// There is no supervisor to talk to.
     Unsupervised = 102,
@@ -49,11 +49,11 @@ struct Kind {
     remedy: Option<String>,
 }
 
-/// What fallible functions of this crate return.
+/// The result of every function of this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Makes an error of a complete sentence part such as `profile coder does not exist`.
+    /// Makes an error from a statement such as `profile coder does not exist`.
     pub fn new(code: Code, what: impl Into<String>) -> Self {
         Self(Box::new(Kind {
             code,
@@ -64,7 +64,7 @@ impl Error {
         }))
     }
 
-    /// Makes an error of a system call: `verb` completes "unable to", `path` is its object.
+    /// Makes an error from a failed system call. The message is "unable to `verb` `path`: `cause`".
     pub fn system(verb: &str, path: impl AsRef<Path>, cause: impl Into<io::Error>) -> Self {
         Self(Box::new(Kind {
             code: Code::System,
@@ -75,7 +75,7 @@ impl Error {
         }))
     }
 
-    /// Makes an error of a program that could not be executed, with the shell's two codes for it.
+    /// Makes an error from a program that could not be executed, with the exit code that a shell gives then.
     pub fn exec(program: impl AsRef<Path>, cause: io::Error) -> Self {
         let code = match cause.kind() {
             io::ErrorKind::NotFound => Code::NotFound,
@@ -86,7 +86,7 @@ impl Error {
         error
     }
 
-    /// Adds what the reader can do about it.
+    /// Adds the remedy: what the reader can do about the error. It ends the message.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.0.remedy = Some(remedy.into());
@@ -100,7 +100,7 @@ impl Error {
         self
     }
 
-    /// Tells how the program ends because of this error.
+    /// Gives the exit code of the program for this error.
     pub fn code(&self) -> Code {
         self.0.code
     }
@@ -110,12 +110,12 @@ impl Error {
         self.kind() == Some(io::ErrorKind::NotFound)
     }
 
-    /// Gives what the reader can do about it, if that is known: the end of the sentence.
+    /// Gives the remedy, if one is known.
     pub fn advice(&self) -> Option<&str> {
         self.0.remedy.as_deref()
     }
 
-    /// Gives the kind of the system call's error, if a system call failed.
+    /// Gives the kind of the failed system call's error; `None` if the error has another cause.
     pub fn kind(&self) -> Option<io::ErrorKind> {
         self.0.cause.as_ref().map(io::Error::kind)
     }
@@ -139,7 +139,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Gives the system's words for an error, without Rust's "(os error N)".
+/// Gives the system's text for an error, without the "(os error N)" that Rust adds.
 pub fn cause_text(cause: &io::Error) -> String {
     let text = cause.to_string();
     match text.rfind(" (os error ") {
@@ -153,16 +153,16 @@ pub fn shown(path: &Path) -> String {
     escaped(path.as_os_str().as_encoded_bytes())
 }
 
-/// Makes bytes that anybody may have chosen printable on one line of a terminal or a log.
+/// Makes any bytes printable on one line of a terminal or a log, such as a name that a stranger chose.
 ///
-/// UTF-8 text stays as it is; control characters, backslashes and other bytes become escapes.
+/// UTF-8 text stays as it is; control characters, backslashes and bytes that are not UTF-8 become escapes.
 pub fn escaped(bytes: &[u8]) -> String {
     escaped_where(bytes, |character| {
         character.is_control() || character == '\\'
     })
 }
 
-/// Does the same for those characters that are `special`, and for what is not UTF-8.
+/// Escapes the characters that are `special`, and the bytes that are not UTF-8.
 pub fn escaped_where(bytes: &[u8], special: fn(char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -180,7 +180,7 @@ pub fn escaped_where(bytes: &[u8], special: fn(char) -> bool) -> String {
     text
 }
 
-/// Gives the word that JSON has for a value which is nothing but a name.
+/// Gives the word that stands for an enum value in JSON; empty if JSON has no single word for the value.
 pub fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,

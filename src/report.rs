@@ -1,6 +1,6 @@
 //! What the program says: data on stdout, everything else on stderr as `hermes-s6: level: text`.
 //!
-//! The only module that prints. A reader who has gone away is not an error.
+//! No other module prints. If the reader has closed the pipe, that is not an error.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -24,13 +24,13 @@ pub fn bytes(data: &[u8]) {
     let _gone = try_bytes(data);
 }
 
-/// Prints bytes as they are, for a command that would go on for nobody.
+/// Prints bytes as they are, and fails if nobody reads them any more: for a command that prints without end.
 pub fn try_bytes(data: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(data).and_then(|()| out.flush())
 }
 
-/// Tells whether data may be coloured: for a person at a terminal who does not object.
+/// Tells whether data on stdout may be coloured: stdout is a terminal, and `NO_COLOR` is not set.
 pub fn colour() -> bool {
     may_colour(io::stdout().is_terminal())
 }
@@ -39,7 +39,7 @@ fn may_colour(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// Says what came of a command for one thing: on stdout if it was done, else on stderr.
+/// Prints the result of a command for one profile: on stdout if it was done, else on stderr.
 pub fn outcome(done: bool, text: &str) {
     let (mark, colour) = if done {
         ("\u{2713}", "32")
@@ -64,29 +64,29 @@ pub fn outcome(done: bool, text: &str) {
     }
 }
 
-/// Says on stdout that something was not done, where Hermes says it there.
+/// Prints a failure on stdout, for commands of which Hermes itself prints it there.
 pub fn failure_line(text: &str) {
     line(&format!("\u{2717} {}", one_line(text)));
 }
 
-/// Prints a value as one line of JSON, for programs.
+/// Prints a value as one line of JSON.
 pub fn json(value: &impl Serialize) {
     if let Ok(text) = serde_json::to_string(value) {
         line(&text);
     }
 }
 
-/// Says something that the reader should know and need not act on.
+/// Prints what the reader should know, but need not act on.
 pub fn note(text: &str) {
     say("info", text);
 }
 
-/// Says that something is wrong that does not stop this run.
+/// Prints a problem that does not stop this run.
 pub fn warning(text: &str) {
     say("warning", text);
 }
 
-/// Says why this run ends without having done its work.
+/// Prints the error that ends this run.
 pub fn fatal(error: &Error) {
     say("fatal", &error.to_string());
 }
@@ -96,7 +96,7 @@ fn say(level: &str, text: &str) {
     let _gone = io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// Makes one line of a text, whatever somebody has put into a name or a message.
+/// Makes a text one line: control characters in it, such as a line break in a file name, become escapes.
 pub fn one_line(text: &str) -> String {
     escaped_where(text.as_bytes(), char::is_control)
 }
