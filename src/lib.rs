@@ -58,7 +58,7 @@ pub fn run() -> ExitCode {
     let done = match line_of_hermes() {
         Some(words) => command::hermes::run(&words),
         None => match Cli::try_parse_from(std::env::args_os()) {
-            Ok(cli) => signal::put_right().and_then(|()| command::run(&cli.common, cli.command)),
+            Ok(cli) => signal::restore().and_then(|()| command::run(&cli.common, cli.command)),
             Err(error) => return ExitCode::from(usage(&error)),
         },
     };

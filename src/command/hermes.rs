@@ -227,7 +227,7 @@ impl Call<'_> {
         let Some(profile) = self.profile(line) else {
             return Ok(None);
         };
-        signal::put_right()?;
+        signal::restore()?;
         let code = match line.action {
             Action::Run { .. } => self.run_supervised(profile)?,
             Action::Start { all } => self.operate(Verb::Start, profile, all)?,

@@ -1,4 +1,4 @@
-//! Users and groups, read from `/etc/passwd`: a static program has no name service.
+//! User accounts, read from `/etc/passwd`: a statically linked program cannot ask the name service (NSS).
 
 use std::path::Path;
 

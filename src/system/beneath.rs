@@ -1,7 +1,7 @@
-//! Directories whose content somebody else may have made: nothing is opened but beneath them.
+//! Files in a directory whose content somebody else may have made, such as the volume: no link leads outside.
 //!
-//! Every operation takes one name inside an open directory. No symbolic link is ever followed, no
-//! open blocks on a FIFO or device, and nothing is read past a limit.
+//! Every operation takes one name inside an open directory. It never follows a symbolic link, never blocks on
+//! a FIFO or device, and never reads past a limit.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,14 +16,14 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result, cause_text};
 
-/// An open directory, and its path for messages.
+/// An open directory, with its path for messages.
 #[derive(Debug)]
 pub struct Dir {
     handle: OwnedFd,
     path: PathBuf,
 }
 
-/// One version of a file: another has been written or renamed to its name where this differs.
+/// The version of a file. If it differs from an earlier one, the file was written or replaced meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     inode: u64,
@@ -35,41 +35,41 @@ pub struct Version {
 struct Form {
     /// The permission bits, whatever the umask says.
     mode: u32,
-    /// The user and group that it is given to, unless it stays ours.
+    /// The user and group that the file is given to; `None` leaves it ours.
     owner: Option<(u32, u32)>,
-    /// Whether it has to outlive a power cut.
+    /// Whether the file has to outlive a power cut.
     durable: bool,
 }
 
-/// A file of the volume.
+/// The form of a file on the volume.
 const DURABLE: Form = Form {
     mode: 0o644,
     owner: None,
     durable: true,
 };
 
-/// A file that a start of the machine makes anew.
+/// The form of a file that every start of the machine makes anew.
 const PASSING: Form = Form {
     durable: false,
     ..DURABLE
 };
 
-/// Gives the name that a file has in its directory until it is whole.
+/// Gives the temporary name of a file: the file has it until the content is complete.
 pub fn aside(name: &str) -> String {
     format!(".{}.new", name.trim_start_matches('.'))
 }
 
-/// Why a file could not be used, for a person and as a word for a log line.
+/// Why a file cannot be used: as a word for a log line, and as a sentence for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
     /// One word: `missing`, `symlink`, `not-a-file`, `too-large` or `unreadable`.
     pub word: &'static str,
-    /// The same in words.
+    /// The same as a sentence.
     pub text: String,
 }
 
 impl Unusable {
-    /// Tells whether the file is simply not there.
+    /// Tells whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         self.word == "missing"
     }
@@ -80,7 +80,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 impl Dir {
-    /// Opens a directory that the operator named; links in that path are the operator's own.
+    /// Opens a directory that the operator named. Links in this path are followed: the operator made them.
     pub fn open(path: &Path) -> Result<Self> {
         let handle = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
             .map_err(|errno| Error::system("open", path, errno))?;
@@ -95,8 +95,7 @@ impl Dir {
         self.open_dir(name.as_ref(), DIRECTORY)
     }
 
-    /// Opens a directory in this one only to go through it, for which one need not be allowed to list
-    /// it.
+    /// Opens a directory in this one only to reach the files in it. This needs no permission to list them.
     pub fn passage(&self, name: impl AsRef<Path>) -> Result<Self> {
         self.open_dir(name.as_ref(), DIRECTORY | OFlags::PATH)
     }
@@ -109,7 +108,7 @@ impl Dir {
         Ok(Self { handle, path })
     }
 
-    /// Opens a directory in this one, made first if it is not there.
+    /// Opens a directory in this one, and makes it first if it does not exist.
     pub fn make_dir(&self, name: impl AsRef<Path>) -> Result<Self> {
         match rustix::fs::mkdirat(&self.handle, name.as_ref(), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => self.dir(name),
@@ -121,7 +120,7 @@ impl Dir {
         }
     }
 
-    /// Sets the permission bits of this directory, whatever the umask said when it was made.
+    /// Sets the permission bits of this directory, independent of the umask.
     pub fn set_mode(&self, mode: u32) -> Result<()> {
         rustix::fs::fchmod(&self.handle, Mode::from_raw_mode(mode))
             .map_err(|errno| Error::system("chmod", &self.path, errno))
@@ -132,7 +131,7 @@ impl Dir {
         self.handle
     }
 
-    /// Gives the path that this directory was opened by.
+    /// Gives the path by which this directory was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -151,7 +150,7 @@ impl Dir {
         Ok(names)
     }
 
-    /// Tells what kind of file a name is, `None` if there is no such name.
+    /// Gives the type of the file with this name; `None` if there is no such name.
     pub fn kind(&self, name: impl AsRef<Path>) -> Result<Option<FileType>> {
         match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
@@ -181,7 +180,7 @@ impl Dir {
         let failed = |errno: Errno| match errno {
             Errno::NOENT => unusable("missing", "does not exist"),
             Errno::LOOP => unusable("symlink", "is a symbolic link"),
-            // What open says of a socket, and of a FIFO that cannot be opened.
+            // The error of open for a socket, and for a FIFO that cannot be opened.
             Errno::NXIO => unusable("not-a-file", "is not a regular file"),
             errno => unusable(
                 "unreadable",
@@ -196,7 +195,7 @@ impl Dir {
             return Err(unusable("not-a-file", "is not a regular file"));
         }
         let mut content = Vec::new();
-        // One byte more than allowed: a file that grows meanwhile is noticed too.
+        // One byte more than the limit: so a file that has grown since fstat is noticed too.
         File::from(file)
             .take(limit + 1)
             .read_to_end(&mut content)
@@ -210,9 +209,9 @@ impl Dir {
         Ok(content)
     }
 
-    /// Creates a file of the volume that must not exist yet, whole or not at all.
+    /// Creates a file on the volume, complete or not at all.
     ///
-    /// Gives `false`, and leaves the file alone, if it does.
+    /// If the file exists already, leaves it alone and gives `false`.
     pub fn create_new(&self, name: &str, content: &[u8]) -> Result<bool> {
         let fresh = self.write_aside(name, content, &DURABLE)?;
         let named = rustix::fs::linkat(&self.handle, &*fresh, &self.handle, name, AtFlags::empty());
@@ -225,28 +224,32 @@ impl Dir {
         created
     }
 
-    /// Replaces a file of the volume at once: readers see the old content or the new, never a part. When this
-    /// returns, the content outlives a power cut.
+    /// Replaces a file on the volume in one step: readers see the old content or the new, never a part.
+    ///
+    /// Once this function has returned, the new content outlives a power cut.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
         let fresh = self.write_aside(name, content, &DURABLE)?;
         self.rename(&fresh, name)
     }
 
-    /// Replaces a file at once as [`Dir::replace`] does, with these permission bits, where a start of the
-    /// machine makes it anew anyway.
+    /// Replaces a file in one step as [`Dir::replace`] does, and gives it these permission bits.
+    ///
+    /// The content need not outlive a power cut: every start of the machine makes the file anew.
     pub fn replace_passing(&self, name: &str, content: &[u8], mode: u32) -> Result<()> {
         let fresh = self.write_aside(name, content, &Form { mode, ..PASSING })?;
         self.rename(&fresh, name)
     }
 
-    /// Writes a file that is not there yet, in a directory that nobody looks into before it is whole.
+    /// Creates a file in a directory that nobody reads before the whole directory is complete.
     pub fn create(&self, name: &str, content: &[u8], mode: u32) -> Result<()> {
         self.write(name, name, content, &Form { mode, ..PASSING })
     }
 
-    /// Replaces a file as [`Dir::replace`] does, with the mode and owner that it has; a new one is its
-    /// owner's alone. If it is not the one any more that `seen` is the version of, nothing is done, and
-    /// `false` given.
+    /// Replaces a file as [`Dir::replace`] does, unless somebody else has changed it meanwhile.
+    ///
+    /// `seen` is the version of the file that the new content was made from. If the file has another version
+    /// now, it stays as it is, and the result is `false`. The file keeps its mode and owner; a new file gets
+    /// mode 0600.
     pub fn rewrite(&self, name: &str, content: &[u8], seen: Option<Version>) -> Result<bool> {
         let old = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
@@ -256,7 +259,7 @@ impl Dir {
             ..DURABLE
         };
         let fresh = self.write_aside(name, content, &form)?;
-        // Looked at only now, with nothing but the rename left to do.
+        // Compared as late as possible: only the rename is left to do.
         if self.version(name) != seen {
             self.remove(&fresh)?;
             return Ok(false);
@@ -265,7 +268,7 @@ impl Dir {
         Ok(true)
     }
 
-    /// Tells one version of a file from another, `None` if there is no such file.
+    /// Gives the present version of a file; `None` if there is no such file.
     pub fn version(&self, name: &str) -> Option<Version> {
         rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)
             .ok()
@@ -276,16 +279,16 @@ impl Dir {
             })
     }
 
-    /// Writes a file under the name that it has until it is whole, and gives that name.
+    /// Writes a file under its temporary name (see [`aside`]), and gives that name.
     fn write_aside(&self, name: &str, content: &[u8], form: &Form) -> Result<String> {
         let fresh = aside(name);
-        // Left by a run that was killed.
+        // An earlier run that was killed may have left one.
         let _none = rustix::fs::unlinkat(&self.handle, &*fresh, AtFlags::empty());
         self.write(&fresh, name, content, form)?;
         Ok(fresh)
     }
 
-    /// Writes a file that is not there yet, whole or not at all. Errors call it `shown`.
+    /// Creates a file, complete or not at all. Error messages use the name `shown`.
     fn write(&self, name: &str, shown: &str, content: &[u8], form: &Form) -> Result<()> {
         let failed = |cause: std::io::Error| Error::system("write", self.path.join(shown), cause);
         let flags =
@@ -294,14 +297,14 @@ impl Dir {
             .map(File::from)
             .map_err(|errno| failed(errno.into()))?;
         if let Some((uid, gid)) = form.owner {
-            // As far as we may.
-            let _not_ours_to_give = rustix::fs::fchown(
+            // Only root may give a file away.
+            let _not_permitted = rustix::fs::fchown(
                 &file,
                 Some(rustix::fs::Uid::from_raw(uid)),
                 Some(rustix::fs::Gid::from_raw(gid)),
             );
         }
-        // Whatever the umask says.
+        // Set here, because the umask may have removed bits at the open.
         let written = rustix::fs::fchmod(&file, Mode::from_raw_mode(form.mode))
             .map_err(std::io::Error::from)
             .and_then(|()| file.write_all(content))
@@ -325,14 +328,14 @@ impl Dir {
             .map_err(|errno| Error::system("write", self.path.join(to), errno))
     }
 
-    /// Appends to a file with one write, so that lines of two writers do not mix.
+    /// Appends to a file in one write, so that the lines of two writers do not mix.
     pub fn append(&self, name: &str, content: &[u8]) -> Result<()> {
         let mut file = self.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND)?;
         file.write_all(content)
             .map_err(|cause| Error::system("write", self.path.join(name), cause))
     }
 
-    /// Removes a file or link; one that is not there is removed already.
+    /// Removes a file or link. If it does not exist, that is no error.
     pub fn remove(&self, name: &str) -> Result<()> {
         match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -348,7 +351,7 @@ impl Dir {
         SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
     }
 
-    /// Gives the size of a file in bytes, 0 if there is none.
+    /// Gives the size of a file in bytes; 0 if there is no such file.
     pub fn size(&self, name: &str) -> u64 {
         rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)
             .ok()

@@ -1,4 +1,9 @@
-//! The machine: directories without links, the root, trust, accounts, processes, waiting.
+//! The machine: its files, accounts, processes, signals and clock.
+//!
+//! - [`beneath`] opens files without following links, [`root`] moves "/", [`trust`] tells what only root changes.
+//! - [`account`] reads `/etc/passwd`; [`process`] identifies and signals processes; [`signal`] handles our own
+//!   signals.
+//! - [`time`] writes times as text; [`wait`] waits, but never without end.
 
 pub mod account;
 pub mod beneath;

@@ -1,4 +1,7 @@
-//! Processes: as /proc shows them, as the kernel names them for a lock, and the one way to end one.
+//! Processes: what /proc tells about them, which one holds a lock, and how to signal one safely.
+//!
+//! A pid alone does not identify a process: the kernel uses pids again. [`Process`] therefore holds a handle
+//! or the start time too.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::system::beneath::Dir;
 use crate::system::root::Root;
 
-/// Reads a field of /proc/PID/stat, by the number that proc(5) gives it.
+/// Reads a field of /proc/PID/stat by its number in proc(5).
 pub fn stat_field(root: &Root, pid: &str, number: usize) -> Option<String> {
     field(&fs::read_to_string(stat(root, pid)).ok()?, number)
 }
@@ -26,7 +29,8 @@ fn stat(root: &Root, pid: &str) -> std::path::PathBuf {
 }
 
 fn field(stat: &str, number: usize) -> Option<String> {
-    // Counted behind the command's name, which may contain anything: the third field comes first.
+    // The second field, the command's name, may contain spaces and parentheses. Behind its last parenthesis
+    // comes the third field.
     stat.rsplit(')')
         .next()?
         .split_whitespace()
@@ -34,38 +38,41 @@ fn field(stat: &str, number: usize) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The field of /proc/PID/stat that tells when a process started, in ticks since the machine did.
+/// The field of /proc/PID/stat with the start of the process, in ticks since the machine started.
 const START_TIME: usize = 22;
 
-/// Reads when a process started, in hundredths of a second since the machine did: field 22 of
-/// /proc/PID/stat. A pid and this number name one process, since pids repeat.
+/// Reads when a process started, in hundredths of a second since the machine started: field 22 of
+/// /proc/PID/stat.
+///
+/// The kernel uses pids again; a pid together with this number identifies one process.
 pub fn start_time(root: &Root, pid: &str) -> Option<u64> {
     stat_field(root, pid, START_TIME)?.parse().ok()
 }
 
-/// Reads the pid of the parent of a process.
+/// Reads the pid of a process's parent.
 pub fn parent(root: &Root, pid: &str) -> Option<String> {
     stat_field(root, pid, 4)
 }
 
-/// Tells whether a process, given by its directory in /proc, is of this container: a process of another
-/// container has a second pid, in the pid namespace of that one.
+/// Tells whether a process, given by its directory in /proc, belongs to this container.
+///
+/// A process of another container that we can see has a second pid, in the pid namespace of that container.
 pub fn is_of_this_container(process: &Path) -> bool {
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
 }
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// A process that we can see, by its pid.
+    /// A process of our pid namespace, by its pid.
     Process(i32),
     /// A process of another container or machine.
     Elsewhere,
 }
 
-/// Finds who holds the lock of a file, as F_GETLK tells it; `None` if nobody does.
+/// Finds the holder of a file's lock with `F_GETLK`; `None` if nobody holds the lock.
 pub fn holder(dir: &Dir, file: &str) -> Option<Holder> {
     let file = dir.file(file, OFlags::RDONLY).ok()?;
     let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()??;
@@ -75,7 +82,7 @@ pub fn holder(dir: &Dir, file: &str) -> Option<Holder> {
     })
 }
 
-/// A process that was identified: a signal reaches this one, and no later process with its pid.
+/// An identified process: a signal reaches this process, and never a later one with the same pid.
 #[derive(Debug)]
 pub struct Process<'a> {
     root: &'a Root,
@@ -83,22 +90,24 @@ pub struct Process<'a> {
     identity: Identity,
 }
 
-/// What tells a process from a later one with the same pid.
+/// What distinguishes a process from a later one with the same pid.
 #[derive(Debug)]
 enum Identity {
-    /// A handle of the kernel's.
+    /// A handle from the kernel, see pidfd_open(2).
     Handle(OwnedFd),
-    /// When it started, where the kernel has no handles or a seccomp filter forbids them.
+    /// The start time, if the kernel has no such handles or a seccomp filter forbids them.
     StartTime(u64),
 }
 
 impl<'a> Process<'a> {
-    /// Takes hold of the process with this pid, if `is_the_one` still finds then that it is the one that is
-    /// meant. `None`: the process is gone, or is another one.
+    /// Identifies the process with this pid; `None` if it is gone, or is not the process that is meant.
+    ///
+    /// `is_meant` decides this, for example by a lock that the process holds. It is asked after the handle or
+    /// the start time was taken, so that no other process can get the pid in between.
     pub fn identify(
         root: &'a Root,
         pid: i32,
-        is_the_one: impl FnOnce() -> bool,
+        is_meant: impl FnOnce() -> bool,
     ) -> Result<Option<Self>> {
         let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
             return Ok(None);
@@ -123,7 +132,7 @@ impl<'a> Process<'a> {
             pid,
             identity,
         };
-        Ok(is_the_one().then_some(process))
+        Ok(is_meant().then_some(process))
     }
 
     /// Sends a signal, unless the process is gone.
@@ -146,7 +155,7 @@ impl<'a> Process<'a> {
     }
 }
 
-/// Reads when a process started, `None` if there is no such process any more.
+/// Reads when a process started; `None` if there is no such process any more.
 fn current_start_time(root: &Root, pid: Pid) -> Result<Option<u64>> {
     let path = stat(root, &pid.to_string());
     match fs::read_to_string(&path) {

@@ -1,17 +1,17 @@
-//! Where "/" is: every absolute path of the program is looked up beneath it.
+//! Where "/" is: the program looks up every absolute path beneath a root directory, which can be moved.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Code, Error, Result, shown};
 
-/// The environment variable that moves "/", for tests and for preparing an image from outside.
+/// The environment variable that moves "/": for tests, and for preparing an image from outside.
 pub const ROOT_VARIABLE: &str = "HERMES_S6_ROOT";
 
 /// The directory that stands for "/".
 ///
-/// Paths that people give and scripts contain are *logical*, as seen from inside that directory;
-/// [`Root::at`] turns one into a path of this process.
+/// Paths that people type and that scripts contain are *logical*: as seen from inside that directory.
+/// [`Root::at`] turns a logical path into a path that this process can open.
 #[derive(Debug, Clone)]
 pub struct Root(PathBuf);
 
@@ -21,13 +21,13 @@ impl Root {
         Self(directory.into())
     }
 
-    /// Gives the place of a logical absolute path in the file system of this process.
+    /// Turns a logical path into the path that this process can open.
     pub fn at(&self, logical: impl AsRef<Path>) -> PathBuf {
         let logical = logical.as_ref();
         self.0.join(logical.strip_prefix("/").unwrap_or(logical))
     }
 
-    /// Gives the logical path of a place in the file system of this process.
+    /// Turns a path of this process into the logical path; a path outside the root stays as it is.
     pub fn logical(&self, place: &Path) -> PathBuf {
         match place.strip_prefix(&self.0) {
             Ok(rest) => Path::new("/").join(rest),
@@ -36,16 +36,18 @@ impl Root {
     }
 }
 
-/// Tells a file from all others by its device and inode, whatever path leads to it; `None` if there is none.
+/// Gives the device and inode of a file, which identify the file whatever path leads to it; `None` if there
+/// is no file.
 pub fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path)
         .ok()
         .map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Checks a path that a person gave: absolute, and without `..`, which a symbolic link could bend.
+/// Checks a path that a person gave: it must be absolute, UTF-8, and without `..`.
 ///
-/// `option` names the flag or variable that it came from. Trailing and doubled slashes go away.
+/// Behind a symbolic link, `..` leads elsewhere than it seems to. `option` names the flag or variable that the
+/// path came from. Trailing and doubled slashes are removed.
 pub fn absolute(option: &str, path: &Path) -> Result<PathBuf> {
     let plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
     if !plain || path.to_str().is_none() {

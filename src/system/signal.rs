@@ -1,4 +1,6 @@
-//! Signals that the caller has ignored: a process starts with them ignored, and so does what it executes.
+//! Signals of this process: restores the effect of those that the caller ignores, and holds interrupts off.
+//!
+//! A process inherits ignored signals from its caller, and passes them on to every program that it executes.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,33 +11,34 @@ use signal_hook::flag;
 
 use crate::error::{Error, Result};
 
-/// The signals that a terminal sends to end its foreground.
+/// The signals that a terminal sends to end its foreground job (Ctrl-C and Ctrl-\).
 const INTERRUPTS: [i32; 2] = [SIGINT, SIGQUIT];
 
-/// Whether an interrupt ends this process.
+/// Whether an interrupt ends this process at the moment.
 static IS_INTERRUPTIBLE: LazyLock<Arc<AtomicBool>> =
     LazyLock::new(|| Arc::new(AtomicBool::new(true)));
 
-/// Gives SIGCHLD, SIGINT and SIGQUIT their usual effect, whatever the caller has ignored.
+/// Restores the usual effect of SIGCHLD, SIGINT and SIGQUIT, even if the caller ignores these signals.
 ///
 /// While SIGCHLD is ignored, nobody learns how a child ended. Shells ignore SIGINT and SIGQUIT in background
-/// jobs, and a tree with all its gateways would inherit that. A signal with a handler has its usual effect
-/// again in every program that is executed. SIGPIPE is put right by Rust's own runtime.
-pub fn put_right() -> Result<()> {
+/// jobs, and a tree with all its gateways would inherit that. This process gets handlers: a program that it
+/// executes loses a handler and so has the usual effect of the signal. Rust's own runtime restores SIGPIPE for
+/// executed programs.
+pub fn restore() -> Result<()> {
     notice_children()?;
     INTERRUPTS.into_iter().try_for_each(end_by)
 }
 
-/// Gives SIGCHLD its usual effect, so that children can be waited for.
+/// Restores the usual effect of SIGCHLD, so that this process can wait for its children.
 pub fn notice_children() -> Result<()> {
     flag::register(SIGCHLD, Arc::default())
         .map(drop)
         .map_err(|cause| Error::system("handle", "SIGCHLD", cause))
 }
 
-/// Does some work that an interrupt does not end, and gives its result.
+/// Does work that an interrupt must not end, and gives the result of the work.
 ///
-/// What the caller has ignored stays ignored, also in the programs that the work executes.
+/// A signal that the caller ignores stays ignored, also in the programs that the work executes.
 pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> Result<T> {
     let status = "/proc/self/status";
     let status =
@@ -50,14 +53,14 @@ pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> Result<T> {
     Ok(done)
 }
 
-/// Has a signal end this process while it can be interrupted.
+/// Installs a handler by which a signal ends this process, but only while [`IS_INTERRUPTIBLE`] is set.
 fn end_by(signal: i32) -> Result<()> {
     flag::register_conditional_default(signal, Arc::clone(&IS_INTERRUPTIBLE))
         .map(drop)
         .map_err(|cause| Error::system("handle", format!("signal {signal}"), cause))
 }
 
-/// Reads out of /proc/PID/status whether a process ignores a signal.
+/// Reads from the text of /proc/PID/status whether the process ignores a signal.
 fn is_ignored(status: &str, signal: i32) -> bool {
     let mask = status
         .lines()

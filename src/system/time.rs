@@ -1,10 +1,10 @@
-//! Times: as text in UTC, and of the starts of processes.
+//! Times: as text in UTC, as seconds since 1970, and as /proc gives the start of a process.
 
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Writes a time as the original's `%Y-%m-%dT%H:%M:%S%z`, in UTC.
+/// Writes a time as `%Y-%m-%dT%H:%M:%S%z` in UTC, the form in the logs of the original image.
 pub fn timestamp(time: SystemTime) -> String {
     let seconds = seconds_since_1970(time);
     let (year, month, day) = civil(seconds / 86_400);
@@ -19,7 +19,7 @@ pub fn seconds_since_1970(time: SystemTime) -> u64 {
         .as_secs()
 }
 
-/// Gives the date of a day counted from 1970-01-01, by the calendar's cycle of 400 years.
+/// Turns a number of days since 1970-01-01 into year, month and day, by the calendar's cycle of 400 years.
 fn civil(days: u64) -> (u64, u64, u64) {
     // Counted from 0000-03-01, so that a leap day is the last day of its year.
     let days = days + 719_468;
@@ -32,7 +32,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, date)
 }
 
-/// Turns the start time of a process, in hundredths of a second since the start of the machine, into a time.
+/// Turns the start of a process, in hundredths of a second since the machine started, into a time of day.
 pub fn time_of_start(start: u64) -> SystemTime {
     let since_boot = clock_gettime(ClockId::Boottime);
     let since_boot = Duration::new(

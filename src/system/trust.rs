@@ -1,4 +1,6 @@
-//! Which places root can trust: those that nobody else can change.
+//! Which directories and files root can trust: those that nobody but root can change.
+//!
+//! Root runs the scripts of a scan directory. Whoever could put a script there could run anything as root.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,18 +16,22 @@ use crate::system::beneath::Dir;
 /// The permission to write for the group and for all others.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// In a directory with this bit, nobody can replace what belongs to somebody else.
+/// In a directory with this bit, such as /tmp, nobody can replace a file of somebody else.
 const STICKY: u32 = 0o1000;
 
-/// Finds a directory on the way to a place, links resolved, in which others than root could change what
-/// is found there. What does not exist yet will be made by us.
+/// Finds a directory on the way to `place`, or `place` itself, that others than root can change; `None` if
+/// there is none.
+///
+/// Symbolic links are resolved first. Of a place that does not exist yet, the directories that exist count: the
+/// program makes the missing ones itself.
 pub fn changeable_by_others(place: &Path) -> Result<Option<PathBuf>> {
-    let there = place
+    let existing = place
         .ancestors()
         .find(|directory| directory.exists())
         .unwrap_or(Path::new("/"));
-    let there = fs::canonicalize(there).map_err(|cause| Error::system("resolve", there, cause))?;
-    for directory in there.ancestors() {
+    let existing =
+        fs::canonicalize(existing).map_err(|cause| Error::system("resolve", existing, cause))?;
+    for directory in existing.ancestors() {
         let meta =
             fs::metadata(directory).map_err(|cause| Error::system("stat", directory, cause))?;
         if lets_others_change(meta.uid(), meta.mode(), directory == place) {
@@ -35,15 +41,17 @@ pub fn changeable_by_others(place: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Tells whether somebody else than root can change what is found in a directory. `is_last` says that it is
-/// the place itself, where a new name is as bad as a changed one.
+/// Tells whether somebody other than root can change the content of a directory.
+///
+/// `is_last` says that the directory is the place itself, and not one above it. There, the sticky bit is not
+/// enough: it keeps files from being replaced, but a new file is as bad as a replaced one.
 fn lets_others_change(uid: u32, mode: u32, is_last: bool) -> bool {
     let is_sticky = mode & STICKY != 0 && !is_last;
     uid != 0 || (mode & OTHERS_WRITE != 0 && !is_sticky)
 }
 
-/// Refuses a place for a scan directory of root's where somebody else could put services: root runs
-/// them.
+/// Refuses a place for root's scan directory if others than root can change it: root would run the services
+/// that they put there.
 pub fn only_root_changes(place: &Path) -> Result<()> {
     match changeable_by_others(place)? {
         None => Ok(()),
@@ -58,25 +66,27 @@ pub fn only_root_changes(place: &Path) -> Result<()> {
     }
 }
 
-/// How deep a service directory is: `gateway-x/log/supervise/control`.
+/// The depth of a service directory: `gateway-x/log/supervise/control`.
 const SERVICE_DEPTH: usize = 3;
 
-/// Refuses, for root, a service directory or file that somebody else has made or could change: root runs what
-/// is in it.
-pub fn only_roots(dir: &Dir, name: &OsStr) -> Result<()> {
-    only_roots_from(dir, name, 0)
+/// Refuses a service directory or file that somebody other than root owns or can change: root runs its scripts.
+pub fn require_root_owned(dir: &Dir, name: &OsStr) -> Result<()> {
+    require_root_owned_from(dir, name, 0)
 }
 
-fn only_roots_from(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
+fn require_root_owned_from(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
     let path = dir.path().join(name);
     let stat = match statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        // s6-supervise writes a new status beside the old one, and slots come and go: what is gone is not run.
+        // s6-supervise replaces its status file by a rename, and slots are removed: a file that is gone is
+        // not run.
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(Error::system("stat", &path, errno)),
     };
     let kind = FileType::from_raw_mode(stat.st_mode);
-    if !is_roots_alone(kind, stat.st_uid, stat.st_gid, stat.st_mode) || depth > SERVICE_DEPTH {
+    if !only_root_owns_and_changes(kind, stat.st_uid, stat.st_gid, stat.st_mode)
+        || depth > SERVICE_DEPTH
+    {
         let path = shown(&path);
         return Err(Error::new(
             Code::Usage,
@@ -90,15 +100,15 @@ fn only_roots_from(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
             inner => inner?,
         };
         for name in inner.names()? {
-            only_roots_from(&inner, &name, depth + 1)?;
+            require_root_owned_from(&inner, &name, depth + 1)?;
         }
     }
     Ok(())
 }
 
-/// Tells whether nobody but root has made a file of a service directory, or can change it.
-fn is_roots_alone(kind: FileType, uid: u32, gid: u32, mode: u32) -> bool {
-    // The control FIFO is for hermes' group to write to, and s6 makes event/ for a group of root's.
+/// Tells whether only root owns and can change a file of a service directory.
+fn only_root_owns_and_changes(kind: FileType, uid: u32, gid: u32, mode: u32) -> bool {
+    // The group of hermes may write to the control FIFO. s6 makes event/ writable for a group, that of root.
     let group_writes = mode & 0o020 != 0 && gid != 0 && kind != FileType::Fifo;
     uid == 0 && kind != FileType::Symlink && mode & 0o002 == 0 && !group_writes
 }
@@ -146,7 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_service_is_roots_alone_unless_somebody_else_has_made_it_or_may_write() {
+    fn a_file_of_a_service_only_root_owns_and_changes_unless_somebody_else_has_made_it_or_may_write()
+     {
         use FileType::{Directory, Fifo, RegularFile, Symlink};
         for (kind, uid, gid, mode, expected, sentence) in [
             (RegularFile, 0, 0, 0o755, true, "a script"),
@@ -188,7 +199,11 @@ mod tests {
             ),
             (Symlink, 0, 0, 0o777, false, "a link, wherever it leads"),
         ] {
-            assert_eq!(is_roots_alone(kind, uid, gid, mode), expected, "{sentence}");
+            assert_eq!(
+                only_root_owns_and_changes(kind, uid, gid, mode),
+                expected,
+                "{sentence}"
+            );
         }
     }
 }

@@ -1,28 +1,28 @@
-//! Bounded waits: every one has an end, and says what it waits for when it takes long.
+//! Waiting with a limit: every wait has an end, and a long one tells the person what it waits for.
 
 use std::time::{Duration, Instant};
 
 use crate::report::note;
 
-/// How often a condition is looked at.
+/// The pause between two looks at the condition.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// After this long a person wants to know what is going on.
+/// After this time the person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits until `condition` holds, for at most `limit`, and tells whether it does.
+/// Waits until `condition` holds, but no longer than `limit`, and tells whether `condition` holds at the end.
 ///
-/// `what` completes "waiting for".
+/// `what` ends the message "waiting for …".
 pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
-    let mut said = false;
+    let mut is_announced = false;
     while !condition() {
         let waited = start.elapsed();
         if waited >= limit {
             return false;
         }
-        if waited >= PATIENCE && !said {
-            said = true;
+        if waited >= PATIENCE && !is_announced {
+            is_announced = true;
             note(&format!(
                 "waiting for {what} (at most {} s)",
                 limit.as_secs()

@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
         let scandir = ScanDir::open(settings)?;
         scandir.ours()?;
         if let Rights::Direct(_) = rights {
-            scandir.only_roots()?;
+            scandir.require_root_owned()?;
         }
         let lock = scandir.lock_within(limit)?;
         let choices = scandir.choices(settings, Ok(tools))?;

@@ -19,7 +19,7 @@ use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::process::Holder;
-use crate::system::trust::only_roots;
+use crate::system::trust::require_root_owned;
 use crate::system::wait::wait_until;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
 use crate::tree::slot::{Difference, Files, MARKER, compare};
@@ -132,11 +132,11 @@ impl ScanDir {
     }
 
     /// Refuses, as root, slots that somebody else has made or could change: root runs what is in them.
-    pub fn only_roots(&self) -> Result<()> {
+    pub fn require_root_owned(&self) -> Result<()> {
         for name in self.dir.names()? {
             let text = name.to_string_lossy();
             if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) {
-                only_roots(&self.dir, &name)?;
+                require_root_owned(&self.dir, &name)?;
             }
         }
         Ok(())
@@ -431,7 +431,7 @@ pub fn choices_of_tree(
     };
     if let Rights::Direct(_) = rights {
         // Root runs the programs that are named there.
-        scandir.only_roots()?;
+        scandir.require_root_owned()?;
     }
     scandir.choices(settings, tools)
 }

@@ -64,7 +64,7 @@ pub fn place(
             &error.remedy("mount it writable, and chmod u+rwx it"),
         );
     }
-    if let (Rights::Direct(_), Err(error)) = (rights, scandir.only_roots()) {
+    if let (Rights::Direct(_), Err(error)) = (rights, scandir.require_root_owned()) {
         found.error(Level::Problem, &error);
     }
     if let Err(error) = scandir.owner_for(settings) {
