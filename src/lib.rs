@@ -43,7 +43,7 @@ use crate::cli::Cli;
 use crate::error::{Code, Error};
 use crate::system::signal;
 
-/// Runs the program, and gives its exit code.
+/// Runs the program and gives its exit code.
 pub fn run() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
@@ -55,7 +55,7 @@ pub fn run() -> ExitCode {
         );
         std::process::exit(Code::Bug as i32);
     }));
-    let done = match line_of_hermes() {
+    let done = match hermes_command_line() {
         Some(words) => command::hermes::run(&words),
         None => match Cli::try_parse_from(std::env::args_os()) {
             Ok(cli) => signal::restore().and_then(|()| command::run(&cli.common, cli.command)),
@@ -69,12 +69,12 @@ pub fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Gives the words of a command line of Hermes, if this program was called by a name that is not its own, or
-/// with `hermes` as the first word.
-fn line_of_hermes() -> Option<Vec<OsString>> {
+/// Gives the command line of Hermes, if this program was called in the place of Hermes: by another name than
+/// `hermes-s6…`, or with `hermes` as the first word.
+fn hermes_command_line() -> Option<Vec<OsString>> {
     let mut words = std::env::args_os();
-    let called = words.next().unwrap_or_default();
-    let name = Path::new(&called).file_name().unwrap_or_default();
+    let program = words.next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
     if !name.as_encoded_bytes().starts_with(b"hermes-s6") && !name.is_empty() {
         return Some(words.collect());
     }
@@ -84,10 +84,10 @@ fn line_of_hermes() -> Option<Vec<OsString>> {
         .map(|_| words.collect())
 }
 
-/// How the lines begin that clap adds to a message.
+/// The beginnings of the lines that clap adds below its message.
 const USAGE_TAIL: [&str; 3] = ["Usage:", "tip:", "For more information"];
 
-/// Prints help and version as asked, and a usage error as one line.
+/// Prints what clap stopped for: help and version on stdout, a usage error as one line on stderr.
 fn usage(error: &clap::Error) -> u8 {
     let text = error.render().to_string();
     if matches!(
@@ -97,17 +97,17 @@ fn usage(error: &clap::Error) -> u8 {
         report::print(&text);
         return Code::Done as u8;
     }
-    let said: Vec<&str> = text
+    let message: Vec<&str> = text
         .lines()
         .map(str::trim)
         .take_while(|line| !USAGE_TAIL.iter().any(|tail| line.starts_with(tail)))
         .filter(|line| !line.is_empty())
         .collect();
-    let said = said.join(" ");
-    let said = match error.kind() {
+    let message = message.join(" ");
+    let message = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command is given",
-        _ => said.strip_prefix("error: ").unwrap_or(&said),
+        _ => message.strip_prefix("error: ").unwrap_or(&message),
     };
-    report::fatal(&Error::new(Code::Usage, said).remedy("see hermes-s6 --help"));
+    report::fatal(&Error::new(Code::Usage, message).remedy("see hermes-s6 --help"));
     Code::Usage as u8
 }
