@@ -1,8 +1,9 @@
-//! What Hermes reads from `config.yaml`, from `.env` files and from the environment, as far as gateways are
-//! concerned (Hermes Agent 0.19.0).
+//! Settings of Hermes that concern gateways: in `config.yaml`, in `.env` files and in the environment.
+//!
+//! They are read as Hermes Agent 0.19.0 reads them.
 
-/// How the variables begin that hold the tokens and addresses of one profile's messaging accounts: the
-/// platforms of Hermes (`gateway/config.py`, `plugins/platforms/`).
+/// The prefixes of the variables that configure one profile's messaging accounts: tokens, addresses and so on.
+/// There is a prefix for each platform of Hermes (`gateway/config.py`, `plugins/platforms/`).
 const ACCOUNT_PREFIXES: [&str; 32] = [
     "API_SERVER_",
     "BLUEBUBBLES_",
@@ -38,13 +39,13 @@ const ACCOUNT_PREFIXES: [&str; 32] = [
     "YUANBAO_",
 ];
 
-/// Tells whether a variable holds what belongs to one profile's messaging accounts.
+/// Tells whether a variable configures the messaging accounts of one profile.
 pub fn is_of_an_account(variable: &[u8]) -> bool {
     let mut prefixes = ACCOUNT_PREFIXES.iter();
     prefixes.any(|prefix| variable.starts_with(prefix.as_bytes()))
 }
 
-/// Reads a truth value as Hermes does: 1, true, yes, on and their opposites, `None` for the rest.
+/// Reads a truth value as Hermes does: 1, true, yes, on and their opposites; `None` for any other text.
 pub fn truth(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
@@ -53,17 +54,17 @@ pub fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// Finds `multiplex_profiles` in a `config.yaml`: at the top level, else beneath `gateway`.
+/// Reads `multiplex_profiles` from a `config.yaml`: at the top level, else beneath `gateway`.
 pub fn multiplex_in_config(yaml: &str) -> Option<bool> {
     ["", "gateway"]
         .into_iter()
         .find_map(|section| truth(config_setting(yaml, section, "multiplex_profiles")?))
 }
 
-/// Finds what a key beneath a section of a `config.yaml` is set to; without a section, at the top level.
+/// Reads the value of a key in a section of a `config.yaml`; an empty section means the top level.
 ///
-/// Reads the block style that Hermes itself writes, and `section: {…}` on one line. Anything that it
-/// does not understand counts as not set.
+/// Understands the block style that Hermes itself writes, and `section: {…}` on one line. A key in any other
+/// form counts as not set.
 pub fn config_setting<'a>(yaml: &'a str, section: &str, key: &str) -> Option<&'a str> {
     let value_of = |text: &'a str, key: &str| {
         let value = text.trim().strip_prefix(key)?.trim_start();
@@ -94,7 +95,8 @@ pub fn config_setting<'a>(yaml: &'a str, section: &str, key: &str) -> Option<&'a
     found.map(|value| value.trim_matches(['"', '\'']))
 }
 
-/// Finds in a `config.yaml` for how many seconds a gateway lets its work go on before it ends, rounded up.
+/// Reads from a `config.yaml` how long a gateway that is told to end goes on with its work, in seconds, rounded
+/// up.
 pub fn drain_timeout(yaml: &str) -> Option<u64> {
     let value = config_setting(yaml, "agent", "restart_drain_timeout")?;
     let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
@@ -102,7 +104,7 @@ pub fn drain_timeout(yaml: &str) -> Option<u64> {
     Some(whole.parse::<u64>().ok()?.saturating_add(u64::from(more)))
 }
 
-/// Finds what an environment file sets a variable to; the last line wins, as for Hermes.
+/// Reads the value of a variable from an environment file; the last line wins, as for Hermes.
 pub fn env_setting(env_file: &str, variable: &str) -> Option<String> {
     env_file
         .lines()

@@ -1,4 +1,4 @@
-//! What this container is for: the command that it was started with.
+//! The command that this container was started with: it tells what the container is for.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,35 +8,36 @@ use crate::hermes::name::ProfileName;
 use crate::system::process::is_of_this_container;
 use crate::system::root::Root;
 
-/// The script that every Hermes image runs its command through; its arguments are the command.
+/// The script by which every Hermes image runs the container's command; the command is its arguments.
 const WRAPPER: &str = "main-wrapper.sh";
 
-/// Commands that serve something else on a volume whose gateways run in another container.
+/// Commands of a container that serves something else than gateways. The gateways of its volume run in another
+/// container.
 const OTHER_ROLES: [&str; 4] = ["dashboard", "serve", "gui", "desktop"];
 
 /// The command that a container was started with, as far as it concerns the gateways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
-    /// The role of a container that is not there to run gateways.
+    /// The role of a container that does not run gateways, such as `dashboard`.
     pub other_role: Option<&'static str>,
-    /// The gateway that the command runs, or means to be started.
+    /// The gateway that the command asks for.
     pub gateway: Option<Gateway>,
 }
 
-/// A `gateway run` as a container's command: the way in which images were started before supervision.
+/// A `gateway run` as the container's command: images were started in this way before supervision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gateway {
-    /// Whose gateway it is; without a name, that of the profile that is meant where none is named.
+    /// The profile, if the command names one; else the profile is meant that Hermes uses without a name.
     pub profile: Option<ProfileName>,
-    /// Whether it is left to the supervisor: not with `--no-supervise`.
+    /// Whether the supervisor runs the gateway; `false` with `--no-supervise`.
     pub supervised: bool,
 }
 
 impl Command {
     /// Finds the command in the process table.
     ///
-    /// Only processes of this container and of the user who owns PID 1 count: nobody else can pretend a
-    /// role.
+    /// Only processes of this container and of the user who owns PID 1 count, so that nobody else can pretend
+    /// to be the command.
     pub fn detect(root: &Root) -> Self {
         let proc = root.at("/proc");
         let owner = |process: &Path| std::fs::metadata(process).ok().map(|meta| meta.uid());
@@ -64,7 +65,9 @@ impl Command {
         Self::default()
     }
 
-    /// Reads a command line as /proc has it: words that end with a NUL each.
+    /// Reads the command out of a process's command line; `None` if that does not run [`WRAPPER`].
+    ///
+    /// The words end with a NUL each, as in /proc/PID/cmdline.
     fn parse(cmdline: &[u8]) -> Option<Self> {
         let base = |word: &[u8]| -> String {
             let start = word
@@ -83,9 +86,9 @@ impl Command {
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let gateway = |it: Line| match it.action {
+        let gateway = |line: Line| match line.action {
             Action::Run { supervised } => Some(Gateway {
-                profile: it.profile,
+                profile: line.profile,
                 supervised,
             }),
             _ => None,

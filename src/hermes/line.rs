@@ -1,82 +1,82 @@
-//! The command line of Hermes, as far as gateways and profiles are concerned.
+//! The command line of Hermes, as far as it concerns gateways and profiles.
 //!
-//! Read as Hermes Agent 0.19.0 reads it, in two passes: first the profile is taken out, wherever it stands;
-//! then come argparse's rules for what is left. Never more is read than is certain: everything else is the
-//! real program's to understand, or to refuse.
+//! It is read as Hermes Agent 0.19.0 reads it, in two passes. First the option for the profile is taken out,
+//! wherever it stands. Then the rest is read by the rules of Python's argparse. If the meaning of a command line
+//! is not certain, [`read`] gives `None`, and the real Hermes understands or refuses it.
 
 use crate::hermes::name::ProfileName;
 
-/// A command line that asks for something that concerns the gateways.
+/// A command line that concerns the gateways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// The profile that it names.
+    /// The profile that the line names, if any.
     pub profile: Option<ProfileName>,
-    /// What it asks for.
+    /// What the line asks for.
     pub action: Action,
 }
 
-/// What becomes of a profile.
+/// What happens to a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// There is a new one, whose name need not be known.
+    /// A profile is added. The command line need not tell its name.
     Added,
-    /// This one is gone.
+    /// This profile is removed.
     Removed(ProfileName),
-    /// The first one has the second name.
+    /// The profile with the first name gets the second name.
     Renamed(ProfileName, ProfileName),
 }
 
 /// What a command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Run a gateway: beneath a supervisor where there is one, or in the foreground in any case.
+    /// Run a gateway.
     Run {
-        /// Whether it is left to the supervisor: not with `--no-supervise`.
+        /// Whether a supervisor runs the gateway if there is one; `false` with `--no-supervise`.
         supervised: bool,
     },
     /// Start one gateway, or all.
     Start {
-        /// Whether those of all profiles are meant.
+        /// Whether the gateways of all profiles are meant.
         all: bool,
     },
     /// Stop one gateway, or all.
     Stop {
-        /// Whether those of all profiles are meant.
+        /// Whether the gateways of all profiles are meant.
         all: bool,
     },
     /// Restart one gateway, or all.
     Restart {
-        /// Whether those of all profiles are meant.
+        /// Whether the gateways of all profiles are meant.
         all: bool,
     },
-    /// Show what one gateway does.
+    /// Show the status of one gateway.
     Status,
     /// List the gateways.
     List,
-    /// Have a service manager run the gateway.
+    /// Install the gateway as a service of a service manager.
     Install,
-    /// Have no service manager run it.
+    /// Remove this service.
     Uninstall,
     /// Add, remove or rename a profile: its slot has to follow.
     Profile(Change),
 }
 
-/// What follows an option.
+/// What an option takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
-    /// Nothing: it is a flag.
+    /// Nothing: the option is a flag.
     Nothing,
     /// A value.
     Value,
     /// A value, unless another option follows.
     Perhaps,
-    /// Something that changes what the whole line means: not for us.
+    /// The option changes the meaning of the whole line, which is then not ours to read.
     Over,
 }
 
 use Takes::{Nothing, Over, Perhaps, Value};
 
-/// An option: its long name without the dashes, its short one or a blank, and what follows it.
+/// An option: the long name without the dashes, the short name or a blank, and what the option takes.
 type Opt = (&'static str, u8, Takes);
 
 /// The options in front of a subcommand.
@@ -179,7 +179,7 @@ const ADD: [Opt; 5] = [
     ("yes", b'y', Nothing),
 ];
 
-/// Reads a command line, without the program's name; `None` if it is not certainly one of ours.
+/// Reads a command line without the program's name; `None` unless it certainly concerns the gateways.
 pub fn read(words: &[&str]) -> Option<Line> {
     let (profile, words) = split(words)?;
     let (&command, words) = words.split_first()?;
@@ -191,31 +191,31 @@ pub fn read(words: &[&str]) -> Option<Line> {
     Some(Line { profile, action })
 }
 
-/// Finds the subcommand in a command line, if that can be told.
+/// Finds the subcommand of a command line; `None` if it is not certain.
 pub fn subcommand<'a>(words: &[&'a str]) -> Option<&'a str> {
     split(words)?.1.first().copied()
 }
 
-/// Takes the profile and the options in front of the subcommand off a command line.
+/// Splits a command line into the profile and the words from the subcommand on.
 fn split<'a>(words: &[&'a str]) -> Option<(Option<ProfileName>, Vec<&'a str>)> {
     let (profile, words) = take_profile(words)?;
     let (_, words) = options(&TOP, &words)?;
     Some((profile, words.to_vec()))
 }
 
-/// Reads a profile's name as Hermes does where people may write it in their own way.
+/// Reads a profile's name as Hermes does where it accepts capitals and blanks around the name.
 pub fn profile_name(text: &str) -> Option<ProfileName> {
     text.trim().to_lowercase().parse().ok()
 }
 
-/// Takes the profile out of a command line, wherever it stands.
+/// Takes the option for the profile out of a command line, wherever it stands, and gives the other words too.
 fn take_profile<'a>(words: &[&'a str]) -> Option<(Option<ProfileName>, Vec<&'a str>)> {
     let mut rest = words.to_vec();
     let mut at = 0;
     while let Some(&word) = words.get(at) {
         let next = words.get(at + 1).copied();
         if let ("-p" | "--profile", Some(name)) = (word, next) {
-            // A name of another form stays where it is, and is nobody's argument.
+            // Hermes takes no name of another form out of the line, where argparse then does not expect it.
             let name = name.parse().ok()?;
             rest.drain(at..at + 2);
             return Some((Some(name), rest));
@@ -229,13 +229,14 @@ fn take_profile<'a>(words: &[&'a str]) -> Option<(Option<ProfileName>, Vec<&'a s
     Some((None, rest))
 }
 
-/// Tells whether the next word is a value and no option, as far as the profile is looked for: there only
-/// whole names of options count.
+/// Tells whether the next word is the value of the option `word`, and so cannot be the option for the profile.
+///
+/// While Hermes looks for the profile, it knows options by their whole names only, not by beginnings of names.
 fn hides_next(word: &str, next: Option<&str>) -> bool {
-    let is_it = |&&(long, short, _): &&Opt| {
+    let is_this = |&&(long, short, _): &&Opt| {
         word.strip_prefix("--") == Some(long) || word.as_bytes() == [b'-', short]
     };
-    match TOP.iter().find(is_it) {
+    match TOP.iter().find(is_this) {
         Some((_, _, Value) | ("oneshot", ..)) => true,
         Some((_, _, Perhaps)) => next.is_some_and(|next| !next.starts_with('-')),
         _ => false,
@@ -278,7 +279,7 @@ fn gateway(words: &[&str]) -> Option<Action> {
 /// Reads what follows `profile`.
 fn profiles(words: &[&str]) -> Option<Action> {
     let (&command, words) = words.split_first()?;
-    let (table, names): (&[Opt], usize) = match command {
+    let (table, count): (&[Opt], usize) = match command {
         "create" => (&CREATE, 1),
         "delete" => (&DELETE, 1),
         "import" => (&IMPORT, 1),
@@ -287,10 +288,10 @@ fn profiles(words: &[&str]) -> Option<Action> {
         _ => return None,
     };
     let (_, words) = options(table, words)?;
-    let (names, words) = words.split_at_checked(names)?;
+    let (names, words) = words.split_at_checked(count)?;
     let (_, rest) = options(table, words)?;
     let certain = rest.is_empty() && !names.iter().any(|name| name.starts_with('-'));
-    // What cannot be a name, Hermes is going to refuse.
+    // If a word cannot be a profile's name, Hermes refuses the command, and no profile changes.
     let named: Option<Vec<ProfileName>> = names.iter().map(|name| profile_name(name)).collect();
     certain.then_some(Action::Profile(match named.as_deref() {
         Some([name]) if command == "delete" => Change::Removed(name.clone()),
@@ -299,7 +300,7 @@ fn profiles(words: &[&str]) -> Option<Action> {
     }))
 }
 
-/// Reads the options that come first, as argparse does, and gives the rest.
+/// Reads the leading options as argparse does. Gives the long names of the options, and the words behind them.
 fn options<'a, 'w>(
     table: &[Opt],
     mut words: &'w [&'a str],
@@ -329,13 +330,14 @@ fn options<'a, 'w>(
     Some((given, words))
 }
 
-/// Finds a long option by its name or by the beginning of only one.
+/// Finds a long option by its name, or by a beginning that only this option has.
 fn find<'t>(table: &'t [Opt], name: &str) -> Option<&'t Opt> {
     if let Some(option) = table.iter().find(|option| option.0 == name) {
         return Some(option);
     }
-    // Nothing at all is the beginning of each: behind a --, no words are options, and none are certain.
-    // Before Python 3.12, two candidates in front of the subcommand are an error behind it as well.
+    // The word `--` has the empty name, with which every option begins, so that it is never certain. That is
+    // right: behind `--`, no word is an option.
+    // Before Python 3.12, a beginning that fits two options of TOP is an error behind the subcommand as well.
     let candidates = [&TOP, table].map(|table| {
         let mut candidates = table.iter().filter(|option| option.0.starts_with(name));
         (candidates.next(), candidates.next())
@@ -346,8 +348,8 @@ fn find<'t>(table: &'t [Opt], name: &str) -> Option<&'t Opt> {
     }
 }
 
-/// Reads a word of short options: flags, and behind them at most one that takes a value, which is the rest
-/// of the word or the next one.
+/// Reads a word of short options such as `-wm model`: flags, and behind them perhaps one option with a value. The
+/// value is the rest of the word, or the next word.
 fn shorts(
     table: &[Opt],
     word: &str,
@@ -374,12 +376,13 @@ fn shorts(
 fn take_value(name: &str, takes: Takes, words: &mut &[&str]) -> Option<()> {
     match words.split_first() {
         Some((value, rest)) if !value.starts_with('-') => {
-            // Hermes takes several words for one name of a session.
+            // Hermes joins several words into the name of one session. Then the end of the name is not certain,
+            // unless an option or a known subcommand follows.
             let follows =
                 |next: &&str| next.starts_with('-') || ["gateway", "profile"].contains(next);
             *words = rest;
-            let one = name != "resume" && takes != Perhaps;
-            (one || rest.first().is_none_or(follows)).then_some(())
+            let is_one_word = name != "resume" && takes != Perhaps;
+            (is_one_word || rest.first().is_none_or(follows)).then_some(())
         }
         _ if takes == Perhaps => Some(()),
         _ => None,

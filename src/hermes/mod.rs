@@ -1,4 +1,6 @@
 //! Hermes' own words: its command line, state file, profile names, container roles, configuration.
+//!
+//! These modules only read text and give values; they know nothing of s6. [`container`] also reads /proc.
 
 pub mod config;
 pub mod container;

@@ -1,4 +1,4 @@
-//! The name of a profile, checked once where it enters the program.
+//! The name of a profile, checked once, where it enters the program.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,35 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, escaped};
 
-/// The prefix of every service directory of ours in a scan directory.
+/// The prefix of every slot's name in a scan directory.
 pub const SLOT_PREFIX: &str = "gateway-";
 
 /// The longest name that Hermes accepts, in bytes.
 const LENGTH_MAX: usize = 64;
 
-/// Names that Hermes refuses to give to a profile.
+/// Names that Hermes refuses for a profile.
 const RESERVED: [&str; 5] = ["hermes", "root", "sudo", "test", "tmp"];
 
-/// A name that can be a profile's: `[a-z0-9][a-z0-9_-]{0,63}` and none of the reserved words.
+/// The name of a profile: `[a-z0-9][a-z0-9_-]{0,63}`, and none of the reserved names.
 ///
-/// Holding one means that it is safe as a file name, as a word of a script and in a log line.
-/// `default` is the profile of the data root itself, and comes first in every order.
+/// Every value of this type is safe as a file name, as a word of a script and in a log line. `default` is the
+/// profile of the data root itself, and comes first in every order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ProfileName(String);
 
-/// Tells whether Hermes keeps a name for itself.
+/// Tells whether Hermes refuses a name for profiles, although it has the form of one.
 pub fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name)
 }
 
 impl ProfileName {
-    /// Names the profile of the data root.
+    /// Gives the name of the data root's own profile.
     pub fn default_profile() -> Self {
         Self("default".to_owned())
     }
 
-    /// Tells whether this is the profile of the data root.
+    /// Tells whether this is the data root's own profile.
     pub fn is_default(&self) -> bool {
         self.0 == "default"
     }
@@ -45,12 +45,12 @@ impl ProfileName {
         &self.0
     }
 
-    /// Gives the name of the profile's service directory.
+    /// Gives the name of the profile's slot, which is its service directory.
     pub fn slot(&self) -> String {
         format!("{SLOT_PREFIX}{}", self.0)
     }
 
-    /// Reads a profile's name out of the name of a service directory.
+    /// Reads the profile's name from the name of a slot; `None` if the name is not that of a slot.
     pub fn from_slot(slot: &str) -> Option<Self> {
         slot.strip_prefix(SLOT_PREFIX)?.parse().ok()
     }
@@ -83,12 +83,12 @@ impl TryFrom<String> for ProfileName {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self, Error> {
-        let fitting = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = text.as_bytes();
-        let shaped = bytes.len() <= LENGTH_MAX
-            && bytes.first().is_some_and(|&first| fitting(first))
-            && bytes.iter().all(|&b| fitting(b) || b == b'_' || b == b'-');
-        if !shaped {
+        let is_name = bytes.len() <= LENGTH_MAX
+            && bytes.first().is_some_and(|&first| is_plain(first))
+            && bytes.iter().all(|&b| is_plain(b) || b == b'_' || b == b'-');
+        if !is_name {
             return Err(Error::new(
                 Code::Usage,
                 format!("'{}' is not a profile name", escaped(bytes)),

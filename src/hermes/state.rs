@@ -1,4 +1,4 @@
-//! What `gateway_state.json` says about a profile: the operator's intent, and the run state.
+//! The state file of a profile, `gateway_state.json`: the operator's intent, and what the gateway does.
 
 use std::fmt;
 
@@ -6,27 +6,27 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The file in a profile's home that the gateway and the operator's commands write.
+/// The name of the state file in a profile's home. The gateway and the operator's commands write it.
 pub const STATE_FILE: &str = "gateway_state.json";
 
-/// The largest state file that is read, in bytes; real ones have less than two thousand.
+/// The largest state file that is read, in bytes; real files have less than two thousand.
 pub const STATE_LIMIT: u64 = 1 << 20;
 
-/// The longest state that is kept, in characters; it goes into log lines.
+/// The longest state that is kept, in characters: it is written into log lines.
 const STATE_LENGTH: usize = 64;
 
-/// What an operator can ask for.
+/// The state that an operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
-    /// That the gateway runs, now and after every start of the container.
+    /// The gateway runs, now and after every start of the container.
     Running,
-    /// That it stays down.
+    /// The gateway stays down.
     Stopped,
 }
 
 impl Wanted {
-    /// Gives the value that `desired_state` has for it.
+    /// Gives the value of `desired_state` for this state.
     pub fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -35,22 +35,22 @@ impl Wanted {
     }
 }
 
-/// Which field an intent comes from.
+/// The field of the state file that an intent comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// `desired_state`, which only the operator's commands write.
     DesiredState,
-    /// `gateway_state`, which the gateway writes: what it was doing when it was last seen.
+    /// `gateway_state`, which the gateway writes: what it did when it last wrote.
     GatewayState,
 }
 
-/// What the operator last asked for, as far as the state file tells.
+/// The operator's intent, as far as the state file tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    /// The value as the file has it, `None` if there is no usable file or field.
+    /// The value in the file; `None` if there is no usable file or field.
     pub state: Option<String>,
-    /// Where the value comes from.
+    /// The field that has the value.
     pub source: Option<Source>,
 }
 
@@ -63,10 +63,11 @@ impl Intent {
         }
     }
 
-    /// Tells whether the gateway is to run.
+    /// Tells whether the gateway shall run.
     ///
-    /// A gateway that was killed while draining or degraded was running; one that was starting or
-    /// had failed to start is not started again unasked.
+    /// Without a `desired_state`, `gateway_state` decides. A gateway that was killed while it was draining or
+    /// degraded had been running, and runs again. A gateway that was starting, or had failed to start, is not
+    /// started again without an order.
     pub fn wants_running(&self) -> bool {
         match (self.source, self.state.as_deref()) {
             (_, Some("running")) => true,
@@ -75,23 +76,23 @@ impl Intent {
         }
     }
 
-    /// Tells whether the operator asked for this in so many words.
+    /// Tells whether the operator asked for exactly this, in `desired_state`.
     pub fn is(&self, wanted: Wanted) -> bool {
         self.source == Some(Source::DesiredState) && self.state.as_deref() == Some(wanted.word())
     }
 
-    /// Tells whether the operator asked in so many words for the gateway to be down.
+    /// Tells whether the operator asked, in `desired_state`, for the gateway to be down.
     pub fn wants_stopped(&self) -> bool {
         self.is(Wanted::Stopped)
     }
 }
 
-/// Why a state file tells nothing: one word for a log line.
+/// Why a state file tells no intent: one word for a log line.
 pub type Reason = &'static str;
 
-/// Reads the intent out of the content of a state file.
+/// Reads the intent from the content of a state file.
 ///
-/// `desired_state` counts verbatim if it is there and not null, else `gateway_state`.
+/// `desired_state` counts if it is there and not null, else `gateway_state`; the value is taken verbatim.
 pub fn intent(content: &[u8]) -> Result<Intent, Reason> {
     let file = StateFile::parse(content)?;
     for (field, source) in [
@@ -113,8 +114,10 @@ pub fn intent(content: &[u8]) -> Result<Intent, Reason> {
     Ok(Intent::default())
 }
 
-/// Writes an intent into the content of a state file: `desired_state`, and `updated_at` in seconds since
-/// 1970 as Hermes' own commands write it. Everything else stays as it stands there, to the letter.
+/// Writes an intent into the content of a state file, and gives the new content.
+///
+/// Sets `desired_state`, and `updated_at` to `now`, in seconds since 1970, as Hermes' own commands do. All other
+/// fields keep their order and their exact text.
 pub fn with_intent(content: &[u8], wanted: Wanted, now: u64) -> Result<Vec<u8>, Reason> {
     let mut entries: Entries =
         serde_json::from_slice(content).map_err(|_| "state-not-an-object")?;
@@ -122,7 +125,7 @@ pub fn with_intent(content: &[u8], wanted: Wanted, now: u64) -> Result<Vec<u8>, 
         ("desired_state", format!("\"{}\"", wanted.word())),
         ("updated_at", now.to_string()),
     ] {
-        // Of two fields with one name, readers take the last.
+        // If two fields have the same name, readers take the last.
         match entries.0.iter_mut().rfind(|(name, _)| name == key) {
             Some(entry) => entry.1 = value,
             None => entries.0.push((key.to_owned(), value)),
@@ -141,7 +144,7 @@ pub fn with_intent(content: &[u8], wanted: Wanted, now: u64) -> Result<Vec<u8>, 
     Ok(text.into_bytes())
 }
 
-/// The fields of a JSON object in their order, with their values as they were written.
+/// The fields of a JSON object in their order, with the exact text of their values.
 struct Entries(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -168,17 +171,19 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 }
 
-/// What shows that a state file is of one process and not of an earlier one with the same pid.
+/// The proof in a state file that a process wrote it, and not an earlier process with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// The file names the start of the process.
+    /// The file names the start time of the process.
     Start,
-    /// Nothing in the file.
+    /// The file proves nothing.
     None,
 }
 
-/// Tells whether the process `pid`, which started at `start`, has written that it serves: `running` or
-/// `degraded`; and what shows that it was this process. Pids repeat in a container.
+/// Tells whether a process has written that it serves, and with which proof; `None` if it has not.
+///
+/// `pid` is the process, and `start` its start time, as field 22 of /proc/PID/stat. A gateway serves while its
+/// `gateway_state` is `running` or `degraded`. The pid alone proves little: pids repeat in a container.
 pub fn serves(content: &[u8], pid: u64, start: u64) -> Option<Proof> {
     let file = StateFile::parse(content).ok()?;
     let serving = matches!(&file.gateway_state, Field::Text(state) if state == "running" || state == "degraded");
@@ -187,7 +192,7 @@ pub fn serves(content: &[u8], pid: u64, start: u64) -> Option<Proof> {
     }
     match file.start_time {
         Field::Null => Some(Proof::None),
-        named => (named == Field::Number(start)).then_some(Proof::Start),
+        written => (written == Field::Number(start)).then_some(Proof::Start),
     }
 }
 
@@ -204,11 +209,11 @@ struct StateFile {
 
 impl StateFile {
     fn parse(content: &[u8]) -> Result<Self, Reason> {
-        // serde would also take a list for a struct.
-        let object = content.trim_ascii_start().starts_with(b"{");
+        // serde also reads a struct from a JSON list.
+        let is_object = content.trim_ascii_start().starts_with(b"{");
         match serde_json::from_slice::<Self>(content) {
-            Ok(file) if object => Ok(file),
-            Err(_) if object => Err("state-not-json"),
+            Ok(file) if is_object => Ok(file),
+            Err(_) if is_object => Err("state-not-json"),
             _ if serde_json::from_slice::<IgnoredAny>(content).is_ok() => {
                 Err("state-not-an-object")
             }
@@ -217,7 +222,7 @@ impl StateFile {
     }
 }
 
-/// The value of a field, as far as it can matter.
+/// The value of a field; what cannot matter is [`Field::Other`].
 #[derive(Default, PartialEq)]
 enum Field {
     #[default]
