@@ -1,4 +1,7 @@
-//! What was asked for: options, then the environment, then the container's environment, as meanings.
+//! The settings of a run, resolved once from what was typed and from the environment.
+//!
+//! An option counts first, then a variable in the environment of this process, then the same variable in the
+//! environment that the container was started with.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,55 +15,55 @@ use crate::hermes::name::ProfileName;
 use crate::system::root::{ROOT_VARIABLE, Root, absolute};
 use crate::system::trust::changeable_by_others;
 
-/// Where our own tree's scan directory is, unless another is named.
+/// The scan directory of the tree that hermes-s6 itself starts, unless another is named.
 pub const SCANDIR: &str = "/run/hermes-s6/service";
 
-/// Where s6-overlay and images like it keep the environment that the container was started with.
+/// The directory with the environment that the container was started with, in s6-overlay and images like it.
 pub const CONTAINER_ENVIRONMENT: &str = "/run/s6/container_environment";
 
-/// The data root of images.
+/// The data root in images.
 const HOME_IN_IMAGES: &str = "/opt/data";
 
-/// How long a gateway may take to save and end before it is killed, unless said otherwise.
+/// How long a gateway may take to save and end before it is killed, unless HERMES_S6_STOP_TIMEOUT is set.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Everything that a run depends on besides the volume and the scan directory.
+/// Everything that a run depends on, apart from the volume and the scan directory.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What stands for "/".
+    /// The directory that stands for "/".
     pub root: Root,
     /// The data root: the home of profile `default`.
     pub home: PathBuf,
-    /// The profile whose home HERMES_HOME is, if it is not the data root itself.
+    /// The profile whose home was named as the data root; `None` if the data root itself was named.
     pub home_profile: Option<ProfileName>,
     /// The scan directory of the slots.
     pub scandir: PathBuf,
-    /// The user whom a root process serves.
+    /// The user whose gateways a root process runs.
     pub user: String,
-    /// The one directory of s6 and execline programs, if one is named.
+    /// The directory of the s6 and execline programs, if it is set.
     pub bindir: Option<PathBuf>,
-    /// The Hermes program, if one is named.
+    /// The Hermes program, if it is set.
     pub hermes: Option<PathBuf>,
     /// The directories of `PATH`.
     pub path: Vec<PathBuf>,
     /// How long a gateway may take to stop.
     pub stop_timeout: Duration,
-    /// Whether to start what is wanted, against what the container's command says.
+    /// Whether wanted gateways are started, always or never; `None` leaves that to the container's command.
     pub autostart: Option<bool>,
-    /// Whether a default profile without a state file counts as wanted.
+    /// Whether the gateway of a default profile without a state file is wanted.
     pub bootstrap: bool,
-    /// Whether the operator starts gateways outside supervision.
+    /// Whether every `gateway run` counts as one with `--no-supervise`.
     pub no_supervise: bool,
-    /// What the environment says about one gateway for all profiles.
+    /// Whether one gateway serves all profiles, if the environment sets that.
     pub multiplex: Option<bool>,
-    /// The default profile's port, if the environment sets one.
+    /// The default profile's port, if the environment sets it.
     pub api_server_port: Option<u16>,
-    /// Values that were not understood and count as not set, each as a sentence.
+    /// A sentence for each variable whose value was not understood; it counts as not set.
     pub warnings: Vec<String>,
 }
 
 impl Settings {
-    /// Works out what the options and the environment mean.
+    /// Reads the settings from the options and the environment.
     pub fn gather(common: &Common) -> Result<Self> {
         let environment = Environment::new();
         let named = environment.path("HERMES_HOME", common.home.as_deref(), "--home")?;
@@ -146,7 +149,7 @@ impl Settings {
         })
     }
 
-    /// Names the profile of HERMES_HOME: in a gateway, its own.
+    /// Gives the profile whose home HERMES_HOME names: in the environment of a gateway, its own profile.
     pub fn own_profile(&self) -> ProfileName {
         let named = self.home_profile.clone();
         named.unwrap_or_else(ProfileName::default_profile)
@@ -167,12 +170,14 @@ impl Settings {
     }
 }
 
-/// Tells whether we were called from within a gateway that is supervised, by what its run script sets.
+/// Tells whether a supervised gateway has called this program: the gateway's run script sets a variable.
 pub fn is_supervised_child() -> bool {
     std::env::var_os("HERMES_S6_SUPERVISED_CHILD").is_some_and(|value| !value.is_empty())
 }
 
-/// A data root may be named by one of its profiles' homes, as Hermes does for its own processes.
+/// Splits the home of a profile into the data root and the profile's name; any other path is the data root.
+///
+/// In its own processes, Hermes sets HERMES_HOME to the home of the profile.
 fn split_home(home: PathBuf) -> (PathBuf, Option<ProfileName>) {
     let profiles = home
         .parent()
@@ -186,10 +191,10 @@ fn split_home(home: PathBuf) -> (PathBuf, Option<ProfileName>) {
     }
 }
 
-/// The environment of this process, and behind it the container's.
+/// The environment of this process, and the container's environment for what is not set here.
 struct Environment {
     root: Root,
-    /// Whether the container's environment counts: not for root where somebody else can write it.
+    /// Whether the container's environment counts. Root does not read it if others can change it.
     has_container: bool,
 }
 
@@ -213,7 +218,7 @@ impl Environment {
                 let file = Path::new(CONTAINER_ENVIRONMENT).join(name);
                 let file = Some(file).filter(|_| self.has_container)?;
                 let mut value = std::fs::read(self.root.at(file)).ok()?;
-                // As s6-dumpenv writes it, and s6-envdir -f reads it: a newline ends the value.
+                // A newline ends the value: s6-dumpenv writes it so, and s6-envdir -f reads it so.
                 value.pop_if(|byte| *byte == b'\n');
                 (!value.is_empty()).then(|| OsString::from_vec(value))
             })
@@ -235,7 +240,7 @@ impl Environment {
         }
     }
 
-    /// An image's data root where there is one, else what Hermes uses for a person.
+    /// Gives the data root if none is named: that of images if it exists, else `~/.hermes`, as Hermes does.
     fn usual_home(&self) -> PathBuf {
         let personal = std::env::var_os("HOME").map(|home| Path::new(&home).join(".hermes"));
         match personal {
