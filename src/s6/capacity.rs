@@ -1,4 +1,7 @@
-//! How many services an s6-svscan takes: past its limit it starts none of a batch and says little.
+//! The number of services that an s6-svscan takes, by its own limit and by the limit of open files.
+//!
+//! An s6-svscan that is past its limit starts none of the new services and says little about it. Therefore the
+//! program counts before it adds slots.
 
 use std::process::Stdio;
 
@@ -8,25 +11,28 @@ use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::process::Holder;
 
-/// Directories that an s6-svscan takes when it was not told otherwise, with loggers counted: 1000
-/// since 2.12, before that 500 services, whose loggers were not counted.
+/// The limit of an s6-svscan without an option, in directories: a service with a logger counts as two.
+///
+/// Before s6 2.12, the limit was 500 services, and loggers did not count.
 const USUAL_DIRECTORIES: usize = 1000;
 
-/// Descriptors that an s6-svscan needs besides the two of each logged service.
+/// The descriptors that an s6-svscan needs besides two for each service with a logger.
 const OTHER_DESCRIPTORS: usize = 64;
 
-/// Which options an s6-svscan takes for its limit.
+/// The option by which an s6-svscan takes its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitOption {
-    /// `-c`, in services, as before 2.12.
+    /// `-c`, in services: before s6 2.12.
     Services,
-    /// `-C`, in directories with loggers counted.
+    /// `-C`, in directories: a service with a logger counts as two.
     Directories,
 }
 
 impl LimitOption {
-    /// Asks the installed s6-svscan, in a directory that it cannot enter: one that does not know the
-    /// option says so with its usage message and code 100.
+    /// Finds out which option the installed s6-svscan takes.
+    ///
+    /// Calls it with `-C` and a directory that cannot exist, so that it does not run. An s6-svscan that does not
+    /// know the option prints its usage and exits 100.
     pub fn of_installed(settings: &Settings, tools: &Tools) -> Self {
         let status = tools
             .command(&settings.root, "s6-svscan")
@@ -42,7 +48,7 @@ impl LimitOption {
         }
     }
 
-    /// Gives the arguments for a limit of that many logged services.
+    /// Gives the arguments that set the limit to a number of services with loggers.
     pub fn arguments(self, services: usize) -> [String; 2] {
         match self {
             Self::Services => ["-c".to_owned(), services.to_string()],
@@ -51,9 +57,10 @@ impl LimitOption {
     }
 }
 
-/// Tells how many slots a running s6-svscan has room for, the ones that it has already included.
+/// Gives the number of slots that a running s6-svscan has room for, including the slots that it has already.
 ///
-/// `others` are the services beside ours in its scan directory: whether each has a logger.
+/// `others` are the services beside the slots in its scan directory: `true` for a service with a logger. If the
+/// s6-svscan is none of our processes, its limit is unknown, and counts as endless.
 pub fn room(settings: &Settings, tools: &Tools, watcher: Option<Holder>, others: &[bool]) -> usize {
     let Some(Holder::Process(pid)) = watcher else {
         return usize::MAX;
@@ -75,24 +82,26 @@ pub fn room(settings: &Settings, tools: &Tools, watcher: Option<Holder>, others:
     by_limit.min(by_descriptors(open_files(&limits)).saturating_sub(loggers))
 }
 
-/// Tells how many slots an s6-svscan can have that starts with our own limit of descriptors, raised
-/// as far as it goes.
+/// Gives the number of slots that a new s6-svscan has room for by the limit of open files.
+///
+/// It inherits our limit; the hard limit counts, to which [`raise_descriptors`] raises the soft one.
 pub fn room_by_descriptors() -> usize {
     by_descriptors(getrlimit(Resource::Nofile).maximum)
 }
 
-/// Gives our limit of open files, `None` if there is none.
+/// Gives our soft limit of open files; `None` if there is no limit.
 pub fn descriptors() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Raises our limit of open files to what that many slots need, or as far as it goes.
+/// Raises our limit of open files to what a number of slots needs, or to the hard limit.
 pub fn raise_descriptors(slots: usize) {
     let needed = u64::try_from(slots.saturating_mul(2).saturating_add(OTHER_DESCRIPTORS)).ok();
     set_descriptors(needed);
 }
 
-/// Gives an s6-svscan of that many slots the limit that we had before, or what it needs.
+/// Sets our limit of open files for the s6-svscan that this process becomes: back to `before`, or to what a
+/// number of slots needs, if that is more.
 pub fn lower_descriptors(before: Option<u64>, slots: usize) {
     let needed = u64::try_from(slots * 2 + OTHER_DESCRIPTORS).ok();
     set_descriptors(before.and_then(|before| Some(before.max(needed?))));
@@ -119,7 +128,7 @@ fn by_descriptors(limit: Option<u64>) -> usize {
         })
 }
 
-/// What an s6-svscan was told about its limit.
+/// The limit on the command line of an s6-svscan.
 #[derive(Debug, PartialEq, Eq)]
 enum Limit {
     Usual,
@@ -152,7 +161,7 @@ fn limit(cmdline: &[u8]) -> Limit {
     found
 }
 
-/// Reads the soft limit of open files out of /proc/PID/limits.
+/// Reads the soft limit of open files from the text of /proc/PID/limits.
 fn open_files(limits: &str) -> Option<u64> {
     let line = limits
         .lines()

@@ -1,4 +1,4 @@
-//! What s6 knows about a service: read from `supervise/` as s6-svstat, s6-svok and s6-svdt do.
+//! What s6 knows about a service, read from the files in `supervise/`, as s6-svstat, s6-svok and s6-svdt do.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,19 +14,20 @@ const TAI_EPOCH: u64 = (1 << 62) + 37;
 /// The size of one record in `supervise/death_tally`: a TAI64N label, an exit code, a signal.
 const TALLY_RECORD: usize = 14;
 
-/// The crash loop that parks a slot: this many deaths in [`CRASH_LOOP_WINDOW`].
+/// The number of deaths within [`CRASH_LOOP_WINDOW`] that make a crash loop: the `finish` script then parks the
+/// slot.
 pub const CRASH_LOOP_DEATHS: usize = 5;
 
-/// See [`CRASH_LOOP_DEATHS`].
+/// The time within which [`CRASH_LOOP_DEATHS`] make a crash loop.
 pub const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(120);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Death {
-    /// With this exit code.
+    /// It exited with this code.
     Exit(u8),
-    /// By this signal.
+    /// This signal killed it.
     Signal(u8),
 }
 
@@ -37,28 +38,28 @@ pub struct Status {
     pub pid: Option<u32>,
     /// Whether the service is wanted up.
     pub wanted_up: bool,
-    /// Whether it is up and has said that it is ready, or down and `finish` has ended.
+    /// Whether the service is up and has said that it is ready, or is down and `finish` has ended.
     pub ready: bool,
     /// Whether `finish` runs.
     pub finishing: bool,
-    /// When it last went up or down.
+    /// When the service last went up or down.
     pub since: SystemTime,
-    /// How its last process ended, unless that was by exit code 0.
+    /// How the last process of the service ended; `None` for exit code 0.
     pub last_exit: Option<Death>,
 }
 
 impl Status {
-    /// Reads the status of a service directory; none if it was never supervised.
+    /// Reads the status of a service directory; `None` if it was never supervised.
     pub fn read(service: &Dir) -> Option<Self> {
         Self::parse(&service.passage("supervise").ok()?.read("status", 64).ok()?)
     }
 
-    /// Tells whether it is down, and stays so.
+    /// Tells whether the service is down, and stays down.
     pub fn is_down(&self) -> bool {
         self.pid.is_none() && !self.finishing && !self.wanted_up
     }
 
-    /// Tells whether its process has been told to end, or has ended while `finish` runs.
+    /// Tells whether the process of the service is to end, or has ended and `finish` runs.
     pub fn is_ending(&self) -> bool {
         self.finishing || (self.pid.is_some() && !self.wanted_up)
     }
@@ -72,7 +73,7 @@ impl Status {
         let pid = u64::from_be_bytes(bytes[24..32].try_into().ok()?);
         let finishing = flags & 2 != 0;
         Some(Self {
-            // While finish runs, the pid is that of finish.
+            // While finish runs, this is the pid of finish.
             pid: u32::try_from(pid)
                 .ok()
                 .filter(|&pid| pid != 0 && !finishing),
@@ -90,7 +91,9 @@ impl Status {
     }
 }
 
-/// Reads how the processes of a service ended, oldest first, since its supervisor started.
+/// Reads how the earlier processes of a service ended, and when, oldest first.
+///
+/// The list begins with the start of the supervisor; s6 keeps only the last deaths, see `max-death-tally`.
 pub fn deaths(service: &Dir) -> Vec<(SystemTime, Death)> {
     let tally = service
         .passage("supervise")
@@ -119,7 +122,7 @@ pub fn supervisor(service: &Dir) -> Option<Holder> {
     holder(&service.passage("supervise").ok()?, "lock")
 }
 
-/// Reads the status of a service directory that has a supervisor, which keeps it true.
+/// Reads the status of a service directory; `None` without a supervisor, since nobody then updates the status.
 pub fn supervised(service: &Dir) -> Option<(Status, Holder)> {
     let supervisor = supervisor(service)?;
     Some((Status::read(service)?, supervisor))
@@ -130,6 +133,7 @@ pub fn scanner(scandir: &Dir) -> Option<Holder> {
     holder(&scandir.dir(".s6-svscan").ok()?, "lock")
 }
 
+/// Reads a TAI64N label: eight bytes of seconds and four of nanoseconds.
 fn time(label: &[u8]) -> Option<SystemTime> {
     let seconds = u64::from_be_bytes(label.get(..8)?.try_into().ok()?).checked_sub(TAI_EPOCH)?;
     let nanoseconds = u32::from_be_bytes(label.get(8..12)?.try_into().ok()?);

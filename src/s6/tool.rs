@@ -12,25 +12,29 @@ use crate::settings::Settings;
 use crate::system::root::{Root, identity};
 use crate::system::trust::changeable_by_others;
 
-/// Where the programs lie, as logical paths. All of s6 comes from one directory: a client and a
-/// supervisor of two versions misunderstand each other silently.
+/// The places of the programs, as logical paths.
+///
+/// All of s6 comes from one directory: a client and a supervisor of different versions misunderstand each other
+/// silently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tools {
     /// The directory of the s6 programs.
     pub s6: PathBuf,
     /// The directory of the execline programs.
     pub execline: PathBuf,
-    /// The real Hermes, never our own program under that name.
+    /// The real Hermes, never this program under the name `hermes`.
     pub hermes: PathBuf,
     /// This program.
     pub hermes_s6: PathBuf,
 }
 
-/// Where Linux images of Hermes have it.
+/// The place of Hermes in its Linux images.
 const HERMES_IN_IMAGES: &str = "/opt/hermes/.venv/bin/hermes";
 
 impl Tools {
-    /// Finds the programs: `HERMES_S6_BINDIR`, else `/command`, else `PATH`.
+    /// Finds the programs: in `HERMES_S6_BINDIR` if that is set, else in `/command` and the directories of `PATH`.
+    ///
+    /// Root takes no program from a directory that others can change.
     pub fn find(settings: &Settings) -> Result<Self> {
         let root = &settings.root;
         let directories: Vec<PathBuf> = match &settings.bindir {
@@ -39,15 +43,14 @@ impl Tools {
                 .chain(settings.path.clone())
                 .collect(),
         };
-        let root_runs = rustix::process::geteuid().is_root();
-        let safe = |directory: &PathBuf| {
-            // What others can replace, root does not run.
-            !root_runs || matches!(changeable_by_others(&root.at(directory)), Ok(None))
+        let we_are_root = rustix::process::geteuid().is_root();
+        let is_safe = |directory: &PathBuf| {
+            !we_are_root || matches!(changeable_by_others(&root.at(directory)), Ok(None))
         };
         if let Some(directory) = settings
             .bindir
             .as_ref()
-            .filter(|directory| !safe(directory))
+            .filter(|directory| !is_safe(directory))
         {
             let place = shown(directory);
             return Err(Error::new(
@@ -56,9 +59,9 @@ impl Tools {
             )
             .remedy("name a directory of root's with HERMES_S6_BINDIR"));
         }
-        let holds = |program: &str| {
+        let directory_of = |program: &str| {
             directories.iter().find(|directory| {
-                is_executable(&root.at(directory.join(program))) && safe(directory)
+                is_executable(&root.at(directory.join(program))) && is_safe(directory)
             })
         };
         let missing = |program: &str| {
@@ -72,11 +75,11 @@ impl Tools {
             )
             .remedy("install s6 and execline, or name their directory with HERMES_S6_BINDIR")
         };
-        let s6 = holds("s6-svscan").ok_or_else(|| missing("s6-svscan"))?;
-        // Beside s6 first: a second execline elsewhere in PATH is not the one it was made with.
-        let beside = is_executable(&root.at(s6.join("execlineb"))).then_some(s6);
-        let execlineb = beside
-            .or_else(|| holds("execlineb"))
+        let s6 = directory_of("s6-svscan").ok_or_else(|| missing("s6-svscan"))?;
+        // An execline beside s6 comes first: another one in PATH may not fit this s6.
+        let beside_s6 = is_executable(&root.at(s6.join("execlineb"))).then_some(s6);
+        let execlineb = beside_s6
+            .or_else(|| directory_of("execlineb"))
             .ok_or_else(|| missing("execlineb"))?;
         let itself = itself()?;
         Ok(Self {
@@ -87,12 +90,12 @@ impl Tools {
         })
     }
 
-    /// Tells whether there is a Hermes to run.
+    /// Tells whether the Hermes program exists.
     pub fn has_hermes(&self, settings: &Settings) -> bool {
         is_executable(&settings.root.at(&self.hermes))
     }
 
-    /// Runs an s6 program on a directory; its own message is the cause of a failure.
+    /// Runs an s6 program on a directory. If it fails, the error has the first line of its message.
     pub fn run(
         &self,
         root: &Root,
@@ -108,11 +111,11 @@ impl Tools {
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next().unwrap_or("no message");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let message = stderr.lines().next().unwrap_or("no message");
         Err(Error::new(
             Code::System,
-            format!("{program} failed: {said}"),
+            format!("{program} failed: {message}"),
         ))
     }
 
@@ -122,9 +125,9 @@ impl Tools {
     }
 }
 
-/// Finds the directory of the execlineb program that a script's first line can name.
+/// Gives the directory of the real execlineb, which the first line of a script must name.
 ///
-/// Debian's /usr/bin/execlineb is a script of its own, whose first line names the program.
+/// Debian's /usr/bin/execlineb is itself a script: its first line names the real program.
 fn execline_directory(root: &Root, directory: &Path) -> Result<PathBuf> {
     let execlineb = root.at(directory.join("execlineb"));
     let mut head = [0; 256];
@@ -137,8 +140,8 @@ fn execline_directory(root: &Root, directory: &Path) -> Result<PathBuf> {
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|program| Path::new(program).parent());
     let directory = interpreter.unwrap_or(directory);
-    // The kernel splits a script's first line at white space and reads 255 bytes of it.
-    // And in finish, which takes arguments, ${1} would be one of them.
+    // The kernel reads only 255 bytes of a script's first line, and splits them at white space. And in finish,
+    // which takes arguments, execlineb would replace a ${1} in the path.
     let bytes = directory.as_os_str().as_encoded_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_./:=@%+,-".contains(byte);
     if bytes.len() > 200 || !bytes.iter().all(plain) {
@@ -151,11 +154,13 @@ fn execline_directory(root: &Root, directory: &Path) -> Result<PathBuf> {
     Ok(directory.to_owned())
 }
 
+/// Gives the path of this program.
 fn itself() -> Result<PathBuf> {
     std::env::current_exe().map_err(|cause| Error::system("find", "/proc/self/exe", cause))
 }
 
-/// Finds the real Hermes: `HERMES_S6_HERMES`, else where images have it, else in `PATH`.
+/// Finds the real Hermes: `HERMES_S6_HERMES`, else the one of an image, else in `PATH`; and refuses this program
+/// under that name.
 pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
     const REMEDY: &str = "name the real Hermes with HERMES_S6_HERMES";
     let itself = itself()?;
@@ -172,6 +177,7 @@ pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
     Ok(hermes)
 }
 
+/// Finds Hermes as [`real_hermes`] does; just `hermes` if there is none.
 fn hermes(settings: &Settings, itself: &Path) -> PathBuf {
     if let Some(hermes) = &settings.hermes {
         return hermes.clone();
@@ -188,11 +194,11 @@ fn hermes(settings: &Settings, itself: &Path) -> PathBuf {
             let place = settings.root.at(hermes);
             is_executable(&place) && identity(&place) != ours
         })
-        // Nothing yet: the name alone is looked up again by each start.
+        // Not installed yet: with the name alone, every start of a gateway looks in PATH again.
         .unwrap_or_else(|| PathBuf::from("hermes"))
 }
 
-/// Tells whether a path leads to a file that somebody may execute.
+/// Tells whether a path leads to a regular file with an execute permission for anybody.
 pub fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

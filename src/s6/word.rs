@@ -4,14 +4,15 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-/// Any bytes but NUL, to be written as one execline word.
+/// A value that a template writes as one execline word: any bytes but NUL.
 ///
-/// askama carries text, file names are bytes: each byte is kept as the character of the same number.
+/// askama takes text only, but file names are bytes. Therefore each byte is kept as the character with the same
+/// number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word(String);
 
 impl Word {
-    /// Takes any file name or argument.
+    /// Makes a word from a file name or argument.
     pub fn new(value: impl AsRef<OsStr>) -> Self {
         Self(
             value
@@ -45,9 +46,9 @@ impl fmt::Display for Word {
 ///
 /// A word of letters, digits and `_./:=@%+,-` stays bare. Anything else is written between double
 /// quotes by the rules of the execlineb lexer
-/// (<https://skarnet.org/software/execline/execlineb.html>). `$` is an ordinary character there, but
-/// `${X}` is substituted beneath importas, define and `execlineb -S`: templates use them only around
-/// directories of programs, which have plain names. NUL cannot be an argument and is refused.
+/// (<https://skarnet.org/software/execline/execlineb.html>). `$` is an ordinary character there, but importas,
+/// define and `execlineb -S` replace `${X}` in all words behind them. There, templates write no values but
+/// directories of programs, which have plain names. NUL cannot be part of an argument and is refused.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Execline;
 
