@@ -1,4 +1,7 @@
-//! With whose rights we work: it follows from who runs us and who owns the scan directory.
+//! The rights that the program works with: they follow from who runs it and who owns the scan directory.
+//!
+//! Root runs the gateways of an account that it does not trust. It never reads or writes the volume itself: it runs
+//! hermes-s6 again with the rights of the account, and the two exchange JSON.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
@@ -20,26 +23,26 @@ use crate::settings::{SCANDIR, Settings};
 use crate::system::account::Account;
 use crate::system::trust::only_root_changes;
 
-/// How long a volume may take to answer.
+/// How long the child may take to answer: a volume may be slow.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The longest answer that is taken, in bytes: the child runs as a user whom we do not trust.
+/// The longest answer that is read, in bytes: the child runs as a user whom root does not trust.
 const ANSWER_LIMIT: usize = 64 << 20;
 
-/// With whose rights the work is done.
+/// The rights that the work is done with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rights {
-    /// Ours: an ordinary user serves its own tree and volume.
+    /// All work is done with our own rights: we own the tree and the volume.
     Own,
-    /// Root's for the slots, in a scan directory that only root can change; this account's for
-    /// everything on the volume. The gateways drop to it.
+    /// Work on the slots is done as root, in a scan directory that only root can change. Work on the volume is
+    /// done as this account, and the gateways run as it.
     Direct(Account),
-    /// None yet: the tree and the volume are this account's, and so must all our work be.
+    /// No work is done before this process has become this account, which owns the tree and the volume.
     Drop(Account),
 }
 
 impl Rights {
-    /// Works out whose rights to use.
+    /// Decides which rights to work with.
     pub fn of(settings: &Settings) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self::Own);
@@ -65,13 +68,14 @@ impl Rights {
                 ),
             )
             .remedy("name the owner with HERMES_S6_USER, or run as that user")),
-            // Our own tree belongs to the account that it serves; /run/service and its like to root.
+            // A new tree at our own place belongs to the account; one at another place, such as /run/service,
+            // belongs to root.
             Err(_) if settings.scandir == Path::new(SCANDIR) => Ok(Self::Drop(account)),
             Err(_) => Ok(Self::Direct(account)),
         }
     }
 
-    /// Names the user whom the scripts of the slots drop to.
+    /// Gives the user to whom the scripts of the slots drop their rights; `None` if they keep theirs.
     pub fn drop_to(&self) -> Option<&str> {
         match self {
             Self::Direct(account) => Some(&account.name),
@@ -80,7 +84,7 @@ impl Rights {
     }
 }
 
-/// Makes the scan directory if it is not there, as its future owner wants it.
+/// Makes the scan directory if it does not exist, and gives it to its owner.
 pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     let scandir = settings.root.at(&settings.scandir);
     if scandir.exists() {
@@ -100,7 +104,7 @@ pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     missing.reverse();
     for directory in missing {
         fs::create_dir(directory).map_err(failed)?;
-        // Whatever the umask says: everybody has to get through it.
+        // The umask may have removed bits, but every user has to be able to enter it.
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(failed)?;
     }
     match rights {
@@ -111,9 +115,10 @@ pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     }
 }
 
-/// Replaces this process by the same command with the account's rights, after `prefix` if given.
+/// Replaces this process by the same command with the rights of the account.
 ///
-/// Returns only if that fails.
+/// `prefix` is a command line that is executed first, still as root, and executes the rest. Returns only if
+/// the execution fails.
 pub fn become_account(
     account: &Account,
     tools: &Tools,
@@ -122,17 +127,19 @@ pub fn become_account(
 ) -> Error {
     let setuidgid = settings.root.at(tools.s6.join("s6-setuidgid"));
     let words = prefix.iter().map(|word| word.as_os_str().to_owned());
-    let ours = std::env::args_os().skip(1);
+    let our_arguments = std::env::args_os().skip(1);
     let mut words = words
         .chain([setuidgid.into_os_string(), account.name.clone().into()])
         .chain([settings.root.at(&tools.hermes_s6).into_os_string()])
-        .chain(ours);
+        .chain(our_arguments);
     let program = words.next().unwrap_or_default();
     let cause = Command::new(&program).args(words).exec();
     Error::exec(program, cause)
 }
 
-/// Runs a command of ours as the account, gives it `request`, and takes its answer, both as JSON.
+/// Runs a hermes-s6 command as the account, sends it `request`, and gives its answer; both travel as JSON.
+///
+/// `words` are the command and its arguments.
 pub fn as_account<T: DeserializeOwned>(
     settings: &Settings,
     tools: &Tools,
@@ -152,6 +159,7 @@ fn failed(account: &Account, words: &[&str], what: &str) -> Error {
     Error::new(Code::System, what)
 }
 
+/// Runs the command, and gives what it writes on stdout.
 fn ask(
     settings: &Settings,
     tools: &Tools,
@@ -162,7 +170,7 @@ fn ask(
     let failed = |what: &str| failed(account, words, what);
     let path = tools.s6.join("s6-setuidgid");
     let pipe = |cause: std::io::Error| Error::system("talk to", &path, cause);
-    // A file and not a pipe: whatever the child does, writing it cannot block.
+    // A file in memory and not a pipe: writing to a pipe would block if the child did not read.
     let mut input = memfd_create("request", MemfdFlags::CLOEXEC)
         .map(File::from)
         .map_err(|errno| pipe(errno.into()))?;
@@ -195,7 +203,8 @@ fn ask(
     Ok(answer)
 }
 
-/// Reads until the other side has closed, `None` if that takes too long or is too much.
+/// Reads until the child closes its end; `None` if that takes longer than [`LIMIT`], or the answer is longer
+/// than [`ANSWER_LIMIT`].
 fn read_all(mut output: ChildStdout) -> std::io::Result<Option<Vec<u8>>> {
     let end = Instant::now() + LIMIT;
     let mut content = Vec::new();
@@ -207,7 +216,7 @@ fn read_all(mut output: ChildStdout) -> std::io::Result<Option<Vec<u8>>> {
             tv_nsec: left.subsec_nanos().into(),
         };
         let ready = match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
-            // The child has ended.
+            // A signal: SIGCHLD comes when the child has ended.
             Err(Errno::INTR) => continue,
             ready => ready?,
         };
