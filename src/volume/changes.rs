@@ -1,4 +1,7 @@
-//! What is to be written on the volume, as values: decided by whoever may, written by its owner.
+//! Changes of the volume as values: a command decides them, and the owner of the volume writes them.
+//!
+//! They travel as JSON from a root process to a child with the rights of the owner, see
+//! [`rights`](crate::rights).
 
 use serde::{Deserialize, Serialize};
 
@@ -6,44 +9,46 @@ use crate::hermes::name::ProfileName;
 use crate::hermes::state::Wanted;
 use crate::volume::port::Ports;
 
-/// What is to be written on the volume, with the rights of its owner.
+/// The changes to write on the volume, with the rights of its owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeChanges {
-    /// Where the default profile's first intent comes from, if it gets one.
+    /// Why the default profile gets a first state file; `None` if it gets none.
     pub seed: Option<Seed>,
-    /// Leftovers to remove, each with the profile in whose home it lies.
+    /// Leftover files to remove, each with the profile in whose home the file lies.
     pub remove: Vec<(ProfileName, String)>,
     /// Profiles whose log directory is to be made.
     pub log_directories: Vec<ProfileName>,
-    /// The ports to remember, if they are other than before.
+    /// The ports to record, if they have changed.
     pub ports: Option<Ports>,
     /// Lines for the boot log, without their time.
     pub boot_log: Vec<String>,
-    /// What operators want from now on.
+    /// New intents for profiles.
     pub intents: Vec<(ProfileName, Wanted)>,
     /// Gateways that are about to be stopped on purpose.
     pub planned_stops: Vec<PlannedStop>,
 }
 
-/// A gateway that is about to be stopped on purpose. Unless it is told, the gateway takes the signal for an
-/// accident, and says so to the people whom it serves.
+/// A gateway that is about to be stopped on purpose.
+///
+/// The gateway learns it from a file, see [`PLANNED_STOP_FILE`](crate::volume::write::PLANNED_STOP_FILE). Otherwise
+/// it takes the signal for an accident, and says so to the people whom it serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStop {
-    /// Its profile.
+    /// The profile of the gateway.
     pub profile: ProfileName,
-    /// Its process.
+    /// The process of the gateway.
     pub pid: u32,
-    /// When that started, as field 22 of /proc/PID/stat.
+    /// The start time of this process, as field 22 of /proc/PID/stat.
     pub start: u64,
-    /// The process that stops it.
+    /// The process that stops the gateway.
     pub stopper: u32,
 }
 
-/// Why a default profile without a state file is wanted.
+/// Why the gateway of a default profile without a state file is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seed {
     /// The container's command is `gateway run`.
     GatewayRun,
-    /// HERMES_GATEWAY_BOOTSTRAP_STATE=running.
+    /// The environment has HERMES_GATEWAY_BOOTSTRAP_STATE=running.
     Bootstrap,
 }

@@ -1,7 +1,7 @@
-//! The lock of a profile's home: whoever runs the profile's gateway holds it, in whichever container.
+//! The lock of a profile's home: the running gateway holds it, so that no second one runs, in any container.
 //!
-//! It is a POSIX record lock, as s6-setlock's: it stays with the process through exec, its children do not
-//! have it, and the kernel names its holder.
+//! It is a POSIX record lock, like the lock of s6-setlock. A process keeps it through exec, child processes do not
+//! inherit it, and the kernel tells the pid of the holder.
 
 use std::fs::{self, File};
 use std::io::{Seek, Write};
@@ -21,31 +21,32 @@ use crate::system::root::Root;
 use crate::system::time::timestamp;
 use crate::system::wait::wait_until;
 
-/// The file in a profile's home whose lock its running gateway holds.
+/// The file in a profile's home whose lock the running gateway holds.
 pub const LOCK_FILE: &str = ".hermes-s6.lock";
 
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to disappear.
 const KILL_TIME: Duration = Duration::from_secs(5);
 
-/// How often the lock is tried. Each try takes it, ends an orphan, or waits for another gateway to end, once.
+/// The number of attempts to take the lock. Each attempt takes the lock, or ends an orphan, or waits for the gateway
+/// of another container to end.
 const TRIES: usize = 8;
 
 /// The lock of a profile's home, as it was found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Lock {
-    /// What its last holder wrote into its file: host name, pid there, and time.
+    /// The text that the last holder wrote into the file: its host name, its pid there, and the time.
     pub signature: String,
-    /// Whether a process holds it.
+    /// Whether a process holds the lock.
     pub held: bool,
-    /// The process that holds it, if that is one of our pid namespace.
+    /// The holder, if it is a process of our pid namespace.
     pub pid: Option<i32>,
 }
 
 impl Lock {
-    /// Looks at the lock of a home; `None` if it has never been taken.
+    /// Looks at the lock of a home; `None` if the lock was never taken.
     pub fn of(home: &Dir) -> Option<Self> {
-        let there = matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)));
-        there.then(|| {
+        let exists = matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)));
+        exists.then(|| {
             let holder = holder(home, LOCK_FILE);
             Self {
                 signature: signature(home),
@@ -59,22 +60,22 @@ impl Lock {
     }
 }
 
-/// What came of taking a lock.
+/// The result of taking a lock.
 #[derive(Debug)]
 pub enum Taking {
-    /// It is ours, for as long as this file stays open in this process.
+    /// This process has the lock, for as long as this file stays open.
     Taken(File),
-    /// The file system cannot lock: nothing keeps another container from running this profile too.
+    /// The file system has no locks: nothing keeps another container from running this profile too.
     Impossible(Error),
-    /// A process elsewhere holds it, and went on holding it.
+    /// Another process held the lock the whole time.
     HeldElsewhere,
 }
 
-/// Takes the lock of a home for this process, and writes into its file who holds it.
+/// Takes the lock of a home for this process, and writes into the file who holds the lock.
 ///
-/// A holder in this container that has no supervisor is an orphan: it gets SIGTERM, `limit` to save, then
-/// SIGKILL. Any other holder, in another container or beneath another supervisor, is left alone, and waited
-/// for once: `limit`, and a bit more.
+/// A holder of this container without a supervisor is an orphan: it gets SIGTERM, then `limit` to save, then
+/// SIGKILL. Any other holder, in another container or beneath another supervisor, gets no signal. It is waited for
+/// once, for `limit` and five seconds more.
 pub fn take(root: &Root, home: &Dir, limit: Duration) -> Result<Taking> {
     let mut file = home.file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
     let mut has_waited = false;
@@ -118,11 +119,11 @@ fn failed(home: &Dir, errno: Errno) -> Error {
     Error::system("lock", home.path().join(LOCK_FILE), errno)
 }
 
-/// What one attempt to lock a file came to.
+/// The result of one attempt to lock a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Attempt {
     Taken,
-    /// Somebody else has it.
+    /// Another process holds the lock.
     Held,
     /// The file system has no locks.
     Impossible(Errno),
@@ -142,14 +143,14 @@ impl Attempt {
     }
 }
 
-/// What is done about a lock that could not be had.
+/// What to do after an attempt that found the lock held.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// It has been given back meanwhile.
+    /// Nobody holds the lock any more.
     TryAgain,
-    /// Its holder, with this pid, has lost its supervisor and is to end.
+    /// End the holder, which has this pid and has lost its supervisor.
     End(i32),
-    /// A container that is being replaced by ours saves, and ends.
+    /// Wait for the holder: a container that ours replaces may still be saving.
     Wait,
     GiveUp,
 }
@@ -163,7 +164,7 @@ fn next(holder: Option<Holder>, is_orphan: impl Fn(i32) -> bool, has_waited: boo
     }
 }
 
-/// Reads who wrote himself into the lock file of a home.
+/// Reads the text by which the last holder named itself in the lock file of a home.
 pub fn signature(home: &Dir) -> String {
     let content = home.read(LOCK_FILE, 512).unwrap_or_default();
     match String::from_utf8_lossy(&content).lines().next() {
@@ -172,7 +173,9 @@ pub fn signature(home: &Dir) -> String {
     }
 }
 
-/// Writes into the lock file who holds it, for whoever finds it held. Not worth failing for.
+/// Writes our host name, pid and the time into the lock file, for those who find the lock held.
+///
+/// A failure is only a warning: the lock itself holds without the text.
 fn sign(file: &mut File, home: &Path) {
     let name = rustix::system::uname();
     let text = format!(
@@ -190,8 +193,10 @@ fn sign(file: &mut File, home: &Path) {
     }
 }
 
-/// Ends the gateway that holds the lock of a home, if it has lost its supervisor. It has `limit` to save.
-/// Tells whether it had to be killed; `None` if there was no such gateway.
+/// Ends the gateway that holds the lock of a home, if the gateway has lost its supervisor.
+///
+/// The gateway gets `limit` to save. The result tells whether it had to be killed; `None` if there was no such
+/// gateway.
 pub fn end_orphan_of(root: &Root, home: &Dir, limit: Duration) -> Result<Option<bool>> {
     match holder(home, LOCK_FILE) {
         Some(Holder::Process(pid)) if is_orphan(root, pid) => {
@@ -215,17 +220,18 @@ fn is_orphan(root: &Root, pid: i32) -> bool {
     )
 }
 
-/// Judges a process by our pid namespace, its own, and the name of its parent; what cannot be seen is `None`,
-/// and then the process counts as supervised.
+/// Tells whether a process has no supervisor, by our pid namespace, by its own one, and by the name of its parent.
+///
+/// `None` stands for what could not be read; then the process counts as supervised.
 fn has_no_supervisor(ours: Option<&Path>, its: Option<&Path>, parent: Option<&str>) -> bool {
     ours.is_some() && ours == its && parent.is_some_and(|name| name.trim_end() != "s6-supervise")
 }
 
-/// Ends the orphan that holds the lock, for as long as it holds it, and tells whether it had to be killed.
+/// Ends the orphan that holds the lock, and tells whether it had to be killed.
 fn end_orphan(root: &Root, home: &Dir, pid: i32, limit: Duration) -> Result<bool> {
-    // That it holds the lock proves that it is the one.
-    let holds = || holder(home, LOCK_FILE) == Some(Holder::Process(pid));
-    let Some(process) = Process::identify(root, pid, holds)? else {
+    // A process with this pid that holds the lock is the orphan, and no later process with the same pid.
+    let holds_lock = || holder(home, LOCK_FILE) == Some(Holder::Process(pid));
+    let Some(process) = Process::identify(root, pid, holds_lock)? else {
         return Ok(false);
     };
     let steps = [
@@ -233,14 +239,16 @@ fn end_orphan(root: &Root, home: &Dir, pid: i32, limit: Duration) -> Result<bool
         ("killing", Signal::KILL, KILL_TIME),
     ];
     for (what, signal, limit) in steps {
-        if !holds() {
+        if !holds_lock() {
             return Ok(false);
         }
         report::note(&format!(
             "{what} the orphaned gateway (pid {pid}) of a killed supervisor"
         ));
         process.signal(signal)?;
-        wait_until(limit, "the orphaned gateway to save and end", || !holds());
+        wait_until(limit, "the orphaned gateway to save and end", || {
+            !holds_lock()
+        });
     }
     Ok(true)
 }

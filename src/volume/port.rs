@@ -1,4 +1,4 @@
-//! The port of each profile's API server: always the same, never anybody else's.
+//! The port of each profile's API server: a profile always keeps its port, and no two profiles have the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,25 +8,25 @@ use sha2::{Digest, Sha256};
 use crate::hermes::name::ProfileName;
 use crate::system::beneath::Dir;
 
-/// The file in the data root that remembers which port each profile was given.
+/// The file in the data root with the record of ports: which profile was given which port.
 pub const PORTS_FILE: &str = ".hermes-s6-ports.json";
 
 /// The largest record that is read, in bytes.
 const RECORD_LIMIT: u64 = 1 << 20;
 
-/// The first port of the range that profiles get theirs from.
+/// The first port of the range for named profiles.
 const FIRST: u16 = 9200;
 
-/// The number of ports in that range.
+/// The number of ports in the range for named profiles.
 const COUNT: u16 = 600;
 
-/// The port of a gateway whose profile and environment name none, as Hermes has it.
+/// The port that Hermes itself uses if neither the profile nor the environment sets one.
 pub const HERMES_DEFAULT: u16 = 8642;
 
 /// The ports that hermes-s6 gave to named profiles.
 pub type Ports = BTreeMap<ProfileName, u16>;
 
-/// Gives the port that a name has unless something else already has it.
+/// Gives the natural port of a name: a hash of the name. The profile gets it if it is free.
 fn natural(name: &ProfileName) -> u16 {
     let digest = Sha256::digest(name.as_str().as_bytes());
     let head = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
@@ -34,24 +34,25 @@ fn natural(name: &ProfileName) -> u16 {
     FIRST + u16::try_from(head % u32::from(COUNT)).unwrap_or(0)
 }
 
-/// How a volume remembers the ports that were given.
+/// What the record of ports on a volume is worth.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
-    /// Not at all: no named profile has ever been served from it.
+    /// There is no record: this volume has never served a named profile.
     #[default]
     None,
-    /// Just the ports that count.
+    /// The record has exactly the ports that still count.
     Current,
-    /// With names that are gone, or in a file that is damaged.
+    /// The record has names that are gone, or the file is damaged.
     Outdated,
 }
 
-/// What a record says, with names and ports as they stand there.
+/// The content of a record: names and ports, not yet checked.
 type Entries = BTreeMap<String, u16>;
 
-/// Reads the record of ports; `None` if there is none. A damaged one has an entry without a name, so that it
-/// does not pass for sound.
+/// Reads the record of ports; `None` if there is none.
+///
+/// A damaged record gives one entry with an empty name. [`still_given`] drops it, and so finds the record outdated.
 pub fn read_record(home: &Dir) -> Option<Entries> {
     let damaged = || BTreeMap::from([(String::new(), 0)]);
     match home.read(PORTS_FILE, RECORD_LIMIT) {
@@ -61,8 +62,9 @@ pub fn read_record(home: &Dir) -> Option<Entries> {
     }
 }
 
-/// Takes the ports out of a record that still count: those of names for which `is_there` holds. Tells also
-/// whether the record has just these.
+/// Gives the ports of a record that still count, and what the record is worth.
+///
+/// A port counts if it is in our range, is recorded for one name only, and `is_there` holds for the name.
 pub fn still_given(
     record: Option<&Entries>,
     is_there: impl Fn(&ProfileName) -> bool,
@@ -70,13 +72,13 @@ pub fn still_given(
     let Some(entries) = record else {
         return (Ports::new(), Record::None);
     };
-    let is_ours = |port: &u16| (FIRST..FIRST + COUNT).contains(port);
+    let is_in_range = |port: &u16| (FIRST..FIRST + COUNT).contains(port);
     let mut used = BTreeSet::new();
     let mut ports = Ports::new();
     for (name, port) in entries {
         if let Ok(name) = name.parse::<ProfileName>()
             && is_there(&name)
-            && is_ours(port)
+            && is_in_range(port)
             && used.insert(*port)
         {
             ports.insert(name, *port);
@@ -92,10 +94,10 @@ pub fn still_given(
 
 /// Gives every named profile its port.
 ///
-/// `recorded` is what was given before: it stays, whoever comes or goes. `taken` are the ports that
-/// profiles set for themselves. New profiles get their natural port where it is free, and the others
-/// after them the next free one, in the order of their names. With more profiles than ports, the
-/// last ones get none.
+/// `recorded` are the ports that profiles were given before: they keep them. `taken` are the ports that profiles
+/// set themselves. A new profile gets its natural port if that is free. After that, the remaining new profiles get
+/// the next free port each, in the order of their names. If there are more profiles than ports, the last profiles
+/// get none.
 pub fn assign<'a>(
     names: impl Iterator<Item = &'a ProfileName> + Clone,
     recorded: &Ports,

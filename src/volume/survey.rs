@@ -1,7 +1,7 @@
-//! What is on the volume: the profiles, what their operators want, and the ports they have.
+//! The survey: reads from the volume the profiles, what their operators want, and their ports.
 //!
-//! Only reads, and only with the rights of the user who owns the volume: a root process runs
-//! `hermes-s6 survey` as that user and takes its answer, a list of checked names and plain values.
+//! The volume is read with the rights of its owner only. A root process runs `hermes-s6 survey` as the owner and
+//! reads the answer, which has checked names and plain values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -21,7 +21,7 @@ use crate::system::process::holder;
 use crate::volume::lock::{LOCK_FILE, Lock};
 use crate::volume::port::{Ports, Record, assign, read_record, still_given};
 
-/// What a gateway leaves behind when it is killed, and what then stands in the way of the next one.
+/// Files that a killed gateway leaves behind, and that keep the next gateway from starting.
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
 
 /// The largest configuration file that is read, in bytes.
@@ -32,58 +32,58 @@ const CONFIG_LIMIT: u64 = 1 << 20;
 pub struct Survey {
     /// The profiles that can have a slot: `default`, then the others by name.
     pub profiles: BTreeMap<ProfileName, Profile>,
-    /// What looks like a profile and cannot have a slot.
+    /// Directories that look like a profile's home, but cannot have a slot.
     pub skipped: Vec<Skipped>,
-    /// Names that are there but could not be looked into: whatever they have stays as it is.
+    /// Profiles whose home exists but cannot be read: their slots stay as they are.
     pub unknown: Vec<ProfileName>,
-    /// Directories that could be a profile's, but have no `SOUL.md`.
+    /// Directories with the name of a profile, but without a `SOUL.md`.
     pub soulless: Vec<ProfileName>,
-    /// Whether the list of profiles is complete; if not, nobody counts as gone.
+    /// Whether the list of profiles is complete; if not, no profile counts as gone.
     pub complete: bool,
-    /// The ports that were given before, without those of names that are gone.
+    /// The recorded ports that still count, see [`still_given`].
     pub ports: Ports,
-    /// What the volume remembers of them.
+    /// What the record of ports is worth.
     pub record: Record,
     /// The profile that `hermes profile use` chose.
     pub active: Option<ProfileName>,
-    /// What the default profile's `.env` says about one gateway for all profiles.
+    /// Whether one gateway serves all profiles, if the default profile's `.env` sets that.
     pub multiplex_in_env_file: Option<bool>,
-    /// What its `config.yaml` says about that.
+    /// Whether one gateway serves all profiles, if the default profile's `config.yaml` sets that.
     pub multiplex_in_config: Option<bool>,
 }
 
 /// One profile on the volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Profile {
-    /// Its name.
+    /// The name of the profile.
     pub name: ProfileName,
-    /// What its operator wants.
+    /// The state that the operator wants.
     pub intent: Intent,
-    /// Whether it has no state file at all.
+    /// Whether the profile has no state file at all.
     pub stateless: bool,
-    /// Why its state file says nothing, if that is so.
+    /// Why the state file tells no intent, if it is there and unusable.
     pub problem: Option<Problem>,
-    /// The port that its own environment file sets.
+    /// The port that the profile's own environment file sets.
     pub own_port: Option<u16>,
-    /// Leftovers of a killed gateway that may be removed before the next one starts.
+    /// Files that a killed gateway has left, to be removed before the next one starts.
     pub stale: Vec<String>,
-    /// Whether the directory of its log is there.
+    /// Whether the log directory of the profile exists.
     pub log_directory: bool,
-    /// Its lock, if it has ever been taken.
+    /// The lock of the home, if it was ever taken.
     pub lock: Option<Lock>,
 }
 
 /// Something that is wrong, as a word for a log line and as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// One word, without spaces.
+    /// The problem in one word, without spaces.
     pub reason: String,
-    /// The same for a person, with the remedy.
+    /// The problem as a sentence for a person, with the remedy.
     pub text: String,
 }
 
 impl Problem {
-    /// Puts both together.
+    /// Makes a problem.
     pub fn new(reason: &str, text: impl Into<String>) -> Self {
         Self {
             reason: reason.to_owned(),
@@ -92,16 +92,18 @@ impl Problem {
     }
 }
 
-/// A directory that looks like a profile's and gets no slot.
+/// A directory that looks like a profile's home, but gets no slot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Its file name, made printable.
+    /// The name of the directory, made printable.
     pub name: String,
-    /// Why.
+    /// Why it gets no slot.
     pub problem: Problem,
 }
 
-/// Looks at the volume, and into the homes of those profiles that are in `only`, or of all if none is.
+/// Surveys the volume, with the profiles that are in `only`, or with all if `only` is empty.
+///
+/// The default profile is always part of it.
 pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     let home = Dir::open(&settings.root.at(&settings.home)).map_err(|error| {
         error.remedy("name the data directory of Hermes with --home or HERMES_HOME")
@@ -112,7 +114,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
         ..Survey::default()
     };
     let env_file = read_text(&home, ".env");
-    // Hermes keeps its own gateways from following it.
+    // A gateway of Hermes does not follow the choice of `hermes profile use` either.
     if !is_supervised_child() {
         survey.active =
             read_text(&home, "active_profile").and_then(|name| name.trim().parse().ok());
@@ -153,7 +155,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
             }
             Err(error) => survey.incomplete(&error.to_string()),
         },
-        // A volume that has served named profiles has had this directory.
+        // If no port was ever recorded, no named profile was ever served: then the directory need not exist.
         Err(error) if error.is_not_found() && recorded.as_ref().is_none_or(BTreeMap::is_empty) => {}
         Err(error) => survey.incomplete(&format!(
             "{error}: named profiles must be in a real directory there"
@@ -164,7 +166,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     Ok(survey)
 }
 
-/// Looks at the volume as [`survey`] does, with the rights of its owner.
+/// Surveys the volume as [`survey`] does, with the rights of its owner.
 pub fn survey_as(
     settings: &Settings,
     rights: &Rights,
@@ -181,7 +183,7 @@ pub fn survey_as(
     as_account(settings, tools, account, &words, &())
 }
 
-/// Lists the profiles on the volume, without looking at more than that they are there.
+/// Lists the names of the profiles on the volume, and reads nothing else.
 pub fn names(settings: &Settings) -> Result<BTreeSet<ProfileName>> {
     let home = Dir::open(&settings.root.at(&settings.home))?;
     let mut names = BTreeSet::from([ProfileName::default_profile()]);
@@ -191,22 +193,23 @@ pub fn names(settings: &Settings) -> Result<BTreeSet<ProfileName>> {
     };
     for entry in profiles.names()? {
         let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
-        let soul = || profiles.dir(&entry).ok()?.kind("SOUL.md").ok()?;
-        let is_profile = || soul().is_some_and(|kind| kind != FileType::Directory);
+        let soul_kind = || profiles.dir(&entry).ok()?.kind("SOUL.md").ok()?;
+        let is_profile = || soul_kind().is_some_and(|kind| kind != FileType::Directory);
         names.extend(name.filter(|_| is_profile()));
     }
     Ok(names)
 }
 
 impl Survey {
-    /// Finds the profile that is meant where none is named: that of HERMES_HOME, else the active one.
+    /// Gives the profile that a command means if it names none: the one whose home HERMES_HOME is, else the
+    /// active one, else `default`.
     pub fn meant(&self, settings: &Settings) -> ProfileName {
         let home = settings.home_profile.clone();
         home.or_else(|| self.active.clone())
             .unwrap_or_else(ProfileName::default_profile)
     }
 
-    /// Gives every profile its port, by [`assign`].
+    /// Gives the ports of all named profiles, see [`assign`].
     pub fn assigned_ports(&self) -> Ports {
         let mut taken = BTreeSet::new();
         taken.extend(
@@ -215,11 +218,12 @@ impl Survey {
                 .filter_map(|profile| profile.own_port),
         );
         let mut ports = assign(self.profiles.keys(), &self.ports, &taken);
-        // A name that could not be looked into this time keeps what it has.
+        // A profile whose home could not be read this time keeps its port.
         ports.extend(self.ports.iter().map(|(name, port)| (name.clone(), *port)));
         ports
     }
 
+    /// Notes that the list of profiles is not complete.
     fn incomplete(&mut self, text: &str) {
         self.complete = false;
         self.skipped.push(Skipped {
@@ -236,7 +240,7 @@ impl Survey {
     }
 }
 
-/// Looks at one name in `profiles/`. What has no `SOUL.md` is not a profile and not worth a word.
+/// Adds one name in `profiles/` to the survey. A directory without a `SOUL.md` is not a profile.
 fn visit(
     profiles: &Dir,
     entry: &OsStr,
@@ -301,7 +305,7 @@ fn visit(
     }
 }
 
-/// Looks into one profile's home.
+/// Reads one profile's home.
 fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<String>) -> Profile {
     let (intent, problem, stateless) = match home.read(STATE_FILE, STATE_LIMIT) {
         Ok(content) => match intent(&content) {
@@ -338,10 +342,10 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
     }
 }
 
-/// Lists the leftovers of a killed gateway, none while anybody runs one on this home.
+/// Lists the files that a killed gateway has left in a home; none while a gateway runs on this home.
 ///
-/// A gateway of ours holds [`LOCK_FILE`], in whichever container; one that somebody started by hand
-/// holds Hermes' own `gateway.lock`.
+/// A supervised gateway, of any container, holds the lock of [`LOCK_FILE`]. A gateway that was started by hand
+/// holds the lock of Hermes' own `gateway.lock`.
 fn stale(home: &Dir) -> Vec<String> {
     let found: Vec<String> = STALE_FILES
         .into_iter()
@@ -356,14 +360,18 @@ fn stale(home: &Dir) -> Vec<String> {
     if found.is_empty() || holder(home, LOCK_FILE).is_some() {
         return Vec::new();
     }
-    let theirs = home.file("gateway.lock", OFlags::RDONLY).is_ok_and(|file| {
-        // Given back at once, when the file is closed.
+    let is_locked_by_hermes = home.file("gateway.lock", OFlags::RDONLY).is_ok_and(|file| {
+        // If we get the lock, it is released at once, when the file is closed.
         flock(&file, FlockOperation::NonBlockingLockShared).is_err()
     });
-    if theirs { Vec::new() } else { found }
+    if is_locked_by_hermes {
+        Vec::new()
+    } else {
+        found
+    }
 }
 
-/// Reads a configuration file of a home, `None` if it cannot be read.
+/// Reads a configuration file of a home; `None` if it cannot be read.
 pub fn read_text(home: &Dir, name: &str) -> Option<String> {
     let content = home.read(name, CONFIG_LIMIT).ok()?;
     Some(String::from_utf8_lossy(&content).into_owned())

@@ -13,23 +13,24 @@ use crate::system::time::{seconds_since_1970, timestamp};
 use crate::volume::changes::{PlannedStop, Seed, VolumeChanges};
 use crate::volume::port::PORTS_FILE;
 
-/// The file in a gateway's home that says that it is stopped on purpose. The gateway reads it for a
-/// minute and removes it (Hermes Agent 0.19.0, `gateway/status.py`).
+/// The file in a profile's home that tells the gateway that it is stopped on purpose.
+///
+/// The gateway accepts the file for a minute, and removes it (Hermes Agent 0.19.0, `gateway/status.py`).
 pub const PLANNED_STOP_FILE: &str = ".gateway-planned-stop.json";
 
-/// How often a state file is read again that somebody else has written meanwhile.
+/// The number of attempts to write a state file that somebody else writes at the same time.
 const REWRITES: usize = 8;
 
-/// What a state file is kept as that says nothing and must make room.
+/// The name under which a damaged state file is kept when a new one takes its place.
 const DAMAGED_STATE_FILE: &str = "gateway_state.json.damaged";
 
-/// The log of what each boot made of each profile, in `logs/` of the data root.
+/// The boot log, in `logs/` of the data root: what each boot did with each profile.
 const BOOT_LOG: &str = "container-boot.log";
 
-/// The size in bytes at which the boot log is put aside as `.1`, as the original did.
+/// The size in bytes at which the boot log is renamed to `.1`, the same as in the original image.
 const BOOT_LOG_LIMIT: u64 = 256 * 1024;
 
-/// Writes the changes, each as far as it goes, and gives what could not be done, as sentences.
+/// Writes the changes. A failure does not stop the others; gives a sentence for each failure.
 pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
     let home = match Dir::open(&settings.root.at(&settings.home)) {
         Ok(home) => home,
@@ -85,7 +86,7 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
     failures
 }
 
-/// Writes on the volume with the rights of its owner, and gives what could not be done, as sentences.
+/// Writes the changes as [`settle`] does, with the rights of the volume's owner.
 pub fn settle_as(
     settings: &Settings,
     tools: &Tools,
@@ -101,7 +102,7 @@ pub fn settle_as(
     }
 }
 
-/// Opens the home of a profile, in that of the data root.
+/// Opens the home of a profile, beneath `home`, the data root.
 pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
     if profile.is_default() {
         home.dir(".")
@@ -110,8 +111,10 @@ pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
     }
 }
 
-/// Writes what the operator wants. A file that says nothing is put aside, never written over; one that
-/// the gateway writes at the same moment is read again, so that nobody's words are lost.
+/// Writes what the operator wants into the state file of a home.
+///
+/// A damaged state file is renamed, not overwritten. If the gateway writes the file at the same moment, it is read
+/// again, so that nothing that the gateway wrote is lost.
 fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
     let now = seconds_since_1970(now);
     for _ in 0..REWRITES {
@@ -153,7 +156,7 @@ fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
     ))
 }
 
-/// Tells a gateway that it is stopped on purpose.
+/// Writes the file that tells a gateway that it is stopped on purpose.
 fn announce(home: &Dir, stop: &PlannedStop, now: SystemTime) -> Result<()> {
     let PlannedStop {
         pid,
@@ -161,7 +164,7 @@ fn announce(home: &Dir, stop: &PlannedStop, now: SystemTime) -> Result<()> {
         stopper,
         ..
     } = stop;
-    // As Python's datetime.isoformat() writes it.
+    // The form of Python's datetime.isoformat(), which Hermes reads.
     let time = timestamp(now).replace("+0000", "+00:00");
     let text = format!(
         "{{\"target_pid\":{pid},\"target_start_time\":{start},\"stopper_pid\":{stopper},\"written_at\":\"{time}\"}}"
