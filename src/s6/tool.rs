@@ -32,7 +32,8 @@ pub struct Tools {
 const HERMES_IN_IMAGES: &str = "/opt/hermes/.venv/bin/hermes";
 
 impl Tools {
-    /// Finds the programs: in `HERMES_S6_BINDIR` if that is set, else in `/command` and the directories of `PATH`.
+    /// Finds the programs: in `HERMES_S6_BINDIR` if that is set, else in `/command` and the directories of
+    /// `PATH`.
     ///
     /// Root takes no program from a directory that others can change.
     pub fn find(settings: &Settings) -> Result<Self> {

@@ -30,8 +30,8 @@ pub struct VolumeChanges {
 
 /// A gateway that is about to be stopped on purpose.
 ///
-/// The gateway learns it from a file, see [`PLANNED_STOP_FILE`](crate::volume::write::PLANNED_STOP_FILE). Otherwise
-/// it takes the signal for an accident, and says so to the people whom it serves.
+/// The gateway learns it from a file, see [`PLANNED_STOP_FILE`](crate::volume::write::PLANNED_STOP_FILE).
+/// Otherwise it takes the signal for an accident, and says so to the people whom it serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStop {
     /// The profile of the gateway.

@@ -1,7 +1,7 @@
 //! The lock of a profile's home: the running gateway holds it, so that no second one runs, in any container.
 //!
-//! It is a POSIX record lock, like the lock of s6-setlock. A process keeps it through exec, child processes do not
-//! inherit it, and the kernel tells the pid of the holder.
+//! It is a POSIX record lock, like the lock of s6-setlock. A process keeps it through exec, child processes do
+//! not inherit it, and the kernel tells the pid of the holder.
 
 use std::fs::{self, File};
 use std::io::{Seek, Write};
@@ -27,8 +27,8 @@ pub const LOCK_FILE: &str = ".hermes-s6.lock";
 /// How long a killed process may take to disappear.
 const KILL_TIME: Duration = Duration::from_secs(5);
 
-/// The number of attempts to take the lock. Each attempt takes the lock, or ends an orphan, or waits for the gateway
-/// of another container to end.
+/// The number of attempts to take the lock. Each attempt takes the lock, or ends an orphan, or waits for the
+/// gateway of another container to end.
 const TRIES: usize = 8;
 
 /// The lock of a profile's home, as it was found.
@@ -74,8 +74,8 @@ pub enum Taking {
 /// Takes the lock of a home for this process, and writes into the file who holds the lock.
 ///
 /// A holder of this container without a supervisor is an orphan: it gets SIGTERM, then `limit` to save, then
-/// SIGKILL. Any other holder, in another container or beneath another supervisor, gets no signal. It is waited for
-/// once, for `limit` and five seconds more.
+/// SIGKILL. Any other holder, in another container or beneath another supervisor, gets no signal. It is waited
+/// for once, for `limit` and five seconds more.
 pub fn take(root: &Root, home: &Dir, limit: Duration) -> Result<Taking> {
     let mut file = home.file(LOCK_FILE, OFlags::RDWR | OFlags::CREATE)?;
     let mut has_waited = false;
@@ -220,7 +220,8 @@ fn is_orphan(root: &Root, pid: i32) -> bool {
     )
 }
 
-/// Tells whether a process has no supervisor, by our pid namespace, by its own one, and by the name of its parent.
+/// Tells whether a process has no supervisor, by our pid namespace, by its own one, and by the name of its
+/// parent.
 ///
 /// `None` stands for what could not be read; then the process counts as supervised.
 fn has_no_supervisor(ours: Option<&Path>, its: Option<&Path>, parent: Option<&str>) -> bool {

@@ -52,7 +52,8 @@ type Entries = BTreeMap<String, u16>;
 
 /// Reads the record of ports; `None` if there is none.
 ///
-/// A damaged record gives one entry with an empty name. [`still_given`] drops it, and so finds the record outdated.
+/// A damaged record gives one entry with an empty name. [`still_given`] drops it, and so finds the record
+/// outdated.
 pub fn read_record(home: &Dir) -> Option<Entries> {
     let damaged = || BTreeMap::from([(String::new(), 0)]);
     match home.read(PORTS_FILE, RECORD_LIMIT) {
@@ -95,9 +96,9 @@ pub fn still_given(
 /// Gives every named profile its port.
 ///
 /// `recorded` are the ports that profiles were given before: they keep them. `taken` are the ports that profiles
-/// set themselves. A new profile gets its natural port if that is free. After that, the remaining new profiles get
-/// the next free port each, in the order of their names. If there are more profiles than ports, the last profiles
-/// get none.
+/// set themselves. A new profile gets its natural port if that is free. After that, the remaining new profiles
+/// get the next free port each, in the order of their names. If there are more profiles than ports, the last
+/// profiles get none.
 pub fn assign<'a>(
     names: impl Iterator<Item = &'a ProfileName> + Clone,
     recorded: &Ports,

@@ -113,8 +113,8 @@ pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
 
 /// Writes what the operator wants into the state file of a home.
 ///
-/// A damaged state file is renamed, not overwritten. If the gateway writes the file at the same moment, it is read
-/// again, so that nothing that the gateway wrote is lost.
+/// A damaged state file is renamed, not overwritten. If the gateway writes the file at the same moment, it is
+/// read again, so that nothing that the gateway wrote is lost.
 fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
     let now = seconds_since_1970(now);
     for _ in 0..REWRITES {
