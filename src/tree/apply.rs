@@ -1,10 +1,9 @@
-//! Carrying out a plan: the only place that changes a scan directory, with [`remove`](crate::tree::remove) for
-//! what goes.
+//! Carrying out a plan. Only this module, and [`remove`](crate::tree::remove) for it, change the slots.
 //!
-//! Removals come first and are waited for, then slots change in place, then new ones are published
-//! together: s6-svscan gives up a whole scan when a directory vanishes under it. Every file and
-//! every slot appears by a rename, so a run that is killed leaves nothing half made, only names with
-//! a leading dot that the next run sweeps away.
+//! Slots are removed first, with a wait for their processes. Then slots change in place. Then all new slots are
+//! published together: s6-svscan gives up a whole scan if a directory disappears during the scan. Every file and
+//! every slot gets its name by a rename. So a killed run leaves nothing half made, only names with a leading dot,
+//! which the next run removes.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -28,38 +27,38 @@ use crate::tree::remove::{Failures, Remover};
 use crate::tree::scandir::{NEW_PREFIX, ScanDir};
 use crate::tree::slot::{Rendered, down, put, write_new};
 
-/// How long s6-svscan may go without taking up another new slot.
+/// How long to wait for an s6-svscan that takes up no further new slot.
 const SCAN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long s6-svscan may take for all new slots.
 const SCAN_LIMIT: Duration = Duration::from_secs(60);
 
-/// What all steps work with.
+/// Carries out plans in one scan directory.
 #[derive(Debug)]
 pub struct Apply<'a> {
-    /// What was asked for.
+    /// The settings of this run.
     pub settings: &'a Settings,
-    /// The programs.
+    /// The programs of the tree.
     pub tools: &'a Tools,
     /// How long a gateway may take to stop.
     pub stop_timeout: Duration,
-    /// Whose slots they are.
+    /// The rights of this run: they tell which account may control the slots.
     pub rights: &'a Rights,
-    /// The scan directory, locked.
+    /// The scan directory, whose lock the caller holds.
     pub scandir: &'a ScanDir,
     /// The rendered slots.
     pub rendered: &'a Rendered,
 }
 
 impl Apply<'_> {
-    /// Carries out the changes of a plan, each as far as it goes.
+    /// Carries out the changes of a plan. A failure does not stop the others.
     pub fn slots(&self, plan: &Plan) -> Failures {
         let mut failures = Failures::new();
-        let with = |wanted: &dyn Fn(&Step) -> bool| -> Vec<&Change> {
-            let does = |change: &&Change| change.steps.iter().any(wanted);
-            plan.changes.iter().filter(does).collect()
+        let with_step = |is_step: &dyn Fn(&Step) -> bool| -> Vec<&Change> {
+            let has_step = |change: &&Change| change.steps.iter().any(is_step);
+            plan.changes.iter().filter(has_step).collect()
         };
-        let removed = with(&|step| *step == Step::Remove);
+        let removed = with_step(&|step| *step == Step::Remove);
         let remover = self.remover();
         remover.remove(
             removed.iter().filter_map(|change| change.name.as_ref()),
@@ -72,12 +71,12 @@ impl Apply<'_> {
                 failures.insert(name.clone(), error);
             }
         }
-        let published = with(&|step| matches!(step, Step::Publish { .. }));
+        let published = with_step(&|step| matches!(step, Step::Publish { .. }));
         self.publish(&published, &mut failures);
         failures
     }
 
-    /// Writes whom the scan directory is for, if it does not say so already.
+    /// Writes the owner file of the scan directory, unless it has this content already.
     pub fn owner(&self, owner: &Owner) -> Result<()> {
         if self.scandir.owner().as_ref() == Some(owner) {
             return Ok(());
@@ -87,7 +86,7 @@ impl Apply<'_> {
         self.scandir.dir().replace(OWNER_FILE, &content)
     }
 
-    /// Gives what ends gateways and removes slots.
+    /// Gives the remover of this scan directory.
     pub fn remover(&self) -> Remover<'_> {
         Remover {
             root: &self.settings.root,
@@ -97,6 +96,7 @@ impl Apply<'_> {
         }
     }
 
+    /// Does the steps of a change that need neither the removal nor the publication of a slot.
     fn in_place(&self, name: &ProfileName, change: &Change) -> Result<()> {
         if change.steps.is_empty() {
             return Ok(());
@@ -130,23 +130,25 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Brings a gateway down. One that has its signal already is only kept from being started again.
+    /// Brings a gateway down. If its process has had a SIGTERM already, it gets no second one (`s6-svc -O`).
     fn down(&self, name: &ProfileName, path: &Path) -> Result<()> {
         let slot = self.scandir.slot(name)?;
         let status = Status::read(&slot);
-        let signalled = status
+        let has_signal = status
             .as_ref()
             .is_some_and(|status| is_signalled(&slot, status));
-        self.s6("s6-svc", &[if signalled { "-O" } else { "-d" }], path)?;
+        self.s6("s6-svc", &[if has_signal { "-O" } else { "-d" }], path)?;
         if let Some(status) = status.filter(|status| status.pid.is_some()) {
             remember_signal(&slot, &status);
         }
         Ok(())
     }
 
-    /// Gives hermes control of a slot of root's: it may read its status by name and write to its
-    /// control FIFO, and nothing else. s6-supervise takes what is there; `event/` stays root's, since
-    /// who can write there can make root write elsewhere.
+    /// Gives the account of the gateways control of a slot that root supervises.
+    ///
+    /// The account may read files in `supervise/` by their names and write to the control FIFO, and nothing else.
+    /// s6-supervise keeps the directory and the FIFO that it finds. `event/` stays root's: whoever can write
+    /// there can make root write elsewhere.
     fn control(&self, slot: &Path) -> Result<()> {
         let Rights::Direct(account) = self.rights else {
             return Ok(());
@@ -168,6 +170,7 @@ impl Apply<'_> {
         Ok(())
     }
 
+    /// Publishes new slots, and waits until s6-svscan has taken them up.
     fn publish(&self, changes: &[&Change], failures: &mut Failures) {
         let mut new: Vec<&ProfileName> = Vec::new();
         for change in changes {
@@ -185,7 +188,7 @@ impl Apply<'_> {
                 }
             }
         }
-        // All at once: each scan takes up everything that is there.
+        // All slots get their names together, so that one scan takes all of them up.
         new.retain(|name| match self.reveal(name) {
             Ok(()) => true,
             Err(error) => {
@@ -193,7 +196,7 @@ impl Apply<'_> {
                 false
             }
         });
-        // Looked at only now: an s6-svscan that has started meanwhile is told too.
+        // Looked for only now, so that an s6-svscan that has started meanwhile is told too.
         if new.is_empty() || self.scandir.watcher().is_none() {
             return;
         }
@@ -201,7 +204,7 @@ impl Apply<'_> {
         if missed.is_empty() {
             return;
         }
-        // s6-svscan looks at a directory that it once failed to take up only under a new inode.
+        // s6-svscan tries a directory that it once failed to take up again only if the inode is another one.
         self.remover().remove(missed.iter().copied(), failures);
         let again: Vec<&ProfileName> = changes
             .iter()
@@ -225,7 +228,7 @@ impl Apply<'_> {
         }
     }
 
-    /// Builds a slot under a name that s6-svscan passes over.
+    /// Builds a slot under a name that s6-svscan ignores.
     fn build(&self, name: &ProfileName, change: &Change) -> Result<()> {
         let Some(files) = self.rendered.get(name) else {
             return Ok(());
@@ -237,18 +240,18 @@ impl Apply<'_> {
         self.control(slot.path())
     }
 
-    /// Gives a slot that is built its name.
+    /// Gives a built slot its final name.
     fn reveal(&self, name: &ProfileName) -> Result<()> {
         let slot = self.scandir.at(name.slot());
         let new = self.scandir.at(new_name(name));
         fs::rename(new, &slot).map_err(|cause| Error::system("create", slot, cause))
     }
 
-    /// Lets s6-svscan scan, and waits for as long as it goes on taking up new slots. Gives those that
-    /// it has not taken up.
+    /// Tells s6-svscan to scan, and waits for as long as it takes up new slots. Gives the slots that it has
+    /// missed.
     fn await_supervisors<'n>(&self, names: &[&'n ProfileName]) -> Vec<&'n ProfileName> {
-        // Whose directory somebody has removed by hand is let go, too: its gateway would be in the way.
-        let _seen_below = self.s6("s6-svscanctl", &["-an"], self.scandir.dir().path());
+        // -n also ends the supervisor of a slot that somebody removed by hand: its gateway would get in the way.
+        let _failure_shows_below = self.s6("s6-svscanctl", &["-an"], self.scandir.dir().path());
         let mut missed = names.to_vec();
         let mut progress = Instant::now();
         wait_until(SCAN_LIMIT, "s6-svscan to take up the new slots", || {
@@ -264,7 +267,8 @@ impl Apply<'_> {
 
     fn is_taken_up(&self, name: &ProfileName) -> bool {
         self.scandir.slot(name).is_ok_and(|slot| {
-            // It takes its lock before it writes its status, which commands read next.
+            // The status has to be there too, for the next command: s6-supervise writes it after it takes its
+            // lock.
             supervised(&slot).is_some()
                 && slot.dir("log").is_ok_and(|log| supervisor(&log).is_some())
         })
@@ -276,31 +280,34 @@ impl Apply<'_> {
     }
 }
 
-/// The file in a slot that names the process which has been told to end. It stays when the command that
-/// has told it is killed, and when the process is meanwhile wanted up again.
+/// The file in `data/` of a slot that names the process which has had its SIGTERM.
+///
+/// The file also counts if the command that sent the signal was killed, and if the gateway is wanted up again
+/// meanwhile.
 const SIGNALLED_FILE: &str = "signalled";
 
-/// Tells whether the process of a slot has had its SIGTERM from a command of ours, so that it gets no
-/// second one while it saves.
+/// Tells whether the process of a slot has had its SIGTERM from a hermes-s6 command.
+///
+/// Such a process gets no second SIGTERM while it saves.
 pub fn is_signalled(slot: &Dir, status: &Status) -> bool {
     let data = slot.dir("data");
     data.is_ok_and(|data| data.read(SIGNALLED_FILE, 128) == Ok(process(status)))
 }
 
-/// Remembers that the process of a slot has had its SIGTERM, as far as we may write there.
+/// Remembers that the process of a slot has had its SIGTERM, if we may write in the slot.
 pub fn remember_signal(slot: &Dir, status: &Status) {
     let data = slot.dir("data");
     let _not_ours = data.and_then(|data| data.replace(SIGNALLED_FILE, &process(status)));
 }
 
-/// Names one process for good: pids repeat.
+/// Identifies the process of a slot by its pid and start: pids repeat.
 fn process(status: &Status) -> Vec<u8> {
     let since = status.since.duration_since(SystemTime::UNIX_EPOCH);
     let since = since.unwrap_or_default().as_nanos();
     format!("{} {since}\n", status.pid.unwrap_or(0)).into_bytes()
 }
 
-/// Adds the `down` file to a slot, with a line that tells a person why.
+/// Adds the `down` file to a slot, with a line for a person that says why.
 pub fn mark_down(slot: &Dir, why: &str) -> Result<()> {
     put(slot, "down", &down(why)?)
 }
@@ -310,7 +317,7 @@ pub fn unmark_down(slot: &Dir) -> Result<()> {
     slot.remove("down")
 }
 
-/// Gives the name that a slot has while it is built.
+/// Gives the name of a slot while it is built.
 fn new_name(name: &ProfileName) -> String {
     format!("{NEW_PREFIX}{}", name.slot())
 }
@@ -324,14 +331,16 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes the status that an earlier supervisor of a slot and its logger left, which would go on to
-/// answer for a service that is not supervised. All else in `supervise/` and `event/` is of use to the
-/// next supervisor, or to somebody who already waits for it.
+/// Removes the status files that earlier supervisors of a slot and its logger have left.
+///
+/// Readers would still take them for the status of the service, although it is not supervised. All other files in
+/// `supervise/` and `event/` are of use: to the next supervisor, or to somebody who already waits for it.
 fn forget_status(slot: &Path) -> Result<()> {
     remove_file(&slot.join("supervise/status"))?;
     remove_file(&slot.join("log/supervise/status"))
 }
 
+/// Gives the text of a `down` file that a plan leaves in a slot.
 fn why_down(change: &Change) -> String {
     let state = change.prior_state.as_deref().unwrap_or("none");
     let reason = change.reason.iter().flat_map(|reason| [" (", reason, ")"]);

@@ -1,4 +1,4 @@
-//! Whether s6 supervises the gateways here, and how we know.
+//! The answer to `detect`: whether s6 supervises the gateways here, and why we think so.
 
 use serde::Serialize;
 
@@ -11,16 +11,16 @@ use crate::tree::scandir::ScanDir;
 /// The answer, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Detection {
-    /// The version of this schema, and of that of the status, which has these fields too.
+    /// The version of this schema, and of the schema of the status, which has these fields too.
     pub version: u32,
     /// `s6` or `none`.
     pub manager: &'static str,
-    /// Why, for a person.
+    /// The reason, for a person.
     pub reason: String,
 }
 
 impl Detection {
-    /// Makes the answer that nobody supervises.
+    /// Makes the answer that no s6 supervises the gateways.
     pub fn none(reason: String) -> Self {
         Self {
             version: 1,
@@ -35,9 +35,12 @@ impl Detection {
     }
 }
 
-/// Finds out. s6 is there when a live s6-svscan watches our scan directory; or, for a caller who may
-/// not look into that, when PID 1 is s6-svscan, `/run/s6/basedir` is there, and the scan directory
-/// says that it is ours: other images have s6 too, and none of our slots.
+/// Finds out whether s6 supervises the gateways of the settings' data root.
+///
+/// It does if the scan directory has the gateways of this data root, and a live s6-svscan watches it. A caller
+/// who may not look for the s6-svscan gets a yes if a slot has a supervisor; or if PID 1 is s6-svscan and
+/// `/run/s6/basedir` exists. The owner file is needed in any case: other images have s6 too, but no slots of
+/// ours.
 pub fn detect(settings: &Settings) -> Detection {
     let place = settings.scandir.display();
     let s6 = |reason| Detection {
@@ -49,8 +52,7 @@ pub fn detect(settings: &Settings) -> Detection {
     let Ok(scandir) = ScanDir::open(settings) else {
         return none(format!("there is no scan directory {place}"));
     };
-    let owner = scandir.owner();
-    let Some(owner) = owner else {
+    let Some(owner) = scandir.owner() else {
         return none(format!(
             "{place} has no gateways of hermes-s6: it was never reconciled"
         ));
@@ -70,17 +72,17 @@ pub fn detect(settings: &Settings) -> Detection {
         }
         None => {}
     }
-    // Not to be looked into by us; but a supervisor of ours proves an s6-svscan above it.
-    let closed = matches!(scandir.dir().dir(".s6-svscan"), Err(error) if !error.is_not_found());
-    let supervised = |name: &ProfileName| {
+    // We may not look into it; but the supervisor of a slot proves that there is an s6-svscan.
+    let is_closed = matches!(scandir.dir().dir(".s6-svscan"), Err(error) if !error.is_not_found());
+    let has_supervisor = |name: &ProfileName| {
         scandir
             .slot(name)
             .is_ok_and(|slot| supervisor(&slot).is_some())
     };
-    if closed
+    if is_closed
         && scandir
             .profiles()
-            .is_ok_and(|names| names.iter().any(supervised))
+            .is_ok_and(|names| names.iter().any(has_supervisor))
     {
         return s6(format!("gateways in {place} are supervised"));
     }
@@ -97,7 +99,7 @@ pub fn detect(settings: &Settings) -> Detection {
         ));
     }
     if scandir.dir().dir(".s6-svscan").is_ok() {
-        // We may look, and nobody holds its lock.
+        // We may look into it, and nobody holds the lock there.
         return none(format!("no s6-svscan watches {place}"));
     }
     s6(format!(

@@ -1,4 +1,8 @@
-//! Whom a scan directory is for, and what its slots are made with.
+//! The owner file of a scan directory: whose gateways the directory has, and what its slots were made with.
+//!
+//! It is written when the scan directory is first filled. A later caller, perhaps with another `PATH`, reads
+//! the same programs from it. And a caller with another data root is refused: he would find all profiles of
+//! the first one gone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,26 +15,23 @@ use crate::settings::Settings;
 use crate::system::process::stat_field;
 use crate::system::root::identity;
 
-/// The file in a scan directory that says that its gateways are ours, and what they were made with.
+/// The name of the owner file in a scan directory.
 pub const OWNER_FILE: &str = ".hermes-s6";
 
-/// What a scan directory was made for, written into it when it is first filled.
-///
-/// A later caller, perhaps with another `PATH`, finds the same programs in it, and a second data root is not
-/// taken for the first one with all profiles gone.
+/// The content of the owner file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// The data root whose profiles have their slots here.
+    /// The data root whose profiles have their slots in the scan directory.
     pub home: PathBuf,
-    /// The instance of the machine or container that filled it.
+    /// The instance of the machine or container that last filled the scan directory, see [`instance`].
     pub instance: String,
-    /// What its slots were made with.
+    /// What the slots were made with.
     pub choices: Choices,
 }
 
 impl Owner {
-    /// Tells whether the scan directory was made for the data root of the settings, by whatever path: the two
-    /// are the same directory.
+    /// Tells whether the scan directory has the gateways of the settings' data root, by whatever path that is
+    /// named.
     pub fn serves(&self, settings: &Settings) -> bool {
         let identity = |home: &Path| identity(&settings.root.at(home));
         self.home == settings.home
@@ -43,17 +44,17 @@ impl Owner {
     }
 }
 
-/// What slots are made with, besides the profiles.
+/// What slots are made with, apart from the profiles. All slots of a tree have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choices {
-    /// The programs that they name.
+    /// The programs that the scripts name.
     pub tools: Tools,
     /// How long a gateway may take to stop, in seconds.
     pub stop_timeout: u64,
 }
 
 impl Choices {
-    /// Takes the programs, and the rest from the settings.
+    /// Makes the choices from these programs and from the settings.
     pub fn new(settings: &Settings, tools: Tools) -> Self {
         Self {
             tools,
@@ -61,13 +62,13 @@ impl Choices {
         }
     }
 
-    /// Gives the time that a gateway may take to stop.
+    /// Gives how long a gateway may take to stop.
     pub fn stop_timeout(&self) -> Duration {
         Duration::from_secs(self.stop_timeout)
     }
 }
 
-/// Names this instance of the machine or container: another one has another PID 1.
+/// Gives a name for this instance of the machine or container: the boot id, and the start time of PID 1.
 pub fn instance(settings: &Settings) -> String {
     let read = |path: &str| fs::read_to_string(settings.root.at(path)).unwrap_or_default();
     let start = stat_field(&settings.root, "1", 22);

@@ -1,4 +1,7 @@
-//! The decision, free of I/O: what is desired, against what is found, gives what is to be done.
+//! The plan: decides, without I/O, how the slots have to change.
+//!
+//! Input are the survey of the volume (what operators want) and the world (the slots that exist). Output are the
+//! steps for each profile, and the changes of the volume. `--dry-run` prints the same plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,21 +22,21 @@ use crate::volume::survey::{Problem, Profile, Skipped, Survey};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Its gateway starts, now or with the tree.
+    /// The gateway starts, now or with the tree.
     Started,
-    /// It has a slot, and its gateway stays down.
+    /// The profile has a slot, and the gateway stays down.
     Registered,
-    /// Files of its slot are brought up to date; a running gateway notices at its next start.
+    /// Files of the slot are brought up to date; a running gateway uses them from its next start on.
     Updated,
-    /// Its gateway is stopped.
+    /// The gateway is stopped.
     Stopped,
-    /// Its slot is removed.
+    /// The slot is removed.
     Removed,
-    /// It gets no slot.
+    /// The profile gets no slot.
     Skipped,
-    /// It stays as it is, although something is wrong with it.
+    /// The slot stays as it is, although something is wrong with the profile.
     Unchanged,
-    /// What was planned for it could not be done.
+    /// The planned change could not be made.
     Failed,
 }
 
@@ -46,15 +49,15 @@ pub enum Step {
     Reset,
     /// Write the outdated files.
     Write(Vec<&'static str>),
-    /// Remove what a killed run has left half written.
+    /// Remove temporary files that a killed run has left.
     Sweep(Vec<String>),
     /// Add the `down` file.
     MarkDown,
     /// Remove the `down` file.
     UnmarkDown,
-    /// Publish a new slot, with a `down` file or without.
+    /// Build a new slot and give it its name.
     Publish {
-        /// Whether the gateway stays down.
+        /// Whether the slot gets a `down` file, so that the gateway stays down.
         down: bool,
     },
     /// Tell the supervisor to bring the gateway up.
@@ -63,50 +66,50 @@ pub enum Step {
     Down,
 }
 
-/// What is to be done for one profile, and why.
+/// The change for one profile, and the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The name of the profile, or of the directory that cannot be one.
+    /// The name of the profile, or of a directory that cannot be a profile.
     pub profile: String,
-    /// The name, where it is a profile's.
+    /// The name of the profile; `None` for a directory that cannot be a profile.
     pub name: Option<ProfileName>,
-    /// The state that the volume had.
+    /// The state on the volume before the change.
     pub prior_state: Option<String>,
     /// What happens.
     pub action: Action,
-    /// Why, in one word, where the state alone does not say it.
+    /// Why it happens, in one word, if the state alone does not explain it.
     pub reason: Option<String>,
-    /// The same for a person, where something is wrong.
+    /// A sentence for a person, if something is wrong.
     pub warning: Option<String>,
-    /// How, in this order.
+    /// The steps of the change, in this order.
     pub steps: Vec<Step>,
 }
 
-/// Everything that is to be done.
+/// All changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Removals first, then the profiles in order, then what is skipped.
+    /// The changes of slots: removals first, then the profiles in order, then the skipped directories.
     pub changes: Vec<Change>,
-    /// What goes onto the volume before the slots are touched.
+    /// The changes of the volume, to be written before the slots change.
     pub volume: VolumeChanges,
 }
 
 impl Plan {
-    /// Tells whether anything is to be done at all; a skipped profile is nothing to do.
+    /// Tells whether there is nothing to do. A skipped profile is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.changes.iter().all(|change| change.steps.is_empty())
             && self.volume == VolumeChanges::default()
     }
 }
 
-/// Which profiles a plan is about, and how far it goes.
+/// The profiles that a plan may change, and how.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
-    /// All: slots come, change and go.
+    /// Slots of all profiles are added, changed and removed.
     All,
-    /// The same, but only these change.
+    /// Only slots of these profiles are added, changed and removed.
     Only(&'a BTreeSet<ProfileName>),
-    /// Those of these that have no slot get one, down. Nothing else changes.
+    /// Those of these profiles that have no slot get one, down. Nothing else changes.
     Register(&'a BTreeSet<ProfileName>),
 }
 
@@ -123,7 +126,7 @@ impl Scope<'_> {
     }
 }
 
-/// Decides.
+/// Makes the plan for the profiles of the survey, in the world as it was found.
 pub fn plan(
     settings: &Settings,
     command: &Command,
@@ -141,12 +144,12 @@ pub fn plan(
             ..wish
         }
     };
-    let meant = |wish: &Wish| match scope {
-        // Where there is not room for all, the others count as well.
+    let counts = |wish: &Wish| match scope {
+        // Also with Scope::Only, all profiles compete for the room of s6-svscan.
         Scope::All | Scope::Only(_) => true,
         Scope::Register(names) => names.contains(&wish.profile.name),
     };
-    let wishes: Vec<Wish> = survey.profiles.values().map(wish).filter(meant).collect();
+    let wishes: Vec<Wish> = survey.profiles.values().map(wish).filter(counts).collect();
     let mut changes = if scope.registers() {
         Vec::new()
     } else {
@@ -165,7 +168,7 @@ pub fn plan(
                 "its place in the scan directory is taken by a directory that hermes-s6 did not make: remove that",
             )),
             Some(found) if world.watched && !found.supervised => {
-                // s6-svscan has missed it; it looks again only at a new directory.
+                // s6-svscan has failed to take up this slot, and tries again only with a new directory.
                 Some(wish.publish(vec![Step::Remove], Some("unsupervised")))
             }
             Some(_) if scope.registers() => None,
@@ -180,7 +183,7 @@ pub fn plan(
     Plan { changes, volume }
 }
 
-/// Decides what goes onto the volume.
+/// Decides the changes of the volume.
 fn volume(
     settings: &Settings,
     command: &Command,
@@ -193,7 +196,7 @@ fn volume(
     if ports != survey.ports || survey.record == Record::Outdated {
         changes.ports = Some(ports);
     }
-    // A slot that is registered changes nothing of what other profiles have.
+    // To register some profiles changes nothing for the other profiles.
     let is_boot = !world.live && !scope.registers();
     if is_boot {
         changes.seed = seed(settings, command, survey);
@@ -217,7 +220,7 @@ fn volume(
     changes
 }
 
-/// Decides which slots go: those of profiles that are surely gone.
+/// Decides which slots are removed: those of profiles that certainly do not exist any more.
 fn removals(survey: &Survey, world: &World) -> Vec<Change> {
     let is_gone = |name: &ProfileName| {
         survey.complete && !survey.profiles.contains_key(name) && !survey.unknown.contains(name)
@@ -227,8 +230,8 @@ fn removals(survey: &Survey, world: &World) -> Vec<Change> {
         .map(|(name, _)| name)
         .filter(|name| is_gone(name))
         .collect();
-    // A volume that has served named profiles remembers their ports. One that does not, beneath slots
-    // of named profiles, is another one, or not mounted.
+    // A volume that has served named profiles has a record of ports. If there are slots of named profiles but no
+    // record, this is another volume, or the volume is not mounted.
     if survey.record == Record::None && !gone.is_empty() {
         let text = format!(
             "{} slots have no profile on this volume, which has never served any: is it the right one, and mounted? Nothing is removed",
@@ -247,8 +250,10 @@ fn removals(survey: &Survey, world: &World) -> Vec<Change> {
     gone.into_iter().map(removed).collect()
 }
 
-/// Chooses the profiles that get a new slot. Where there is not room for all, those that are to run
-/// come first, then the others, each by name; who has a slot keeps it.
+/// Chooses the profiles that get a new slot.
+///
+/// Existing slots stay. If there is not room for all new ones, gateways that shall run come first, then the
+/// others, both in the order of their names.
 fn admitted<'a>(
     wishes: &[Wish<'a>],
     world: &World,
@@ -273,11 +278,13 @@ fn admitted<'a>(
     admitted
 }
 
-/// Finds the profiles whose port another one has, which comes before them: only one of them can serve.
+/// Finds the profiles with a port that an earlier profile has already: only one of them can serve on it.
+///
+/// `given` are the ports that profiles were given; a port that a profile sets itself counts instead.
 pub fn conflicts(survey: &Survey, given: &Ports) -> BTreeMap<ProfileName, Problem> {
     let mut owners: BTreeMap<u16, &ProfileName> = BTreeMap::new();
     let mut conflicts = BTreeMap::new();
-    // Who sets a port means it; who was given one can be told to choose another.
+    // Profiles that set their port come first: they own it. The conflict is a problem of the others.
     let set = survey
         .profiles
         .values()
@@ -300,8 +307,9 @@ pub fn conflicts(survey: &Survey, given: &Ports) -> BTreeMap<ProfileName, Proble
     conflicts
 }
 
-/// Tells why the default profile gets its first intent, if it does. A state file, whatever is in it,
-/// is never written over.
+/// Decides whether, and why, the default profile gets a first state file.
+///
+/// An existing state file is never overwritten, whatever its content.
 fn seed(settings: &Settings, command: &Command, survey: &Survey) -> Option<Seed> {
     survey
         .profiles
@@ -313,7 +321,7 @@ fn seed(settings: &Settings, command: &Command, survey: &Survey) -> Option<Seed>
     }
 }
 
-/// Finds whose gateway the container's command is about, and whether it is to be supervised.
+/// Gives the profile whose gateway the container's command runs, and whether that gateway is to be supervised.
 fn gateway(settings: &Settings, command: &Command, survey: &Survey) -> Option<(ProfileName, bool)> {
     let gateway = command.gateway.as_ref()?;
     let profile = gateway.profile.clone();
@@ -321,19 +329,19 @@ fn gateway(settings: &Settings, command: &Command, survey: &Survey) -> Option<(P
     Some((profile, gateway.supervised && !settings.no_supervise))
 }
 
-/// Tells why a gateway that its operator wants is held down all the same, if it is.
+/// Gives the reason to keep a gateway down although its operator wants it; `None` if there is none.
 pub fn held(
     settings: &Settings,
     command: &Command,
     survey: &Survey,
     profile: &ProfileName,
 ) -> Option<String> {
-    // In the order in which the gateway itself looks: its .env overrides its environment.
+    // In the order of the gateway itself: its .env overrides its environment.
     let multiplex = survey
         .multiplex_in_env_file
         .or(settings.multiplex)
         .or(survey.multiplex_in_config);
-    // A second one would be in the way of the container's command, which is this gateway.
+    // The container's command itself is this gateway; a second one would get in its way.
     let is_command = gateway(settings, command, survey) == Some((profile.clone(), false));
     match (settings.autostart, command.other_role) {
         (Some(false), _) => Some("autostart=never".to_owned()),
@@ -344,17 +352,18 @@ pub fn held(
     }
 }
 
-/// What is desired of one profile.
+/// The desired state of one profile's slot.
 struct Wish<'a> {
     profile: &'a Profile,
+    /// The state on the volume.
     prior_state: Option<String>,
-    /// Whether the gateway is to run.
+    /// Whether the gateway shall run.
     up: bool,
-    /// Why it is not to run although its intent says so.
+    /// Why the gateway shall not run although its operator wants it, see [`held`].
     held: Option<String>,
-    /// What the intent says in so many words.
+    /// The operator's intent.
     intent: Intent,
-    /// What is wrong with the profile.
+    /// The problem of the profile, if it has one.
     problem: Option<Problem>,
 }
 
@@ -388,6 +397,7 @@ impl<'a> Wish<'a> {
         }
     }
 
+    /// Makes a change of the slot, whose reason is `reason`, else what holds the gateway, else the problem.
     fn change(&self, action: Action, reason: Option<&str>, steps: Vec<Step>) -> Change {
         let problem = self.problem.as_ref();
         let reason = reason
@@ -413,6 +423,7 @@ impl<'a> Wish<'a> {
         }
     }
 
+    /// Makes the change that publishes a new slot, after other steps.
     fn publish(&self, mut steps: Vec<Step>, reason: Option<&str>) -> Change {
         steps.push(Step::Publish { down: !self.up });
         let action = if self.up {
@@ -423,7 +434,7 @@ impl<'a> Wish<'a> {
         self.change(action, reason, steps)
     }
 
-    /// Brings a slot that is there to what is desired, `None` if it is so already.
+    /// Makes the change that brings an existing slot to the desired state; `None` if there is nothing to change.
     fn converge(&self, found: &Found) -> Option<Change> {
         let mut steps = Vec::new();
         if found.stale && !found.supervised {
@@ -435,7 +446,7 @@ impl<'a> Wish<'a> {
         if !found.outdated.is_empty() {
             steps.push(Step::Write(found.outdated.clone()));
         }
-        let fresh = steps.contains(&Step::Reset);
+        let is_reset = steps.contains(&Step::Reset);
         let mut action = Action::Updated;
         if !found.supervised {
             match (self.up, found.down) {
@@ -443,7 +454,7 @@ impl<'a> Wish<'a> {
                 (false, false) => steps.push(Step::MarkDown),
                 _ => {}
             }
-            if fresh || self.up == found.down {
+            if is_reset || self.up == found.down {
                 action = if self.up {
                     Action::Started
                 } else {
@@ -451,11 +462,11 @@ impl<'a> Wish<'a> {
                 };
             }
         } else if self.intent.source == Some(Source::DesiredState) {
-            // A supervised gateway is moved only by what its operator said in so many words: the
-            // state that it writes itself also says "starting" while it goes its way. One that is
-            // down without a down file was parked, or told so by s6-svc: it stays.
+            // Only an explicit `desired_state` moves a supervised gateway. The state that the gateway writes
+            // itself does not: it is also "starting" in between. A gateway that is down without a `down` file was
+            // parked, or brought down by s6-svc: it stays down.
             if self.up && found.down {
-                // In this order: a run that is killed in between is made good by the next.
+                // In this order: if this run is killed in between, the next run sees the down file and goes on.
                 steps.extend([Step::Up, Step::UnmarkDown]);
                 action = Action::Started;
             } else if self.intent.wants_stopped() && (found.up || !found.down) {
@@ -477,7 +488,7 @@ impl<'a> Wish<'a> {
 }
 
 impl Change {
-    /// Makes the line for something that looks like a profile and gets no slot.
+    /// Makes the change for a directory that looks like a profile and gets no slot.
     fn without_slot(name: &str, problem: Problem) -> Self {
         Self {
             profile: name.to_owned(),
@@ -504,7 +515,7 @@ impl Change {
     }
 }
 
-/// One line, on stdout and in the boot log.
+/// Writes a change as one line, for stdout and for the boot log.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.prior_state.as_deref();
@@ -522,10 +533,10 @@ impl fmt::Display for Change {
     }
 }
 
-/// Writes a value so that it ends where it seems to end: quoted unless it is a plain word.
+/// Quotes a value unless it is a plain word, so that a reader sees where it ends.
 fn value(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-=".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
         return text.to_owned();
     }
     let quoted = escaped_where(text.as_bytes(), |c| c.is_control() || c == '"');

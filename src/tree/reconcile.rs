@@ -1,4 +1,4 @@
-//! Convergence from beginning to end: look, decide, apply, report.
+//! Convergence: brings the slots to what the volume asks for. It looks, makes a plan, applies it, and reports.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,24 +22,24 @@ use crate::volume::changes::VolumeChanges;
 use crate::volume::survey::{Survey, survey_as};
 use crate::volume::write::settle_as;
 
-/// What a convergence did, or would do.
+/// The result of a convergence, or of a dry run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What was decided; changes that failed have the action `failed`.
+    /// The plan. After a convergence, changes that failed have the action `failed`.
     pub plan: Plan,
     /// Problems that do not belong to one profile.
     pub failures: Vec<String>,
 }
 
 impl Outcome {
-    /// Gives the exit code: a part that could not be done is a no.
+    /// Gives the exit code: [`Code::No`] if something is wrong or could not be done.
     pub fn code(&self) -> Code {
-        let bad = self
+        let has_warning = self
             .plan
             .changes
             .iter()
             .any(|change| change.warning.is_some());
-        if bad || !self.failures.is_empty() {
+        if has_warning || !self.failures.is_empty() {
             Code::No
         } else {
             Code::Done
@@ -47,7 +47,7 @@ impl Outcome {
     }
 }
 
-/// A scan directory under our lock, ready to be converged.
+/// An open scan directory, whose lock this process holds, ready to be converged.
 #[derive(Debug)]
 pub struct Session<'a> {
     settings: &'a Settings,
@@ -58,9 +58,9 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Opens and locks the scan directory; it is made if it is not there.
+    /// Opens and locks the scan directory, and makes it first if it does not exist.
     ///
-    /// Another process that changes it is waited for, for at most `limit`.
+    /// Waits for at most `limit` for another process that changes the scan directory.
     pub fn begin(
         settings: &'a Settings,
         rights: &'a Rights,
@@ -91,13 +91,14 @@ impl<'a> Session<'a> {
         &self.scandir
     }
 
-    /// Ends supervisors that have outlived their s6-svscan.
+    /// Ends the supervisors that outlived their s6-svscan.
     pub fn take_over(&self) -> Result<()> {
         self.apply(&Rendered::new()).remover().take_over()
     }
 
-    /// Gives profiles their slots, down, and waits until they are supervised. Gives those that have one
-    /// already, and what could not be done.
+    /// Adds the slots of profiles, down, and waits until they are supervised.
+    ///
+    /// Gives the profiles that have a slot already, and the failures.
     pub fn register(
         &self,
         names: &BTreeSet<ProfileName>,
@@ -113,11 +114,11 @@ impl<'a> Session<'a> {
         let command = Command::detect(&self.settings.root);
         let scope = Scope::Register(names);
         let plan = plan(self.settings, &command, &survey, &world, scope);
-        let mut there = names.clone();
+        let mut existing = names.clone();
         let mut failures = Failures::new();
         for change in &plan.changes {
             let Some(name) = &change.name else { continue };
-            there.remove(name);
+            existing.remove(name);
             if change.action == Action::Skipped {
                 let why = change.warning.clone().unwrap_or_default();
                 failures.insert(name.clone(), Error::new(Code::No, why));
@@ -132,10 +133,10 @@ impl<'a> Session<'a> {
             ..plan.volume.clone()
         })?;
         failures.extend(self.apply(&rendered).slots(&plan));
-        Ok((there, failures))
+        Ok((existing, failures))
     }
 
-    /// Ends the supervisors of slots and removes them; gives what could not be done.
+    /// Removes the slots of profiles, after their gateways and supervisors have ended; gives the failures.
     pub fn unregister(&self, names: &[ProfileName]) -> Result<Failures> {
         let mut failures = Failures::new();
         self.apply(&Rendered::new())
@@ -157,8 +158,9 @@ impl<'a> Session<'a> {
         Ok(failures)
     }
 
-    /// Converges. `starting` says that an s6-svscan of ours comes next, with all the room it can get; only
-    /// the slots of `only` are changed, if that is given.
+    /// Converges the slots of all profiles, or only those of `only`.
+    ///
+    /// `starting` says that this process becomes the s6-svscan, which then gets all the room that it can have.
     pub fn converge(
         &self,
         starting: bool,
@@ -216,7 +218,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Writes on the volume, and gives what could not be done, as sentences.
+    /// Writes on the volume, and gives a sentence for each failure.
     fn settle(&self, changes: &VolumeChanges) -> Result<Vec<String>> {
         settle_as(self.settings, &self.choices.tools, self.rights, changes)
     }
@@ -229,7 +231,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Decides as [`Session::converge`] would, and does nothing.
+/// Makes the plan that [`Session::converge`] would apply, and changes nothing.
 pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Outcome> {
     let scandir = ScanDir::open_if_there(settings)?;
     if let Some(scandir) = &scandir {
@@ -276,6 +278,7 @@ fn warn_of_hermes(settings: &Settings, tools: &Tools) {
     }
 }
 
+/// Marks the changes that failed, in the plan.
 fn mark_failures(plan: &mut Plan, mut failures: Failures) {
     for change in &mut plan.changes {
         if let Some(error) = change.name.as_ref().and_then(|name| failures.remove(name)) {
@@ -286,7 +289,7 @@ fn mark_failures(plan: &mut Plan, mut failures: Failures) {
     }
 }
 
-/// Chooses the lines for the boot log: at boot everything, later only what changed.
+/// Gives the lines for the boot log: at boot one for each profile, later only those of changes.
 fn boot_log(plan: &Plan, world: &World) -> Vec<String> {
     let all = !world.live && !plan.is_empty();
     plan.changes
@@ -296,7 +299,7 @@ fn boot_log(plan: &Plan, world: &World) -> Vec<String> {
         .collect()
 }
 
-/// Says what is wrong, on stderr.
+/// Prints the warnings and failures of an outcome.
 pub fn warn(outcome: &Outcome) {
     for change in &outcome.plan.changes {
         if let Some(warning) = &change.warning {

@@ -1,7 +1,8 @@
-//! Removing slots, and ending supervisors that nobody else ends.
+//! Removing slots, and ending supervisors that no s6-svscan ends.
 //!
-//! Each gateway gets one SIGTERM and its time to save. s6-svscan gives up a whole scan when a directory vanishes
-//! under it, so a slot is renamed first and its processes are waited for before its directory goes.
+//! Each gateway gets one SIGTERM and its time to save. s6-svscan gives up a whole scan if a directory disappears
+//! during the scan. Therefore a slot is renamed first, and its directory is removed after its processes have
+//! ended.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,37 +21,37 @@ use crate::system::root::Root;
 use crate::system::wait::wait_until;
 use crate::tree::scandir::{OLD_PREFIX, ScanDir};
 
-/// How long a supervisor may take beyond the gateway's own time: `finish` has 5 s.
+/// How long a supervisor may take to end after its gateway: `finish` has 5 s of it.
 const SUPERVISOR_TIME: Duration = Duration::from_secs(7);
 
-/// The longest time that is waited for a gateway to end, whatever its slot says: a day, as for
-/// HERMES_S6_STOP_TIMEOUT.
+/// The longest wait for a gateway to end, whatever its slot says: a day, the maximum of HERMES_S6_STOP_TIMEOUT.
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
-/// How long a logger may take to write what it has read.
+/// How long a logger may take to write the lines that it has read.
 const LOGGER_TIME: Duration = Duration::from_secs(2);
 
-/// What could not be done, by the profile's name.
+/// The profiles whose change failed, each with the error.
 pub type Failures = BTreeMap<ProfileName, Error>;
 
-/// What removals work with.
+/// Removes slots and ends supervisors in one scan directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Remover<'a> {
-    /// What stands for "/".
+    /// The directory that stands for "/".
     pub root: &'a Root,
-    /// The programs.
+    /// The programs of the tree.
     pub tools: &'a Tools,
-    /// How long a gateway may take to stop, unless its slot gives it longer.
+    /// How long a gateway may take to stop, unless its slot allows more.
     pub stop_timeout: Duration,
-    /// The scan directory, locked.
+    /// The scan directory, whose lock the caller holds.
     pub scandir: &'a ScanDir,
 }
 
 impl Remover<'_> {
-    /// Ends every supervisor that outlived its s6-svscan, so that a new one can start its own.
+    /// Ends every supervisor that outlived its s6-svscan, so that a new s6-svscan can start its own supervisors.
     ///
-    /// Each gateway gets one SIGTERM and its time to save. A supervisor that does not end is killed;
-    /// its gateway is then found by the lock of its home and ended before the next one starts.
+    /// Each gateway gets one SIGTERM and its time to save. If a supervisor does not end, its gateway is killed,
+    /// and then the supervisor. A gateway that survives even this is found later by the lock of its home, and
+    /// ended before the next one starts.
     pub fn take_over(&self) -> Result<()> {
         let names = self
             .scandir
@@ -66,6 +67,7 @@ impl Remover<'_> {
         self.end_supervisors(&services)
     }
 
+    /// Ends the supervisors of these service directories and of their loggers, with all that they supervise.
     fn end_supervisors(&self, services: &[Dir]) -> Result<()> {
         let orphans: Vec<&Dir> = services
             .iter()
@@ -75,41 +77,41 @@ impl Remover<'_> {
             return Ok(());
         }
         for service in &orphans {
-            self.let_go(service, "-dx");
+            self.tell(service, "-dx");
         }
-        let main = |service: &&Dir| supervisor(service).is_some();
-        let own = orphans
+        let is_running = |service: &&Dir| supervisor(service).is_some();
+        let longest = orphans
             .iter()
             .filter_map(|service| own_stop_timeout(service))
             .max();
-        let limit = own.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
-        if !wait_until(limit, "gateways to end", || !orphans.iter().any(main)) {
-            // First what they supervise, which without them nobody would end.
-            for service in orphans.iter().filter(|service| main(service)) {
+        let limit = longest.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
+        if !wait_until(limit, "gateways to end", || !orphans.iter().any(is_running)) {
+            // The gateways first: without their supervisors, nobody would end them.
+            for service in orphans.iter().filter(|service| is_running(service)) {
                 self.kill(|| gateway(service))?;
             }
             if !wait_until(SUPERVISOR_TIME, "supervisors to end", || {
-                !orphans.iter().any(main)
+                !orphans.iter().any(is_running)
             }) {
-                for service in orphans.iter().filter(|service| main(service)) {
+                for service in orphans.iter().filter(|service| is_running(service)) {
                     self.kill(|| supervisor(service))?;
                 }
             }
         }
-        // A logger ends by itself when nobody can write to it any more; then so must its supervisor.
-        let supervised = || orphans.iter().any(|service| is_supervised(service));
+        // A logger ends by itself when its pipe has no writer any more. -x lets its supervisor end then too.
+        let any_is_left = || orphans.iter().any(|service| is_supervised(service));
         for letters in ["-x", "-dx"] {
             for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
-                self.let_go(&logger, letters);
+                self.tell(&logger, letters);
             }
-            if wait_until(LOGGER_TIME, "loggers to end", || !supervised()) {
+            if wait_until(LOGGER_TIME, "loggers to end", || !any_is_left()) {
                 return Ok(());
             }
         }
         for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
             self.kill(|| supervisor(&logger))?;
         }
-        if wait_until(LOGGER_TIME, "supervisors to end", || !supervised()) {
+        if wait_until(LOGGER_TIME, "supervisors to end", || !any_is_left()) {
             Ok(())
         } else {
             let stuck = orphans.iter().find(|service| is_supervised(service));
@@ -121,23 +123,26 @@ impl Remover<'_> {
         }
     }
 
-    /// Asks a supervisor to end with its service. One that is gone needs no asking.
-    fn let_go(&self, service: &Dir, letters: &str) {
+    /// Tells a supervisor something by `s6-svc`. A supervisor that is gone is no error.
+    fn tell(&self, service: &Dir, letters: &str) {
         let _gone = self
             .tools
             .run(self.root, "s6-svc", &[letters], service.path());
     }
 
-    /// Removes slots, whose gateways end first, and what killed runs have left of others.
+    /// Removes slots, and the half-built and half-removed slots that killed runs have left.
+    ///
+    /// The gateways end first. `failures` gets the slots that could not be removed.
     pub fn remove<'n>(
         &self,
         names: impl Iterator<Item = &'n ProfileName>,
         failures: &mut Failures,
     ) {
-        let mut going: Vec<(Option<ProfileName>, String)> = Vec::new();
+        // The directories to remove, each with the profile if its slot was there.
+        let mut removals: Vec<(Option<ProfileName>, String)> = Vec::new();
         for leftover in self.scandir.leftovers().unwrap_or_default() {
             if leftover.starts_with(OLD_PREFIX) {
-                going.push((None, leftover));
+                removals.push((None, leftover));
             } else {
                 let _next_time = fs::remove_dir_all(self.scandir.at(leftover));
             }
@@ -145,7 +150,7 @@ impl Remover<'_> {
         for name in names {
             let old = format!("{OLD_PREFIX}{}", name.slot());
             match fs::rename(self.scandir.at(name.slot()), self.scandir.at(&old)) {
-                Ok(()) => going.push((Some(name.clone()), old)),
+                Ok(()) => removals.push((Some(name.clone()), old)),
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => {
                     failures.insert(
@@ -155,10 +160,10 @@ impl Remover<'_> {
                 }
             }
         }
-        if going.is_empty() {
+        if removals.is_empty() {
             return;
         }
-        let open: Vec<Dir> = going
+        let services: Vec<Dir> = removals
             .iter()
             .filter_map(|(_, old)| self.scandir.dir().dir(old).ok())
             .collect();
@@ -169,14 +174,14 @@ impl Remover<'_> {
                 &["-an"],
                 self.scandir.dir().path(),
             );
-            let own = open.iter().filter_map(own_stop_timeout).max();
-            let limit = own.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
+            let longest = services.iter().filter_map(own_stop_timeout).max();
+            let limit = longest.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
             wait_until(limit, "removed gateways to end", || {
-                !open.iter().any(is_supervised)
+                !services.iter().any(is_supervised)
             });
         }
-        let ended = self.end_supervisors(&open);
-        for (name, old) in going {
+        let ended = self.end_supervisors(&services);
+        for (name, old) in removals {
             let path = self.scandir.at(&old);
             let stuck = self
                 .scandir
@@ -195,7 +200,7 @@ impl Remover<'_> {
         }
     }
 
-    /// Kills a process that did not end when it was asked to: the one that `find` names.
+    /// Kills the process that `find` finds, which did not end when it was told to.
     fn kill(&self, find: impl Fn() -> Option<Holder>) -> Result<()> {
         let found = find();
         let Some(Holder::Process(pid)) = found else {
@@ -208,6 +213,7 @@ impl Remover<'_> {
     }
 }
 
+/// Tells whether a service directory or its logger has a supervisor.
 fn is_supervised(service: &Dir) -> bool {
     supervisor(service).is_some()
         || service
@@ -215,14 +221,14 @@ fn is_supervised(service: &Dir) -> bool {
             .is_ok_and(|log| supervisor(&log).is_some())
 }
 
-/// Reads how long the service itself gives its process to end.
+/// Reads from a service directory how long the process may take to end, at most a day.
 pub fn own_stop_timeout(service: &Dir) -> Option<Duration> {
     let content = service.read("timeout-kill", 32).ok()?;
     let milliseconds = String::from_utf8_lossy(&content).trim().parse().ok()?;
     Some(Duration::from_millis(milliseconds).min(STOP_TIMEOUT_MAX))
 }
 
-/// Finds the process of a service.
+/// Finds the gateway's process of a slot.
 fn gateway(service: &Dir) -> Option<Holder> {
     let pid = Status::read(service)?.pid?;
     i32::try_from(pid).ok().map(Holder::Process)

@@ -1,4 +1,7 @@
-//! The scan directory: the slots in it, who watches it, and whose it is.
+//! The scan directory: which slots it has, which s6-svscan watches it, and whom it belongs to.
+//!
+//! [`ScanDir::world`] reads all that a plan needs. Whoever changes a scan directory holds its lock
+//! ([`ScanDir::lock_within`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -24,64 +27,66 @@ use crate::system::wait::wait_until;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
 use crate::tree::slot::{Difference, Files, MARKER, compare};
 
-/// Begins the name of an empty file: somebody has removed the slot of that profile on purpose.
+/// The prefix of an empty file which tells that somebody unregistered a profile: that its slot was removed on
+/// purpose.
 const MARK_PREFIX: &str = ".hermes-s6-gone-";
 
-/// The file whose lock the one process that changes a scan directory holds.
+/// The file whose lock a process holds while it changes the scan directory.
 const LOCK_FILE: &str = ".hermes-s6.lock";
 
-/// How names begin that a killed run may leave behind: s6-svscan passes over a leading dot.
+/// The prefix of a slot that is being built. s6-svscan ignores names with a leading dot.
 pub const NEW_PREFIX: &str = ".hermes-s6-new-";
 
-/// See [`NEW_PREFIX`].
+/// The prefix of a slot that is being removed.
 pub const OLD_PREFIX: &str = ".hermes-s6-old-";
 
 /// How long to wait for another process that changes the same scan directory.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// How long a new s6-svscan may go without taking up another service.
+/// How long to wait for a new s6-svscan that takes up no further service.
 const FIRST_SCAN_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long it may take for all of them.
+/// How long a new s6-svscan may take for all its services.
 const FIRST_SCAN_LIMIT: Duration = Duration::from_secs(60);
 
-/// A slot as it lies in the scan directory.
+/// A slot as it was found in the scan directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a fact that s6 keeps on its own"
 )]
 pub struct Found {
-    /// Whether hermes-s6 made it.
+    /// Whether hermes-s6 made the slot.
     pub ours: bool,
-    /// The files that differ from what they should be, by their path in the slot.
+    /// The files that are missing or differ from the rendered ones, by their path in the slot.
     pub outdated: Vec<&'static str>,
-    /// Files beside them that a killed run has left half written.
+    /// Temporary files that a killed run has left.
     pub debris: Vec<String>,
-    /// Whether there is a `down` file.
+    /// Whether the slot has a `down` file.
     pub down: bool,
-    /// Whether an s6-supervise looks after it.
+    /// Whether an s6-supervise runs for the slot.
     pub supervised: bool,
-    /// Whether it has the status of a supervisor that is no more.
+    /// Whether the slot has a status, but its supervisor is gone.
     pub stale: bool,
-    /// Whether its supervisor wants the gateway up; one that is up all the same is about to end.
+    /// Whether the supervisor wants the gateway up. Without this, a gateway that still runs is about to end.
     pub up: bool,
 }
 
-/// The scan directory as it is.
+/// The scan directory as it was found.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    /// The slots in it that have a profile's name.
+    /// The directories in it that have the name of a slot.
     pub slots: BTreeMap<ProfileName, Found>,
     /// Whether an s6-svscan watches it.
     pub watched: bool,
-    /// Whether this is not the first convergence since the container or the tree started.
+    /// Whether its tree runs, and was filled since the machine or container started. `false` means: at boot.
     pub live: bool,
-    /// The number of slots that its s6-svscan has room for, if there is a limit.
+    /// The number of slots that its s6-svscan has room for, including those that exist; `None` if nothing
+    /// limits it.
     pub room: Option<usize>,
 }
 
-/// A scan directory, open.
+/// An open scan directory.
 #[derive(Debug)]
 pub struct ScanDir {
     dir: Dir,
@@ -95,7 +100,7 @@ impl ScanDir {
         })
     }
 
-    /// Opens it if it is there.
+    /// Opens the scan directory; `None` if it does not exist.
     pub fn open_if_there(settings: &Settings) -> Result<Option<Self>> {
         match Self::open(settings) {
             Ok(scandir) => Ok(Some(scandir)),
@@ -104,7 +109,7 @@ impl ScanDir {
         }
     }
 
-    /// Opens it for a command that is about a tree; the error has a remedy if there is none.
+    /// Opens the scan directory for a command that needs a tree; without one, the error has a remedy.
     pub fn open_tree(settings: &Settings) -> Result<Self> {
         Self::open_if_there(settings)?.ok_or_else(|| {
             let place = settings.scandir.display();
@@ -115,7 +120,7 @@ impl ScanDir {
         })
     }
 
-    /// Refuses to change a scan directory of somebody else.
+    /// Refuses a scan directory of another user: only root and its owner may change it.
     pub fn ours(&self) -> Result<()> {
         let stat = rustix::fs::fstat(&self.dir)
             .map_err(|errno| Error::system("stat", self.dir.path(), errno))?;
@@ -131,7 +136,7 @@ impl ScanDir {
         .remedy("run this as the owner of the scan directory"))
     }
 
-    /// Refuses, as root, slots that somebody else has made or could change: root runs what is in them.
+    /// Refuses slots that somebody other than root owns or can change: root runs their scripts.
     pub fn require_root_owned(&self) -> Result<()> {
         for name in self.dir.names()? {
             let text = name.to_string_lossy();
@@ -142,23 +147,25 @@ impl ScanDir {
         Ok(())
     }
 
-    /// Gives the directory.
+    /// Gives the open directory.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// Gives the path of a name in it, in this process' file system.
+    /// Gives the path of a name in the scan directory, as this process can open it.
     pub fn at(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Finds the s6-svscan that watches it.
+    /// Finds the s6-svscan that watches the scan directory; `None` if there is none.
     pub fn watcher(&self) -> Option<Holder> {
         scanner(&self.dir)
     }
 
-    /// Waits until nobody else changes it, for at most `limit`, and keeps others out for as long as the
-    /// result lives.
+    /// Takes the lock of the scan directory, and waits for it for at most `limit`, or [`LOCK_WAIT`].
+    ///
+    /// The lock is held for as long as the result lives. Meanwhile no other hermes-s6 changes the scan
+    /// directory.
     pub fn lock_within(&self, limit: Duration) -> Result<fs::File> {
         let file = self.lock_file()?;
         let limit = limit.min(LOCK_WAIT);
@@ -175,14 +182,18 @@ impl ScanDir {
         ))
     }
 
-    /// Does as [`ScanDir::lock_within`] if that can be had at once.
+    /// Takes the lock as [`ScanDir::lock_within`] does, but does not wait; `None` if another process holds
+    /// it.
     pub fn try_lock(&self) -> Result<Option<fs::File>> {
         let file = self.lock_file()?;
         Ok(try_lock(&file).then_some(file))
     }
 
-    /// Opens what is locked: a file that only the owner may open, since anybody who could could stop all
-    /// changes for ever. Others, who may only control the slots, exclude each other.
+    /// Opens the file that is locked.
+    ///
+    /// Only the owner of the scan directory may open it: another user who could lock it would stop all
+    /// changes. Other users, who may control the slots but not change them, lock the directory itself,
+    /// against each other.
     fn lock_file(&self) -> Result<fs::File> {
         if self.ours().is_err() {
             return Ok(fs::File::from(self.dir.dir(".")?.into_handle()));
@@ -193,19 +204,19 @@ impl ScanDir {
         Ok(file)
     }
 
-    /// Reads whom the directory was made for, if it was ever filled.
+    /// Reads the owner file; `None` if the scan directory was never filled.
     pub fn owner(&self) -> Option<Owner> {
         serde_json::from_slice(&self.dir.read(OWNER_FILE, 1 << 16).ok()?).ok()
     }
 
-    /// Reads the same of a tree that runs: one whose s6-svscan lives, and that this instance of the container
-    /// has filled.
+    /// Reads the owner file of a running tree: its s6-svscan lives, and this instance of the machine or
+    /// container has filled the scan directory.
     pub fn live_owner(&self, settings: &Settings) -> Option<Owner> {
         self.owner()
             .filter(|owner| owner.is_of_this_instance(settings) && self.watcher().is_some())
     }
 
-    /// Reads whose gateways it has, and refuses those of another data root.
+    /// Reads the owner file, and refuses a scan directory with the gateways of another data root.
     pub fn owner_for(&self, settings: &Settings) -> Result<Option<Owner>> {
         let owner = self.owner();
         let Some(other) = owner.as_ref().filter(|owner| !owner.serves(settings)) else {
@@ -222,18 +233,19 @@ impl ScanDir {
         ))
     }
 
-    /// Gives what slots are to be made with, and refuses a scan directory of another data root.
+    /// Gives the choices that slots are made with, and refuses a scan directory of another data root.
     ///
-    /// A tree that runs keeps what it was started with, whatever this caller's environment says: a client and
-    /// a supervisor of two versions misunderstand each other, and a setting for one command is none for all
-    /// gateways. `tools` are the programs that were found here, for a tree that does not run.
+    /// A running tree keeps the choices that it was started with. The environment of this command does not
+    /// change them: a client and a supervisor of different versions misunderstand each other, and a setting
+    /// for one command must not change all gateways. `tools` are the programs that this command has found,
+    /// for a tree that does not run.
     pub fn choices(&self, settings: &Settings, tools: Result<Tools>) -> Result<Choices> {
         self.owner_for(settings)?;
         let Some(Owner { choices, .. }) = self.live_owner(settings) else {
             return Ok(Choices::new(settings, tools?));
         };
-        let differs = |named: &Option<PathBuf>, kept: &Path| {
-            named.as_ref().is_some_and(|named| named != kept)
+        let differs = |setting: &Option<PathBuf>, kept: &Path| {
+            setting.as_ref().is_some_and(|setting| setting != kept)
         };
         if differs(&settings.hermes, &choices.tools.hermes)
             || differs(&settings.bindir, &choices.tools.s6)
@@ -256,12 +268,12 @@ impl ScanDir {
         Ok(profiles)
     }
 
-    /// Opens a slot.
+    /// Opens the slot of a profile.
     pub fn slot(&self, profile: &ProfileName) -> Result<Dir> {
         self.dir.dir(profile.slot())
     }
 
-    /// Tells whether a name is a service directory that hermes-s6 made.
+    /// Tells whether the directory with this name is a slot that hermes-s6 made.
     pub fn is_ours(&self, name: impl AsRef<OsStr>) -> bool {
         let slot = self.dir.dir(Path::new(name.as_ref()));
         let data = slot.and_then(|slot| slot.dir("data"));
@@ -269,22 +281,22 @@ impl ScanDir {
         data.is_ok_and(|data| matches!(data.kind(marker), Ok(Some(FileType::RegularFile))))
     }
 
-    /// Notes that a profile's slot was removed on purpose.
+    /// Marks a profile as unregistered: its slot was removed on purpose.
     pub fn note_unregistered(&self, profile: &ProfileName) {
-        let _unnoted = self.dir.replace(&mark(profile), b"");
+        let _unmarked = self.dir.replace(&mark(profile), b"");
     }
 
-    /// Tells whether that is so.
+    /// Tells whether a profile is marked as unregistered.
     pub fn is_unregistered(&self, profile: &ProfileName) -> bool {
         matches!(self.dir.kind(mark(profile)), Ok(Some(_)))
     }
 
-    /// Forgets it: the profile is gone, or is to have a slot again.
+    /// Removes the mark: the profile is gone, or shall have a slot again.
     pub fn forget_unregistered(&self, profile: &ProfileName) {
         let _was_none = self.dir.remove(&mark(profile));
     }
 
-    /// Lists the profiles of which it is noted.
+    /// Lists the profiles that are marked as unregistered.
     pub fn unregistered(&self) -> Result<Vec<ProfileName>> {
         let names = self.dir.names()?;
         let marks = names
@@ -293,7 +305,7 @@ impl ScanDir {
         Ok(marks.filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Lists what killed runs left behind.
+    /// Lists the half-built and half-removed slots that killed runs have left, by their names.
     pub fn leftovers(&self) -> Result<Vec<String>> {
         let ours = |name: &String| name.starts_with(NEW_PREFIX) || name.starts_with(OLD_PREFIX);
         let names = self.dir.names()?.into_iter();
@@ -303,9 +315,9 @@ impl ScanDir {
             .collect())
     }
 
-    /// Looks at everything that a plan needs to know.
+    /// Looks at everything in the scan directory that a plan needs.
     ///
-    /// `rendered` are the files that each profile's slot should have.
+    /// `rendered` are the files that the slot of each profile should have.
     pub fn world(
         &self,
         settings: &Settings,
@@ -330,7 +342,7 @@ impl ScanDir {
                     }
                     world.slots.insert(name, found);
                 }
-                // s6-svscan passes over names with a leading dot.
+                // s6-svscan ignores names with a leading dot.
                 None if entry.as_encoded_bytes().starts_with(b".") => {}
                 None => others.push(entry),
             }
@@ -342,8 +354,9 @@ impl ScanDir {
         Ok(world)
     }
 
-    /// Tells how many slots the s6-svscan that watches it has room for, beside `others`, the names of
-    /// what is not a slot of ours.
+    /// Gives the number of slots that the s6-svscan `watcher` has room for.
+    ///
+    /// `others` are the names of the services in the scan directory that are not slots of ours.
     pub fn room(
         &self,
         settings: &Settings,
@@ -356,6 +369,7 @@ impl ScanDir {
         capacity::room(settings, tools, watcher, &loggers)
     }
 
+    /// Looks at the slot of a profile, which should have these files.
     fn found(&self, profile: &ProfileName, files: Option<&Files>) -> Found {
         let Ok(slot) = self.slot(profile) else {
             return Found::default();
@@ -374,8 +388,9 @@ impl ScanDir {
         found
     }
 
-    /// Gives an s6-svscan that has just started the time to take up its services: until then they
-    /// look like services that it has missed.
+    /// Waits for an s6-svscan that has just started to take up its services.
+    ///
+    /// Until then, they look like services that it has missed.
     fn await_first_scan(&self, world: &mut World) {
         let mut missed = usize::MAX;
         let mut progress = Instant::now();
@@ -408,7 +423,7 @@ fn try_lock(file: &fs::File) -> bool {
     rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
-/// Looks at what s6 makes of a slot.
+/// Reads what s6 knows about a slot.
 fn observe(slot: &Dir, found: &mut Found) {
     let status = Status::read(slot);
     found.supervised = supervisor(slot).is_some();
@@ -416,11 +431,12 @@ fn observe(slot: &Dir, found: &mut Found) {
     found.up = found.supervised && status.is_some_and(|status| status.wanted_up);
 }
 
+/// Gives the name of the file that marks a profile as unregistered.
 fn mark(profile: &ProfileName) -> String {
     format!("{MARK_PREFIX}{profile}")
 }
 
-/// Gives what slots would be made with: what those of the tree that runs were, if one does.
+/// Gives the choices that slots would be made with: those of the running tree, or of these tools without one.
 pub fn choices_of_tree(
     settings: &Settings,
     rights: &Rights,
@@ -430,7 +446,7 @@ pub fn choices_of_tree(
         return Ok(Choices::new(settings, tools?));
     };
     if let Rights::Direct(_) = rights {
-        // Root runs the programs that are named there.
+        // Root runs the programs that the owner file names.
         scandir.require_root_owned()?;
     }
     scandir.choices(settings, tools)

@@ -21,11 +21,13 @@ use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
 use crate::system::beneath::{Dir, aside};
 use crate::tree::owner::Choices;
 
-/// The file that says that hermes-s6 made a slot, and what of: nothing without it is ever removed.
+/// The file that marks a slot as made by hermes-s6, with a digest of its files. A directory without this file is
+/// never removed.
 pub const MARKER: &str = "data/hermes-s6";
 
-/// The exit code of a gateway whose lock is held elsewhere: EX_UNAVAILABLE of sysexits.h, which
-/// Hermes itself does not use.
+/// The exit code of the run script if another gateway holds the lock of the home.
+///
+/// It is EX_UNAVAILABLE of sysexits.h, which Hermes itself does not use.
 pub const EXIT_LOCKED: u8 = 69;
 
 /// How long a logger may take to end after its gateway.
@@ -40,25 +42,24 @@ pub struct File {
     pub content: Vec<u8>,
 }
 
-/// The files of a slot by their path in it, without `down`, which is intent and not form.
+/// The files of a slot, by their path in the slot. `down` is not among them: it depends on the operator's intent.
 pub type Files = BTreeMap<&'static str, File>;
 
 /// The files of all slots.
 pub type Rendered = BTreeMap<ProfileName, Files>;
 
-/// Renders the slots of one data root, all alike.
+/// Renders the slots of one data root, all with the same choices.
 #[derive(Debug)]
 pub struct Renderer<'a> {
     settings: &'a Settings,
     tools: &'a Tools,
     stop_timeout: Duration,
-    /// The user to drop to, if the slots are supervised by root.
+    /// The user that the gateways run as, if root supervises them.
     drop_to: Option<&'a str>,
 }
 
 impl<'a> Renderer<'a> {
-    /// Prepares to render; `drop_to` names the user of the direct layout, and a gateway has
-    /// `stop_timeout` to end.
+    /// Makes a renderer. `drop_to` is the user that the gateways run as, if root supervises them.
     pub fn new(settings: &'a Settings, choices: &'a Choices, drop_to: Option<&'a str>) -> Self {
         Self {
             settings,
@@ -68,9 +69,9 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// Renders the slot of a profile; `port` is the one that it was given.
+    /// Renders the slot of a profile, which was given `port`.
     ///
-    /// The same input gives the same bytes: no dates, no versions, nothing random.
+    /// The same input gives the same bytes: the files have no dates, no versions, nothing random.
     pub fn render(&self, profile: &ProfileName, port: Option<u16>) -> Result<Files> {
         let milliseconds = self.stop_timeout.as_millis();
         let word = |value: &OsStr| Word::new(value);
@@ -168,7 +169,7 @@ impl<'a> Renderer<'a> {
     }
 }
 
-/// Renders the `down` file: s6 looks only whether it is there, a person reads why.
+/// Renders the `down` file. s6 only looks whether it exists; the reason in it is for a person.
 pub fn down(reason: &str) -> Result<File> {
     Ok(File {
         mode: 0o644,
@@ -176,6 +177,7 @@ pub fn down(reason: &str) -> Result<File> {
     })
 }
 
+/// Ends a rendered text with a newline.
 fn line(text: askama::Result<String>) -> Result<Vec<u8>> {
     let text = text.map_err(|error| Error::new(Code::Bug, error.to_string()))?;
     Ok((text + "\n").into_bytes())
@@ -195,21 +197,22 @@ fn digest(files: &Files) -> String {
         .collect()
 }
 
-/// The directories of a slot that hermes-s6 fills: `env` even when it is empty, since the run script reads it.
+/// The directories in a slot that hermes-s6 makes. `env` may stay empty, but the run script reads it.
 const DIRECTORIES: [&str; 3] = ["data", "env", "log"];
 
-/// What differs between a slot and the files that it should have.
+/// The difference between a slot and the files that it should have.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// The files that are missing, or other than they should be.
+    /// The files that are missing, or differ in content or mode.
     pub outdated: Vec<&'static str>,
-    /// Files that a killed run has left half written.
+    /// Temporary files that a killed run has left.
     pub debris: Vec<String>,
 }
 
-/// Compares what a slot holds with the files that it should have. What else lies there is not looked at.
+/// Compares a slot with the files that it should have. Other files in the slot are ignored.
 ///
-/// Nobody with fewer rights than ours may be able to change the slot: it is walked by its path.
+/// The slot is walked by its path, links included. Therefore nobody with fewer rights than ours may be able to
+/// change it.
 pub fn compare(slot: &Path, files: &Files) -> Difference {
     let mut outdated: BTreeSet<&'static str> = files.keys().copied().collect();
     let mut debris = Vec::new();
@@ -218,7 +221,7 @@ pub fn compare(slot: &Path, files: &Files) -> Difference {
             || !entry.file_type().is_dir()
             || DIRECTORIES.iter().any(|ours| entry.file_name() == *ours)
     };
-    // What cannot be looked at counts as outdated: writing it says why.
+    // A file that cannot be read counts as outdated: the attempt to write it then gives the error.
     let entries = WalkDir::new(slot)
         .min_depth(1)
         .max_depth(2)
@@ -226,12 +229,16 @@ pub fn compare(slot: &Path, files: &Files) -> Difference {
         .filter_entry(is_ours)
         .flatten()
         .filter(|entry| !entry.file_type().is_dir());
-    let half_written: BTreeSet<String> =
-        files.keys().copied().chain(["down"]).map(beside).collect();
+    let temporary: BTreeSet<String> = files
+        .keys()
+        .copied()
+        .chain(["down"])
+        .map(temporary_path)
+        .collect();
     for entry in entries {
         let path = entry.path().strip_prefix(slot).ok().and_then(Path::to_str);
         let Some(path) = path else { continue };
-        if half_written.contains(path) {
+        if temporary.contains(path) {
             debris.push(path.to_owned());
         } else if let Some((path, file)) = files.get_key_value(path)
             && entry.file_type().is_file()
@@ -262,15 +269,15 @@ fn has(place: &Path, file: &File) -> bool {
     read().unwrap_or(false)
 }
 
-/// Gives the path that a file of a slot has while it is written.
-fn beside(path: &str) -> String {
+/// Gives the path of a file in a slot while the file is written, see [`aside`].
+fn temporary_path(path: &str) -> String {
     match path.rsplit_once('/') {
         Some((directory, name)) => format!("{directory}/{}", aside(name)),
         None => aside(path),
     }
 }
 
-/// Writes a whole slot as a new directory of this name, which nobody looks into before it is whole.
+/// Writes all files of a slot into a new directory with this name, which nobody reads before it is complete.
 pub fn write_new(parent: &Dir, name: &str, files: &Files) -> Result<Dir> {
     let slot = parent.make_dir(name)?;
     slot.set_mode(0o755)?;
@@ -289,7 +296,7 @@ pub fn write_new(parent: &Dir, name: &str, files: &Files) -> Result<Dir> {
     Ok(slot)
 }
 
-/// Puts a file into a slot that may be in use.
+/// Writes or replaces a file in a slot that may be in use.
 pub fn put(slot: &Dir, path: &str, file: &File) -> Result<()> {
     let put =
         |directory: &Dir, name: &str| directory.replace_passing(name, &file.content, file.mode);

@@ -1,4 +1,4 @@
-//! The whole tree in one command: converge, then become the s6-svscan of the gateways.
+//! Starting the tree: converges the slots, then becomes the s6-svscan above them.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,7 +21,7 @@ use crate::tree::scandir::LOCK_WAIT;
 /// The least number of slots that the tree has room for.
 const ROOM_MIN: usize = 500;
 
-/// Runs the tree. Returns only if that fails.
+/// Starts the tree. Returns only if that fails.
 pub fn supervise(
     settings: &Settings,
     rights: &Rights,
@@ -31,7 +31,7 @@ pub fn supervise(
     if let Rights::Drop(account) = rights {
         make_scandir(settings, rights)?;
         own_stdout();
-        // Read by root, while it still can: the environment that the container was started with.
+        // Root reads the environment that the container was started with; the account may not be allowed to.
         let envdir = settings.root.at(tools.s6.join("s6-envdir"));
         let environment = settings.root.at(CONTAINER_ENVIRONMENT);
         let prefix = [
@@ -45,13 +45,16 @@ pub fn supervise(
     let before = descriptors();
     let session = Session::begin(settings, rights, tools.clone(), LOCK_WAIT)?;
     if let Some(watcher) = session.scandir().watcher() {
-        let by = match watcher {
+        let watcher = match watcher {
             Holder::Process(pid) => format!("s6-svscan (pid {pid})"),
             Holder::Elsewhere => "an s6-svscan in another container".to_owned(),
         };
         return Err(Error::new(
             Code::Usage,
-            format!("{} is already watched by {by}", settings.scandir.display()),
+            format!(
+                "{} is already watched by {watcher}",
+                settings.scandir.display()
+            ),
         )
         .remedy(
             "hermes-s6 status shows what it supervises, hermes-s6 reconcile brings it up to date",
@@ -75,13 +78,16 @@ pub fn supervise(
         svscan.arg(format!("-d{fd}"));
     }
     own_stdout();
-    // A terminal or pipe of ours is nothing for gateways to read from.
+    // Without a stdin: gateways shall not read from the terminal or pipe of this process.
     let cause = svscan.arg("--").arg(scandir).stdin(Stdio::null()).exec();
     Err(Error::exec(svscan.get_program(), cause))
 }
 
-/// Opens stdout anew, so that the loggers, which make it non-blocking for all who share it, do not
-/// do that to whoever gave it to us. Only a pipe or a terminal can be made so, and opened so.
+/// Opens stdout anew.
+///
+/// The loggers make their stdout non-blocking, and with it every descriptor of the same open file, also that of
+/// the process that gave us its stdout. A newly opened stdout keeps this away from others. Only pipes and
+/// terminals can be opened in this way, and only for them does it matter.
 fn own_stdout() {
     let kind = rustix::fs::fstat(rustix::stdio::stdout())
         .map(|stat| FileType::from_raw_mode(stat.st_mode));
@@ -92,5 +98,5 @@ fn own_stdout() {
         .write(true)
         .custom_flags(i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0))
         .open("/proc/self/fd/1");
-    let _stays = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
+    let _unchanged_if_not = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
 }
