@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use crate::error::Code;
 use crate::report;
+use crate::tree::change::{Action, Change};
 use crate::tree::lifecycle::Outcome;
 use crate::tree::lifecycle::request::{End, Request, Verb};
 use crate::tree::lifecycle::target::Target;
-use crate::tree::plan::{Action, Change};
 use crate::tree::reconcile::{Outcome as Converged, warn};
 use crate::view::row::{Report, Row, State};
 use crate::volume::survey::Survey;

@@ -289,7 +289,7 @@ mod tests {
                 "a pid that is too large is none",
             ),
         ] {
-            assert_eq!(form.parse(), Some(expected.clone()), "{sentence}");
+            assert_eq!(form.parse(), Some(expected), "{sentence}");
             let with_group = Form {
                 group: Some(0x0807_0605_0403_0201),
                 ..form

@@ -7,6 +7,7 @@
 //! - [`lifecycle`] starts, stops and restarts gateways that have a slot.
 
 pub mod apply;
+pub mod change;
 pub mod detect;
 pub mod lifecycle;
 pub mod owner;

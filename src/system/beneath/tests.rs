@@ -307,3 +307,47 @@ fn a_writer_names_the_file_that_it_was_to_write() -> Tested {
     }
     Ok(())
 }
+
+#[test]
+fn a_version_differs_from_every_other_one_of_its_name() -> Tested {
+    type Change = fn(&Path) -> std::io::Result<()>;
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let nothing: Change = |_| Ok(());
+    // Each of these with the old time, as if the clock had stood still.
+    let longer: Change = |place| std::fs::write(place, "older");
+    let another: Change = |place| {
+        std::fs::rename(place, place.with_extension("old"))?;
+        std::fs::write(place, "old")
+    };
+    let mode: Change =
+        |place| std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o600));
+    for (change, seconds, is_same, sentence) in [
+        (nothing, 1, true, "nothing was done"),
+        (mode, 1, true, "its mode is not what is in it"),
+        (nothing, 2, false, "it was written to at another time"),
+        (longer, 1, false, "it is longer"),
+        (another, 1, false, "it is another file"),
+    ] {
+        let scratch = Scratch::new("version")?;
+        scratch.make(&[old()])?;
+        let (dir, place) = (scratch.dir()?, scratch.path().join("x"));
+        let touch = |time| {
+            File::options()
+                .append(true)
+                .open(&place)?
+                .set_modified(time)
+        };
+        touch(at(1))?;
+        let seen = dir.version("x");
+        change(&place)?;
+        touch(at(seconds))?;
+        assert_eq!(dir.version("x") == seen, is_same, "{sentence}");
+    }
+    let scratch = Scratch::new("version-link")?;
+    scratch.make(&[other(), link("x", "other"), link("y", "none")])?;
+    let dir = scratch.dir()?;
+    assert_ne!(dir.version("x"), dir.version("other"), "a link is itself");
+    assert_ne!(dir.version("y"), None, "also where it leads nowhere");
+    assert_eq!(dir.version("z"), None, "there is none");
+    Ok(())
+}

@@ -258,6 +258,12 @@ fn what_else_lies_in_a_slot_is_not_looked_at_but_for_debris() -> Tested {
                 "both at once",
             ),
             (
+                |slot| fs::create_dir(slot.join("log/.run.new")),
+                &[],
+                &[],
+                "a directory, which no writer of ours has made",
+            ),
+            (
                 |slot| fs::write(slot.join(".other.new"), ""),
                 &[],
                 &[],
