@@ -10,7 +10,7 @@ use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::settings::Settings;
 use crate::tree::lifecycle::request::Verb;
-use crate::tree::plan::held;
+use crate::tree::plan::{held, is_multiplexed};
 use crate::volume::survey::{Skipped, Survey};
 
 /// What is seen before a request.
@@ -91,8 +91,14 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
         }
         names.push(survey.meant(seen.settings));
         if survey.active.as_ref() == names.first() {
-            must_exist(&names[0], survey)
-                .map_err(|error| error.remedy("or choose another with hermes profile use"))?;
+            must_exist(&names[0], survey).map_err(|error| {
+                let other = "choose another with hermes profile use";
+                let remedy = match error.advice() {
+                    Some(first) => format!("{first}, or {other}"),
+                    None => other.to_owned(),
+                };
+                error.remedy(remedy)
+            })?;
         }
     }
     names.sort_unstable();
@@ -102,7 +108,7 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
         if verb.is_up() || !seen.slots.contains(name) {
             must_exist(name, survey)?;
         }
-        if verb.is_up() && is_multiplexed(seen, name) {
+        if verb.is_up() && is_multiplexed(seen.settings, survey, name) {
             choice.warnings.push(format!(
                 "profile {name} is served by the default profile's gateway (multiplex_profiles), beside which its own ends at once"
             ));
@@ -155,17 +161,11 @@ fn why_not(seen: &Seen, name: &ProfileName) -> Option<String> {
             "it was stopped; start it with hermes-s6 start -p {name}"
         ));
     }
-    held(seen.settings, &seen.command, seen.survey, name)
+    held(seen.settings, &seen.command, seen.survey, name).filter(|_| !seen.wanted_up.contains(name))
 }
 
 fn stays_down(name: &ProfileName, why: &str) -> String {
     format!("{} stays down here ({why})", name.slot())
-}
-
-/// Tells whether the default profile's gateway serves a profile, whatever the container's command is.
-fn is_multiplexed(seen: &Seen, name: &ProfileName) -> bool {
-    let command = Command::default();
-    held(seen.settings, &command, seen.survey, name).as_deref() == Some("multiplex")
 }
 
 /// Names what looks like a profile and has no slot.

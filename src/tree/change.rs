@@ -124,12 +124,14 @@ impl Change {
 /// Writes a change as one line, for stdout and for the boot log.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names are printable already; a state is as it stands on the volume.
         let state = self.prior_state.as_deref();
+        let state = state.map(|state| state.replace('\\', "\\\\"));
         write!(
             f,
             "profile={} prior_state={} action={}",
             value(&self.profile),
-            state.map_or_else(|| "None".to_owned(), value),
+            state.map_or_else(|| "None".to_owned(), |state| value(&state)),
             word(&self.action)
         )?;
         match &self.reason {

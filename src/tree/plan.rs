@@ -249,20 +249,25 @@ pub fn held(
     survey: &Survey,
     profile: &ProfileName,
 ) -> Option<String> {
-    // In the order of the gateway itself: its .env overrides its environment.
-    let multiplex = survey
-        .multiplex_in_env_file
-        .or(settings.multiplex)
-        .or(survey.multiplex_in_config);
     // The container's command itself is this gateway; a second one would get in its way.
     let is_command = gateway(settings, command, survey) == Some((profile.clone(), false));
     match (settings.autostart, command.other_role) {
         (Some(false), _) => Some("autostart=never".to_owned()),
         _ if is_command => Some("command=gateway-run".to_owned()),
         (None, Some(role)) => Some(format!("role={role}")),
-        _ if multiplex == Some(true) && !profile.is_default() => Some("multiplex".to_owned()),
+        _ if is_multiplexed(settings, survey, profile) => Some("multiplex".to_owned()),
         _ => None,
     }
+}
+
+/// Tells whether the default profile's gateway serves a profile, beside which a gateway of its own ends at once.
+pub fn is_multiplexed(settings: &Settings, survey: &Survey, profile: &ProfileName) -> bool {
+    // In the order of the gateway itself: its .env overrides its environment.
+    let multiplex = survey
+        .multiplex_in_env_file
+        .or(settings.multiplex)
+        .or(survey.multiplex_in_config);
+    multiplex == Some(true) && !profile.is_default()
 }
 
 /// The desired state of one profile's slot.

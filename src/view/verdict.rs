@@ -159,6 +159,8 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
     );
     let is_unwanted = is_up && seen.intent.wants_stopped();
     let is_odd = is_unwanted || row.is_missing();
+    // Advice is for a gateway that is to run.
+    let advice = if is_unwanted { "" } else { advice };
     let command = match row.state {
         State::Unsupervised | State::Unregistered if row.wanted && !seen.watched => "supervise",
         State::Unsupervised if row.wanted => "reconcile",
