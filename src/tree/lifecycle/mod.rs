@@ -1,8 +1,8 @@
-//! Start, stop, restart: intent first, then s6, then a bounded wait for what comes of it.
+//! Start, stop, restart: writes the intent, then tells s6, then waits until the gateways are ready or down.
 //!
-//! What is told to s6 is told under the lock of the scan directory, together with the intent, so that
-//! both always say the same. The wait comes after that, without the lock: other commands act meanwhile,
-//! and what they do to the same gateway is seen and said. What is told is decided in [`target`].
+//! The intent is written and s6 is told under the lock of the scan directory, so that both always say the same.
+//! The wait comes after that, without the lock: other commands can act meanwhile. If they act on the same
+//! gateway, this command notices and reports that. [`target`] decides what s6 is told; this module does the I/O.
 
 pub mod request;
 pub mod target;
@@ -37,41 +37,42 @@ use crate::volume::write::{PLANNED_STOP_FILE, home_of, settle_as};
 /// How long an s6-supervise may take to do what it is told.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// How long other commands are waited for by one that they cannot hold up.
+/// How long a step that can do without the lock of the scan directory waits for it.
 const LOCK_TIME: Duration = Duration::from_secs(2);
 
 /// Carries out requests in one scan directory.
 #[derive(Debug)]
 pub struct Lifecycle<'a> {
-    /// What was asked for.
+    /// The settings of this run.
     pub settings: &'a Settings,
-    /// Whose rights are used on the volume.
+    /// The rights that the volume is written with.
     pub rights: &'a Rights,
     /// The programs of the tree.
     pub tools: &'a Tools,
-    /// Where the slots are.
+    /// The scan directory with the slots.
     pub scandir: &'a ScanDir,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Each gateway, in the order of the request.
+    /// The gateways, in the order of the request.
     pub targets: Vec<Target>,
-    /// What could not be written on the volume, as sentences.
+    /// A sentence for each failure to write on the volume.
     pub failures: Vec<String>,
 }
 
-/// A gateway on its way, and its slot.
+/// A gateway of a request, and its slot if it has one.
 struct Way {
     target: Target,
     slot: Option<Dir>,
 }
 
 impl Lifecycle<'_> {
-    /// Does what was asked for, for each of `names`. `homeless` are those of them that have no profile
-    /// on the volume any more, where nothing can be written for them. `locked` says that the caller has
-    /// the lock of the scan directory.
+    /// Carries out a request for the gateways of `names`.
+    ///
+    /// `homeless` are those of them whose profile is gone from the volume: nothing is written there for them.
+    /// `locked` says that the caller holds the lock of the scan directory.
     pub fn run(
         &self,
         request: Request,
@@ -82,11 +83,12 @@ impl Lifecycle<'_> {
         let verb = request.verb;
         let lock = match verb {
             _ if locked => None,
-            // The end of a container does not wait for anybody.
+            // At the end of a container, another command cannot hold up the shutdown: it goes on without the
+            // lock.
             Verb::Shutdown => self.lock_if_soon(),
             _ => Some(self.scandir.lock_within(request.limit())?),
         };
-        // Not before: who has had the lock may have put other slots in their places.
+        // The slots are opened only now: the command that had the lock may have replaced them.
         let mut ways: Vec<Way> = names.iter().map(|name| self.way(name)).collect();
         let housed = ways
             .iter()
@@ -98,7 +100,7 @@ impl Lifecycle<'_> {
             self.begin(way, start, request);
         }
         Self::await_heard(&mut ways, request);
-        // Nothing is to be started while everything is stopped.
+        // A shutdown keeps the lock during the wait, so that no command starts a gateway meanwhile.
         let lock = lock.filter(|_| verb == Verb::Shutdown);
         self.wait(&mut ways, start, request);
         drop(lock);
@@ -108,14 +110,14 @@ impl Lifecycle<'_> {
                 self.end_orphan(&mut way.target, request);
             }
         }
-        if !locked && let Some(left) = self.confirm(&ways, &changes) {
-            failures = left;
+        if !locked && let Some(remaining) = self.confirm(&ways, &changes) {
+            failures = remaining;
         }
         let targets = ways.into_iter().map(|way| way.target).collect();
         Ok(Outcome { targets, failures })
     }
 
-    /// Gives what a request writes on the volume for gateways that have a home there.
+    /// Gives the changes that a request writes on the volume for these gateways, whose homes are there.
     fn changes<'w>(&self, ways: impl Iterator<Item = &'w Way>, verb: Verb) -> VolumeChanges {
         let mut changes = VolumeChanges::default();
         for way in ways {
@@ -130,30 +132,32 @@ impl Lifecycle<'_> {
         changes
     }
 
-    /// Writes on the volume, and gives what could not be done. A volume that cannot be written keeps
-    /// nobody from being told what to do.
+    /// Writes on the volume, and gives a sentence for each failure.
+    ///
+    /// A failure does not end the request: gateways can be stopped although the volume cannot be written.
     fn settle(&self, changes: &VolumeChanges) -> Vec<String> {
         settle_as(self.settings, self.tools, self.rights, changes)
             .unwrap_or_else(|error| vec![error.to_string()])
     }
 
-    /// Waits until each s6-supervise has done what it was told, so that the next command, which may have
-    /// the lock at once, sees it.
+    /// Waits until each s6-supervise has done what it was told.
+    ///
+    /// The next command, which may get the lock right after that, sees it then.
     fn await_heard(ways: &mut [Way], request: Request) {
-        let heard = |way: &Way| way.target.is_heard(way.status().as_ref());
+        let is_heard = |way: &Way| way.target.is_heard(way.status().as_ref());
         wait_until(ANSWER_TIME, "s6-supervise to answer", || {
-            ways.iter().all(heard)
+            ways.iter().all(is_heard)
         });
         for way in ways {
-            if heard(way) {
+            if is_heard(way) {
                 way.target.note_heard(request.verb);
             } else {
-                way.target.is_not_answered();
+                way.target.note_not_heard();
             }
         }
     }
 
-    /// Makes the end of a request for a gateway that could not even be given a slot.
+    /// Makes the target of a gateway for which the request failed before it began: it could not get a slot.
     pub fn failed(&self, name: &ProfileName, error: Error) -> Target {
         let mut target = self.way(name).target;
         target.end = Some(End::Failed(error));
@@ -170,7 +174,7 @@ impl Lifecycle<'_> {
         }
     }
 
-    /// Makes the announcement for a gateway that is up and not stopping already.
+    /// Makes the planned stop of a gateway; `None` if it is down or stopping already.
     fn planned_stop(&self, way: &Way) -> Option<PlannedStop> {
         let status = way.status()?;
         let pid = status.pid.filter(|_| status.wanted_up)?;
@@ -182,7 +186,7 @@ impl Lifecycle<'_> {
         })
     }
 
-    /// Looks at a gateway, as far as its way through the request asks for it.
+    /// Looks at a gateway, as far as its target needs it for the next decision.
     fn look(&self, way: &Way, start: Instant, verb: Verb) -> Seen {
         let mut seen = Seen {
             now: SystemTime::now(),
@@ -194,7 +198,7 @@ impl Lifecycle<'_> {
             last_death: None,
         };
         let Some(status) = &seen.status else {
-            seen.has_slot = self.has_still(way);
+            seen.has_slot = self.has_same_slot(way);
             return seen;
         };
         if way.target.asks_for_signal(status, verb) {
@@ -210,7 +214,7 @@ impl Lifecycle<'_> {
         seen
     }
 
-    /// Tells s6 what a gateway is to do. The caller holds the lock.
+    /// Carries out the first orders for a gateway. The caller holds the lock of the scan directory.
     fn begin(&self, way: &mut Way, start: Instant, request: Request) {
         let seen = self.look(way, start, request.verb);
         for order in way.target.begin(&seen, request) {
@@ -221,7 +225,7 @@ impl Lifecycle<'_> {
         }
     }
 
-    /// Waits for everything that is on its way.
+    /// Waits until the request has ended for all gateways, and carries out the later orders meanwhile.
     fn wait(&self, ways: &mut [Way], start: Instant, request: Request) {
         let limit = time_limit(ways.iter().map(|way| &way.target), request);
         let what = waited_for(ways, request);
@@ -233,8 +237,8 @@ impl Lifecycle<'_> {
                     if order == Order::Again {
                         self.again(way, start, request);
                     } else {
-                        let _ends_by_itself_or_times_out =
-                            self.obey(way, order, seen.status.as_ref());
+                        // If it fails, the gateway ends by itself or the time runs out.
+                        let _failure_shows_later = self.obey(way, order, seen.status.as_ref());
                     }
                 }
                 way.target.took = begun.elapsed();
@@ -243,7 +247,7 @@ impl Lifecycle<'_> {
         });
     }
 
-    /// Does what was decided for a gateway, whose status was `status` then.
+    /// Carries out an order for a gateway, whose status was `status` when the order was decided.
     fn obey(&self, way: &Way, order: Order, status: Option<&Status>) -> Result<()> {
         match order {
             Order::ForgetDeaths => self.forget_deaths(way),
@@ -260,25 +264,25 @@ impl Lifecycle<'_> {
         Ok(())
     }
 
-    /// Tells whether a process has had its signal from another command.
+    /// Tells whether another command has sent SIGTERM to the process of a gateway.
     fn is_signalled(&self, way: &Way, status: &Status) -> bool {
         if self.scandir.ours().is_ok() {
             let slot = way.slot.as_ref();
             return slot.is_some_and(|slot| is_signalled(slot, status));
         }
-        // Where nothing can be remembered: a restart that is at work shows by its lock.
+        // In a slot that is not ours, no command can remember a signal. But a restart at work holds its lock.
         let is_free = way.try_lock();
         way.unlock();
         !is_free
     }
 
-    /// Starts what has ended, if its operator still wants that and nobody else is at work.
+    /// Begins anew for a gateway that has ended, unless another command works on the tree or has stopped it.
     fn again(&self, way: &mut Way, start: Instant, request: Request) {
         let Ok(Some(_lock)) = self.scandir.try_lock() else {
             return;
         };
-        // Gateways overwrite what the volume says; nobody but us writes down files.
-        let stopped = if self.scandir.ours().is_ok() {
+        // The down file is better evidence than the volume: a gateway may overwrite the intent there.
+        let is_stopped = if self.scandir.ours().is_ok() {
             way.down_file().is_some_and(|text| text != TO_BE_STARTED)
         } else {
             let name = std::slice::from_ref(&way.target.name);
@@ -288,7 +292,7 @@ impl Lifecycle<'_> {
             })
         };
         way.unlock();
-        if stopped {
+        if is_stopped {
             way.target.end = Some(End::Overruled);
         } else {
             way.target.start_over();
@@ -296,10 +300,10 @@ impl Lifecycle<'_> {
         }
     }
 
-    /// Ends what a killed s6-supervise has left of a gateway that is down, as far as s6 knows.
+    /// Ends the process of a gateway that a killed s6-supervise has left, while s6 takes the gateway for down.
     fn end_orphan(&self, target: &mut Target, request: Request) {
         let is_down = matches!(target.end, Some(End::Down | End::Killed | End::WasDown));
-        // Root has no business in what may be anybody's home.
+        // Root does not open homes: they belong to a user whom it does not trust.
         if !is_down || *self.rights != Rights::Own {
             return;
         }
@@ -322,10 +326,11 @@ impl Lifecycle<'_> {
         target.took += start.elapsed();
     }
 
-    /// Makes good what a gateway that wrote its own state at the same moment has taken back, and clears
-    /// away announcements that nobody has read.
+    /// Writes the intents again that gateways have overwritten, and removes announcements that no gateway has
+    /// read.
     ///
-    /// Gives what cannot be written even now, `None` if there was nothing to write.
+    /// A gateway overwrites an intent if it writes its own state at the same moment. Gives a sentence for each
+    /// failure; `None` if no intent had to be written again.
     fn confirm(&self, ways: &[Way], changes: &VolumeChanges) -> Option<Vec<String>> {
         let mut again = VolumeChanges::default();
         let way_of = |name: &ProfileName| ways.iter().find(|way| way.target.name == *name);
@@ -344,21 +349,22 @@ impl Lifecycle<'_> {
         let survey = survey_as(self.settings, self.rights, self.tools, &names).ok()?;
         for (name, wanted) in &changes.intents {
             let profile = survey.profiles.get(name);
-            let is_so = profile.is_none_or(|profile| profile.intent.is(*wanted));
+            let is_written = profile.is_none_or(|profile| profile.intent.is(*wanted));
             let is_last = |way: &Way| {
                 let (down_file, status) = (way.down_file(), way.status());
                 way.target
                     .is_last_word(*wanted, down_file.as_deref(), status.as_ref())
             };
-            if !is_so && way_of(name).is_some_and(is_last) {
+            if !is_written && way_of(name).is_some_and(is_last) {
                 again.intents.push((name.clone(), *wanted));
             }
         }
-        let wrote = !again.intents.is_empty();
-        let left = self.settle(&again);
-        wrote.then_some(left)
+        let has_intents = !again.intents.is_empty();
+        let failures = self.settle(&again);
+        has_intents.then_some(failures)
     }
 
+    /// Takes the lock of the scan directory; `None` if other commands do not release it soon.
     fn lock_if_soon(&self) -> Option<File> {
         let mut lock = None;
         wait_until(LOCK_TIME, "another hermes-s6", || {
@@ -368,16 +374,17 @@ impl Lifecycle<'_> {
         lock
     }
 
+    /// Clears the death tally of a slot: `s6-svdt-clear`.
     fn forget_deaths(&self, way: &Way) {
         let slot = way.slot.as_ref();
         if slot.is_some_and(|slot| !deaths(slot).is_empty()) {
-            // Only its owner may: hermes in a scan directory of root's starts it all the same.
+            // Only the owner of the slot may do this. If it fails, the gateway starts all the same.
             let root = &self.settings.root;
-            let _forgiven = self.tools.run(root, "s6-svdt-clear", &[], way.path());
+            let _not_permitted = self.tools.run(root, "s6-svdt-clear", &[], way.path());
         }
     }
 
-    /// Tells s6 to send a process its SIGTERM, and remembers that it has.
+    /// Tells s6-supervise to send SIGTERM to the process of a gateway, and remembers the signal.
     fn signal(&self, way: &Way, letters: &str, status: Option<&Status>) -> Result<()> {
         self.tell(way, letters)?;
         if let (Some(slot), Some(status)) = (&way.slot, status)
@@ -388,14 +395,15 @@ impl Lifecycle<'_> {
         Ok(())
     }
 
+    /// Tells the s6-supervise of a gateway something by `s6-svc`.
     fn tell(&self, way: &Way, letters: &str) -> Result<()> {
         self.tools
             .run(&self.settings.root, "s6-svc", &[letters], way.path())
             .map_err(|error| error.remedy(format!("see hermes-s6 status -p {}", way.target.name)))
     }
 
-    /// Tells whether the slot that was looked at is still the one of that name.
-    fn has_still(&self, way: &Way) -> bool {
+    /// Tells whether the gateway still has the slot that was opened, and not a new one with the same name.
+    fn has_same_slot(&self, way: &Way) -> bool {
         let inode = |slot: &Dir| rustix::fs::fstat(slot).ok().map(|stat| stat.st_ino);
         let now = self.scandir.slot(&way.target.name).ok();
         now.is_some() && now.as_ref().and_then(inode) == way.slot.as_ref().and_then(inode)
@@ -403,10 +411,11 @@ impl Lifecycle<'_> {
 }
 
 impl Way {
-    /// Reads what s6 makes of it, `None` without a slot or a supervisor.
+    /// Reads the status that s6 has; `None` without a slot or a supervisor.
     fn status(&self) -> Option<Status> {
         let (mut status, supervisor) = supervised(self.slot.as_ref()?)?;
-        // On a full file system, the status is that of a process which may have ended long ago.
+        // On a full file system, s6-supervise cannot update the status: the process in it may have ended long
+        // ago.
         if let (Some(pid), Holder::Process(supervisor)) = (status.pid, supervisor) {
             let root = Root::new("/");
             let parent = parent(&root, &pid.to_string());
@@ -415,7 +424,7 @@ impl Way {
         Some(status)
     }
 
-    /// Reads what its `down` file says, `None` if there is none.
+    /// Reads the text of the `down` file; `None` if there is no such file.
     fn down_file(&self) -> Option<String> {
         match self.slot.as_ref()?.read("down", 512) {
             Ok(text) => Some(String::from_utf8_lossy(&text).trim_end().to_owned()),
@@ -424,11 +433,13 @@ impl Way {
         }
     }
 
+    /// Gives the path of the slot.
     fn path(&self) -> &Path {
         self.slot.as_ref().map_or(Path::new(""), Dir::path)
     }
 
-    /// Takes the lock of the slot, which a restart holds until the new process is there.
+    /// Takes the lock of the slot, and tells whether that succeeded. A restart holds it until the new process
+    /// runs.
     fn try_lock(&self) -> bool {
         self.slot
             .as_ref()
@@ -442,14 +453,14 @@ impl Way {
     }
 }
 
-/// Says what does not keep a gateway from being told what to do: the volume has its intent.
+/// Prints the failure to change a `down` file as a warning: the order goes on, and the volume has the intent.
 fn warn(result: Option<Result<()>>) {
     if let Some(Err(error)) = result {
         report::warning(&error.to_string());
     }
 }
 
-/// Says what is waited for.
+/// Gives the text that says what a request waits for.
 fn waited_for(ways: &[Way], request: Request) -> String {
     let mut left = ways.iter().filter(|way| way.target.end.is_none());
     let goal = if request.verb.is_up() && request.wait {

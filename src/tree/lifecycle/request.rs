@@ -1,4 +1,4 @@
-//! What can be asked of gateways, and what can come of it.
+//! A request for gateways, such as start or stop, and how it can end for each of them.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use crate::error::Error;
 use crate::hermes::state::Wanted;
 use crate::tree::scandir::LOCK_WAIT;
 
-/// What is to happen to gateways.
+/// What shall happen to the gateways of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// They are to run, now and after every start of the container.
+    /// The gateways run, now and after every start of the container.
     Start,
-    /// They are to be down, now and after every start of the container.
+    /// The gateways are down, now and after every start of the container.
     Stop,
-    /// They are to run as new processes.
+    /// The gateways run as new processes.
     Restart,
-    /// They are to be down for now, because the container ends.
+    /// The gateways are down until the tree starts again, because the container ends.
     Shutdown,
-    /// They are to be down because their slots go.
+    /// The gateways are down, because their slots are about to be removed.
     Remove,
 }
 
 impl Verb {
-    /// Gives the intent that the volume is to have afterwards, where the verb changes it.
+    /// Gives the intent to write on the volume; `None` if the verb does not change it.
     pub fn intent(self) -> Option<Wanted> {
         match self {
             Self::Start | Self::Restart => Some(Wanted::Running),
@@ -31,18 +31,19 @@ impl Verb {
         }
     }
 
-    /// Tells whether it is about gateways that are to run.
+    /// Tells whether the gateways shall run afterwards.
     pub fn is_up(self) -> bool {
         matches!(self, Self::Start | Self::Restart)
     }
 
-    /// Tells whether the gateway is to know that it is stopped on purpose. At the end of a container it
-    /// is not: it would write that it was stopped, where it is to be back.
+    /// Tells whether a gateway is told that it is stopped on purpose.
+    ///
+    /// At the end of a container it is not told: it would write that it was stopped, but it shall run again.
     pub fn is_announced(self) -> bool {
         matches!(self, Self::Stop | Self::Remove)
     }
 
-    /// Gives the text of the `down` file that the verb leaves in a slot, if it leaves one.
+    /// Gives the text of the `down` file that the verb leaves in a slot; `None` if it leaves no such file.
     pub fn down_text(self) -> Option<&'static str> {
         match self {
             Self::Stop => Some(STOPPED),
@@ -52,30 +53,33 @@ impl Verb {
     }
 }
 
-/// What the `down` file of a gateway says that its operator has stopped.
+/// The text of the `down` file if the operator has stopped the gateway.
 pub const STOPPED: &str = "Stopped by hermes-s6 stop.";
 
-/// What the `down` file of a gateway says that is down because the container ends: no command that has
-/// begun before starts it again. The next start of the tree removes the file.
+/// The text of the `down` file if the gateway is down because the container ends.
+///
+/// A command that has begun earlier does not start such a gateway again. The next start of the tree removes the
+/// file.
 pub const SHUT_DOWN: &str = "Stopped by hermes-s6 shutdown, until the tree is started again.";
 
-/// What the `down` file of a gateway says that is to be started when its old process has ended. If the command
-/// that waits for this is killed, the next reconcile starts the gateway, and not the next supervisor by itself.
+/// The text of the `down` file while a command waits for the old process to end, to start the gateway then.
+///
+/// If this command is killed, the next reconcile starts the gateway. Without the file, the next supervisor would.
 pub const TO_BE_STARTED: &str = "To be started by hermes-s6 when its process has ended.";
 
-/// What is asked for.
+/// A request for gateways.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
-    /// What is to happen.
+    /// What shall happen.
     pub verb: Verb,
-    /// Whether the outcome is waited for.
+    /// Whether the command waits for the gateways to get ready or to end.
     pub wait: bool,
-    /// For how long, at most.
+    /// The longest wait; `None` for as long as the gateways may usually take.
     pub timeout: Option<Duration>,
 }
 
 impl Request {
-    /// Makes a request whose outcome is waited for, for as long as that usually takes.
+    /// Makes a request that waits for as long as the gateways may usually take.
     pub fn new(verb: Verb) -> Self {
         Self {
             verb,
@@ -84,35 +88,35 @@ impl Request {
         }
     }
 
-    /// Gives how long other commands may be waited for.
+    /// Gives how long the request may wait for other commands to release the lock of the scan directory.
     pub fn limit(&self) -> Duration {
         self.timeout.unwrap_or(LOCK_WAIT)
     }
 }
 
-/// What came of a request for one gateway.
+/// How a request has ended for one gateway.
 #[derive(Debug)]
 pub enum End {
-    /// It has got ready.
+    /// The gateway has become ready.
     Ready,
-    /// It was ready before.
+    /// The gateway was ready before.
     WasReady,
-    /// It has been told, and nobody waits for it.
+    /// s6 has its order, and the request does not wait for the gateway.
     Told,
-    /// It has gone down.
+    /// The gateway has gone down.
     Down,
-    /// It has gone down by SIGKILL.
+    /// The gateway has gone down by SIGKILL.
     Killed,
-    /// It was down before.
+    /// The gateway was down before.
     WasDown,
-    /// It is down although it is to run.
+    /// The gateway has gone down, but should run.
     Lost,
-    /// Another command did the opposite meanwhile.
+    /// Another command has ordered the opposite meanwhile.
     Overruled,
-    /// It was still on its way when the time was over.
+    /// The time was over before the gateway was ready or down.
     TimedOut,
-    /// It could not be told, since it has no slot with a supervisor.
+    /// The gateway has no slot with a supervisor, so that nothing can be ordered.
     Unsupervised,
-    /// It could not be told.
+    /// The order has failed.
     Failed(Error),
 }

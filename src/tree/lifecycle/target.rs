@@ -1,4 +1,7 @@
-//! One gateway's way through a request, free of I/O: what was seen gives what to tell s6, and what came of it.
+//! One gateway in a request: decides, without I/O, what to tell s6 next, and when the request has ended.
+//!
+//! [`Seen`] is what the caller has seen of the gateway, [`Order`] what the caller has to do. [`Target::begin`]
+//! gives the first orders, and [`Target::step`] the later ones, until [`Target::end`] is set.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,66 +11,69 @@ use crate::hermes::state::Wanted;
 use crate::s6::supervision::{Death, Status};
 use crate::tree::lifecycle::request::{End, Request, STOPPED, TO_BE_STARTED, Verb};
 
-/// How long a gateway may take to get ready, unless the caller says otherwise.
+/// How long a gateway may take to get ready, unless the request has a timeout.
 const READY_TIME: Duration = Duration::from_secs(60);
 
-/// How long a gateway that was started may take to get ready until a restart starts it anew; two
-/// restarts at once are one.
+/// How long a restart lets a gateway that was just started get ready, before it starts the gateway anew. So two
+/// restarts at once start one new process only.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How long after s6-supervise should have killed a gateway we do it.
+/// How long after s6-supervise should have killed a gateway this program kills it.
 const KILL_MARGIN: Duration = Duration::from_secs(2);
 
-/// How long a gateway may take to be down after it was killed: `finish` has 5 s.
+/// How long a gateway may take to be down after it was killed: `finish` has 5 s of it.
 const FINISH_TIME: Duration = Duration::from_secs(7);
 
-/// What is seen of a gateway at one moment.
+/// What was seen of a gateway at one moment.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The time of day.
     pub now: SystemTime,
-    /// How long ago the request began.
+    /// The time since the request began.
     pub elapsed: Duration,
-    /// What s6 knows; `None` without a slot or a supervisor.
+    /// The status that s6 has; `None` without a slot or a supervisor.
     pub status: Option<Status>,
-    /// Without a status: whether the slot is still there, and still the same.
+    /// Whether the slot still exists, and is not a new one. Set only without a status.
     pub has_slot: bool,
-    /// Whether its process has had its signal from another command, where [`Target::asks_for_signal`].
+    /// Whether another command has sent SIGTERM to the process. Set only if [`Target::asks_for_signal`].
     pub is_signalled: bool,
-    /// Whether we have got the lock of the slot, where [`Target::asks_for_lock`]. A restart holds it until the
-    /// new process is there.
+    /// Whether we have taken the lock of the slot. Set only if [`Target::asks_for_lock`].
+    ///
+    /// A restart holds this lock until the new process runs.
     pub has_lock: bool,
-    /// How its last process ended.
+    /// How the last process of the gateway ended. Set only if the gateway is down.
     pub last_death: Option<Death>,
 }
 
-/// What is to be done next for a gateway, in the order in which it is given.
+/// A thing to do for a gateway. Several orders are carried out one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Forget its earlier deaths: with them counted, the next one would park it again.
+    /// Forget the earlier deaths of the gateway: if they counted, the next death could park the slot again.
     ForgetDeaths,
-    /// Tell s6-supervise to have it up: `s6-svc -u`.
+    /// Bring the gateway up: `s6-svc -u`.
     Up,
-    /// Tell s6-supervise to end it, and to keep it down: `s6-svc -d`.
+    /// End the gateway with SIGTERM, and keep it down: `s6-svc -d`.
     Down,
-    /// Tell s6-supervise only to keep it down when it ends: `s6-svc -O`.
+    /// Keep the gateway down when its process ends, without a signal: `s6-svc -O`.
     Once,
-    /// Tell s6-supervise to end it; wanted up, it is started again: `s6-svc -r`.
+    /// End the process with SIGTERM; s6-supervise starts the gateway again if it is wanted up: `s6-svc -r`.
     Restart,
-    /// Tell s6-supervise to kill it: `s6-svc -k`.
+    /// Kill the process: `s6-svc -k`.
     Kill,
     /// Write a `down` file with this text.
     MarkDown(&'static str),
     /// Remove the `down` file.
     UnmarkDown,
-    /// Give the lock of the slot back.
+    /// Release the lock of the slot.
     Unlock,
-    /// Begin anew, under the lock of the scan directory, if its operator still wants that.
+    /// Begin the request anew for this gateway, under the lock of the scan directory, unless the operator has
+    /// stopped it meanwhile.
     Again,
 }
 
 impl Order {
-    /// Tells what s6-supervise wants when it has been told this, if that changes it.
+    /// Tells whether s6-supervise wants the gateway up after this order; `None` if the order does not change
+    /// that.
     fn wanted(self) -> Option<bool> {
         match self {
             Self::Up => Some(true),
@@ -77,58 +83,60 @@ impl Order {
     }
 }
 
-/// One gateway's way through a request.
+/// One gateway in a request, with what has happened to it so far.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a fact that was seen on its own"
 )]
 pub struct Target {
-    /// Its profile.
+    /// The profile of the gateway.
     pub name: ProfileName,
-    /// What came of it, once something has.
+    /// How the request has ended for this gateway; `None` while it goes on.
     pub end: Option<End>,
-    /// How long that took.
+    /// How long the request took for this gateway.
     pub took: Duration,
-    /// Its process when it was last looked at.
+    /// The gateway's process when it was last seen.
     pub pid: Option<u32>,
-    /// How long it has to end, where it is told to.
+    /// How long the gateway may take to end.
     pub budget: Duration,
-    /// Whether it was killed because its time was over.
+    /// Whether the gateway was killed because its time was over.
     pub killed: bool,
-    /// Whether the slot is ours to write in. Where it is not, only its lock tells what other commands do.
+    /// Whether we may write in the slot. If not, only the lock of the slot shows what other commands do.
     is_owner: bool,
     phase: Phase,
-    /// What s6 knew when it was last told something.
+    /// The status when the last orders were decided.
     before: Option<Status>,
-    /// When that was, since the request began.
+    /// When the last orders were decided, since the request began.
     told: Duration,
-    /// What s6-supervise has been told to want, if it has been told something.
+    /// Whether s6-supervise was told to want the gateway up or down; `None` if the orders did not change that.
     told_wanted: Option<bool>,
-    /// Whether s6-supervise has been seen to want what it was told.
+    /// Whether s6-supervise was seen to want what it was told.
     heard: bool,
-    /// Whether another command has told the process to end, and this one only keeps it down.
+    /// Whether another command has sent SIGTERM to the process, so that this request only keeps it down.
     is_left: bool,
 }
 
+/// How far the request has come for one gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing has been done yet.
     New,
-    /// Another command restarts it.
+    /// Another command restarts the gateway; this request waits for it.
     Joining,
-    /// It ends, and is to be started then.
+    /// The process ends; then the gateway is started.
     Ending,
-    /// It was started a moment ago, and is started again only if it does not get ready.
+    /// The gateway was started a moment ago; it is restarted only if it does not get ready.
     Fresh,
-    /// It is to get ready.
+    /// The gateway gets ready.
     Starting,
-    /// It ends, and is to stay down.
+    /// The process ends, and the gateway stays down.
     Stopping,
 }
 
 impl Target {
-    /// Makes the way of a gateway that has `budget` to end. `is_owner` says that its slot is ours to write in.
+    /// Makes the target of a gateway that may take `budget` to end. `is_owner` says that we may write in the
+    /// slot.
     pub fn new(name: ProfileName, budget: Duration, is_owner: bool) -> Self {
         Self {
             name,
@@ -147,12 +155,12 @@ impl Target {
         }
     }
 
-    /// Tells whether it is its old process that is waited for.
+    /// Tells whether the request waits for the old process to end.
     pub fn is_ending(&self) -> bool {
         matches!(self.phase, Phase::Ending | Phase::Joining | Phase::Stopping)
     }
 
-    /// Tells whether [`Seen::is_signalled`] counts for what comes next.
+    /// Tells whether the next decision needs [`Seen::is_signalled`].
     pub fn asks_for_signal(&self, status: &Status, verb: Verb) -> bool {
         match self.phase {
             Phase::New if verb.is_up() => self.is_owner,
@@ -162,7 +170,7 @@ impl Target {
         }
     }
 
-    /// Tells whether [`Seen::has_lock`] counts for what comes next.
+    /// Tells whether the next decision needs [`Seen::has_lock`].
     pub fn asks_for_lock(&self, status: &Status, is_signalled: bool, verb: Verb) -> bool {
         match self.phase {
             Phase::New => {
@@ -173,12 +181,12 @@ impl Target {
         }
     }
 
-    /// Forgets what was done, so that it can begin again.
+    /// Prepares for [`Target::begin`] to be called again.
     pub fn start_over(&mut self) {
         self.phase = Phase::New;
     }
 
-    /// Begins: decides what to tell s6 first. The caller holds the lock of the scan directory.
+    /// Decides the first orders. The caller holds the lock of the scan directory.
     pub fn begin(&mut self, seen: &Seen, request: Request) -> Vec<Order> {
         self.heard = false;
         self.told_wanted = None;
@@ -207,10 +215,11 @@ impl Target {
         if status.is_down() {
             orders.extend([Order::ForgetDeaths, Order::Up]);
         }
-        // Also one that is wanted up again meanwhile: its process ends all the same.
+        // A gateway that is wanted up again meanwhile counts too: its process ends all the same.
         let is_ending = is_about_to_end(status, seen.is_signalled);
         if self.is_owner {
-            // Only after it was told: a run that is killed in between is made good by reconcile.
+            // The down file changes after Order::Up. If this run is killed in between, reconcile removes the
+            // file.
             orders.push(if is_ending && !status.wanted_up {
                 Order::MarkDown(TO_BE_STARTED)
             } else {
@@ -231,7 +240,7 @@ impl Target {
             orders.push(Order::Unlock);
             self.phase = Phase::Fresh;
         } else {
-            // Under the lock of the slot until the new process is there.
+            // The lock of the slot is held until the new process runs.
             orders.extend([Order::ForgetDeaths, Order::Restart]);
             self.phase = Phase::Ending;
         }
@@ -253,7 +262,7 @@ impl Target {
                 Order::Down
             });
         } else {
-            // It has its signal already.
+            // s6-supervise keeps the gateway down already, and its process has had its signal.
             self.heard = true;
         }
         if !request.wait && self.end.is_none() {
@@ -262,10 +271,10 @@ impl Target {
         orders
     }
 
-    /// Tells whether s6-supervise has done what it was told, as far as `status` shows.
+    /// Tells whether `status` shows that s6-supervise has done what it was told.
     pub fn is_heard(&self, status: Option<&Status>) -> bool {
         match (&self.end, self.told_wanted) {
-            // Gone up or down since, it may be wanted otherwise again by another command.
+            // If the gateway has gone up or down since, another command may have ordered the opposite again.
             (None | Some(End::Told), Some(wanted)) => {
                 status.is_none_or(|status| status.wanted_up == wanted || self.is_another(status))
             }
@@ -273,8 +282,8 @@ impl Target {
         }
     }
 
-    /// Ends the way of a gateway whose s6-supervise does nothing.
-    pub fn is_not_answered(&mut self) {
+    /// Ends the request for a gateway whose s6-supervise does not do what it was told.
+    pub fn note_not_heard(&mut self) {
         let error = Error::new(Code::TimedOut, "s6-supervise does not answer");
         self.end = Some(End::Failed(
             error.remedy(format!("see hermes-s6 status -p {}", self.name)),
@@ -286,7 +295,7 @@ impl Target {
         self.heard |= self.told_wanted == Some(verb.is_up());
     }
 
-    /// Decides what comes next by what has become of a gateway.
+    /// Decides the next orders by what was seen of the gateway since the last ones.
     pub fn step(&mut self, seen: &Seen, request: Request) -> Vec<Order> {
         let is_up = request.verb.is_up();
         let Some(status) = &seen.status else {
@@ -312,7 +321,7 @@ impl Target {
 
     fn step_ending(&mut self, seen: &Seen, status: &Status, request: Request) -> Vec<Order> {
         if status.pid.is_some() && self.is_another(status) {
-            // The lock says that the process has its signal, which this one has not.
+            // A new process runs. The lock would say that it has had a SIGTERM, but only the old process has.
             self.phase = Phase::Starting;
             self.heard = true;
             self.before = Some(*status);
@@ -361,15 +370,16 @@ impl Target {
         Vec::new()
     }
 
-    /// Tells whether the process of a gateway that was left to another command has no signal after all.
+    /// Tells whether a process that was left to another command has had no SIGTERM after all.
     fn has_no_signal(&self, seen: &Seen, status: &Status) -> bool {
         let is_late = self.since_told(seen) >= self.budget;
         let is_forgotten = !self.is_owner && (!seen.is_signalled || is_late);
         status.pid.is_some() && (self.is_another(status) || is_forgotten)
     }
 
-    /// Kills a gateway whose time is over. s6-supervise does that for those that it was told to bring
-    /// down, not for those that are restarted.
+    /// Orders to kill a gateway whose time is over.
+    ///
+    /// s6-supervise itself kills a gateway that it was told to bring down, but not one that it restarts.
     fn kill_if_late(&mut self, seen: &Seen, request: Request) -> Vec<Order> {
         let budget = match (request.verb, request.timeout) {
             (Verb::Shutdown, Some(timeout)) => timeout,
@@ -383,23 +393,26 @@ impl Target {
         vec![Order::Kill]
     }
 
+    /// Gives the time since the last orders.
     fn since_told(&self, seen: &Seen) -> Duration {
         seen.elapsed.saturating_sub(self.told)
     }
 
-    /// Tells whether it has gone down or up since it was told something.
+    /// Tells whether the gateway has gone up or down since the last orders.
     fn is_another(&self, status: &Status) -> bool {
         let before = self.before.as_ref();
         before.is_some_and(|before| before.since != status.since)
     }
 
+    /// Tells whether anything in the status has changed since the last orders.
     fn has_changed(&self, status: &Status) -> bool {
         self.before.as_ref() != Some(status)
     }
 
-    /// Tells whether no other command has come after ours, which wanted `wanted`. `down_file` is the text of
-    /// the `down` file that is there now, `status` what s6 knows. The caller holds the lock of the scan
-    /// directory.
+    /// Tells whether no other command has come after this request, whose intent is `wanted`.
+    ///
+    /// `down_file` is the present text of the `down` file, `status` the present status. The caller holds the lock
+    /// of the scan directory.
     pub fn is_last_word(
         &self,
         wanted: Wanted,
@@ -411,13 +424,13 @@ impl Target {
                 down_file.is_none_or(|text| text == TO_BE_STARTED)
                     && status.is_some_and(|status| status.wanted_up)
             }
-            // Without a down file of ours, one that waits to start it again leaves no trace.
+            // If we may not write a down file, a command that waits to start the gateway again leaves no trace.
             Wanted::Stopped => self.is_owner && down_file == Some(STOPPED),
         }
     }
 }
 
-/// Gives how long the outcome is waited for.
+/// Gives how long a request waits for its gateways to get ready or to end.
 pub fn time_limit<'t>(
     targets: impl Iterator<Item = &'t Target> + Clone,
     request: Request,
@@ -426,7 +439,7 @@ pub fn time_limit<'t>(
     let ending = ending.unwrap_or_default() + KILL_MARGIN + FINISH_TIME;
     let mut targets = targets;
     match (request.verb, request.timeout) {
-        // The end of a container waits for as long as it was told, and then kills.
+        // A shutdown kills the gateways when its timeout is over, and waits for that too.
         (Verb::Shutdown, Some(timeout)) => timeout + FINISH_TIME,
         (_, Some(timeout)) => timeout,
         (verb, None) if !verb.is_up() => ending,
@@ -435,12 +448,12 @@ pub fn time_limit<'t>(
     }
 }
 
-/// Tells whether a process has been told to end, by s6-supervise or by another command.
+/// Tells whether the process of a gateway is about to end, because of s6-supervise or of another command.
 fn is_about_to_end(status: &Status, is_signalled: bool) -> bool {
     status.is_ending() || (status.pid.is_some() && is_signalled)
 }
 
-/// Tells whether a gateway has just been started and is still getting ready: what a restart is for.
+/// Tells whether a gateway was just started and is still getting ready: then a restart need not start it anew.
 fn is_fresh(status: &Status, now: SystemTime) -> bool {
     let age = now.duration_since(status.since);
     !status.ready && age.is_ok_and(|age| age < FRESH)

@@ -440,7 +440,7 @@ fn s6_supervise_has_heard_when_it_wants_what_it_was_told() {
         let mut target = begun(request(verb), &seen(Some(before)));
         assert_eq!(target.is_heard(Some(&now)), heard, "{sentence}");
         assert!(target.is_heard(None), "who is gone is not waited for");
-        target.is_not_answered();
+        target.note_not_heard();
         assert!(end(&target).starts_with("s6-supervise does not answer: see hermes-s6 status"));
     }
 }
