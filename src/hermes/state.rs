@@ -6,6 +6,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::error::word;
+
 /// The name of the state file in a profile's home. The gateway and the operator's commands write it.
 pub const STATE_FILE: &str = "gateway_state.json";
 
@@ -23,16 +25,6 @@ pub enum Wanted {
     Running,
     /// The gateway stays down.
     Stopped,
-}
-
-impl Wanted {
-    /// Gives the value of `desired_state` for this state.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Stopped => "stopped",
-        }
-    }
 }
 
 /// The field of the state file that an intent comes from.
@@ -78,7 +70,7 @@ impl Intent {
 
     /// Tells whether the operator asked for exactly this, in `desired_state`.
     pub fn is(&self, wanted: Wanted) -> bool {
-        self.source == Some(Source::DesiredState) && self.state.as_deref() == Some(wanted.word())
+        self.source == Some(Source::DesiredState) && self.state == Some(word(&wanted))
     }
 
     /// Tells whether the operator asked, in `desired_state`, for the gateway to be down.
@@ -122,7 +114,7 @@ pub fn with_intent(content: &[u8], wanted: Wanted, now: u64) -> Result<Vec<u8>, 
     let mut entries: Entries =
         serde_json::from_slice(content).map_err(|_| "state-not-an-object")?;
     for (key, value) in [
-        ("desired_state", format!("\"{}\"", wanted.word())),
+        ("desired_state", format!("\"{}\"", word(&wanted))),
         ("updated_at", now.to_string()),
     ] {
         // If two fields have the same name, readers take the last.

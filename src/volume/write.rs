@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::error::{Code, Error, Result, shown};
+use crate::error::{Code, Error, Result, shown, word};
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::{STATE_FILE, STATE_LIMIT, Wanted, intent, with_intent};
 use crate::rights::{Rights, as_account};
@@ -72,7 +72,7 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
         let problem = |error: Error| {
             error.remedy(format!(
                 "the volume does not say that {profile} is wanted {}",
-                wanted.word()
+                word(wanted)
             ))
         };
         attempt(written.map_err(problem));
