@@ -1,8 +1,8 @@
-//! What gateways have said, from the files that s6-log keeps: their last lines, and those that follow.
+//! The logs of the gateways, from the files of s6-log: the last lines, and the lines that follow.
 //!
-//! A log is a directory with `current` and, by the time when they were full, older files
-//! (<https://skarnet.org/software/s6/s6-log.html>). They are the gateways' own: of each only so much is
-//! held in memory, and a terminal gets none of their control characters.
+//! A log is a directory with the file `current`, and with older files that are named after the time when they
+//! were full (<https://skarnet.org/software/s6/s6-log.html>). The gateways decide what is in them. Therefore only
+//! a limited part of a file is held in memory, and control characters never reach a terminal.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read, Seek, SeekFrom};
@@ -21,37 +21,37 @@ use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::wait::wait_until;
 
-/// How many lines of a log the status of one profile shows.
+/// The number of log lines in the status of one profile.
 pub const EXCERPT: usize = 10;
 
-/// How much is shown of a line, in bytes. s6-log writes none that is so long.
+/// The longest part of a line that is shown, in bytes. s6-log writes no line that is so long.
 const LINE_LIMIT: usize = 64 << 10;
 
-/// How far back in one file lines are looked for, in bytes. s6-log keeps 1 MB in each.
+/// How far the search for the last lines goes back in one file, in bytes. s6-log keeps 1 MB in each.
 const REACH: u64 = 16 << 20;
 
-/// How many older files s6-log keeps, see `n10` in the template of `log/run`.
+/// The number of older files that s6-log keeps, see `n10` in the template of `log/run`.
 const ARCHIVES: usize = 10;
 
-/// How often files are looked at for more.
+/// The pause between two looks for new lines.
 const INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
 
-/// How long s6-log may take to give a full file its new name.
+/// How long s6-log may take to give a full file its final name.
 const RENAMING: Duration = Duration::from_millis(500);
 
-/// How much is printed at once, in bytes.
+/// The number of bytes after which lines are printed.
 const BATCH: usize = 32 << 10;
 
-/// Colours of names, one after the other. Red is for what is wrong.
+/// The colours of the names, one after the other. There is no red: red means that something is wrong.
 const COLOURS: [&str; 10] = ["36", "33", "35", "32", "34", "96", "93", "95", "92", "94"];
 
-/// The time at the beginning of a line, in the form of s6-log's `T`; it sorts as text.
+/// The time at the beginning of a line, as s6-log's action `T` writes it. Times sort as text.
 type Time = [u8; 29];
 
-/// Tells whether there is a log of that name, even if its profile is gone.
+/// Tells whether a profile has a log, even if the profile itself is gone.
 pub fn is_logged(settings: &Settings, profile: &ProfileName) -> bool {
     let kind = Dir::open(&settings.root.at(&settings.home))
         .and_then(|home| gateways(&home))
@@ -59,10 +59,10 @@ pub fn is_logged(settings: &Settings, profile: &ProfileName) -> bool {
     matches!(kind, Ok(Some(_)))
 }
 
-/// Shows the last `lines` lines of each profile, merged by time; with `follow` also those that come,
-/// until nobody reads them any more.
+/// Prints the last `lines` lines of each profile, merged by time.
 ///
-/// A log that cannot be read costs only itself and makes the code [`Code::System`].
+/// With `follow`, goes on with new lines until nobody reads stdout any more. If a log cannot be read, the others
+/// are printed all the same, and the code is [`Code::System`].
 pub fn show(
     settings: &Settings,
     profiles: Vec<ProfileName>,
@@ -100,43 +100,44 @@ pub fn show(
             Err(error) if error.kind() == Some(ErrorKind::BrokenPipe) => return Ok(code),
             printed => printed?,
         }
-        // Waits, and sees meanwhile when the reader goes, be there something to write or not.
+        // Waits, and notices if the reader closes the pipe, even if there is nothing to write.
         let stdout = rustix::stdio::stdout();
         let mut reader = [PollFd::new(&stdout, PollFlags::empty())];
-        if !follow || poll(&mut reader, Some(&INTERVAL)).is_ok_and(|gone| gone > 0) {
+        if !follow || poll(&mut reader, Some(&INTERVAL)).is_ok_and(|closed| closed > 0) {
             return Ok(code);
         }
     }
 }
 
-/// Reads the last lines of a profile's log, made printable, with the rights of the volume's owner.
+/// Gives the last lines of a profile's log, made printable. The caller has the rights of the volume's owner.
 pub fn last_lines(settings: &Settings, profile: &ProfileName, lines: usize) -> Result<Vec<String>> {
     let home = Dir::open(&settings.root.at(&settings.home))?;
     let mut log = [Log::new(profile.clone(), String::new())];
     log[0].look(existing(gateways(&home))?.as_ref(), Some(lines))?;
-    let mut said = Vec::new();
+    let mut excerpt = Vec::new();
     merge(&mut log, true, &mut |_, line| {
-        said.push(escaped_where(line, |c| c.is_control() && c != '\t'));
+        excerpt.push(escaped_where(line, |c| c.is_control() && c != '\t'));
         Ok(())
     })?;
-    Ok(said)
+    Ok(excerpt)
 }
 
 fn warn(error: &Error) {
     report::warning(&error.to_string());
 }
 
+/// Opens the directory with the logs of all gateways.
 fn gateways(home: &Dir) -> Result<Dir> {
     home.passage("logs")?.passage("gateways")
 }
 
-/// Makes a log of each profile, with what goes in front of its lines if there are several.
+/// Makes a [`Log`] for each profile; several get a label with the name for each line.
 fn labelled(profiles: Vec<ProfileName>, colour: bool) -> Vec<Log> {
-    let alone = profiles.len() == 1;
+    let is_alone = profiles.len() == 1;
     let names = profiles.iter().map(|profile| profile.as_str().len());
     let width = names.max().unwrap_or(0);
     let label = |(profile, paint): (ProfileName, &&str)| {
-        let label = match (alone, colour) {
+        let label = match (is_alone, colour) {
             (true, _) => String::new(),
             (_, true) => format!("\x1b[{paint}m{:width$} |\x1b[0m ", profile.as_str()),
             (_, false) => format!("{:width$} | ", profile.as_str()),
@@ -147,14 +148,15 @@ fn labelled(profiles: Vec<ProfileName>, colour: bool) -> Vec<Log> {
     profiles.into_iter().zip(colours).map(label).collect()
 }
 
-/// Prints what there is to read, `last` as for [`Log::advance`].
+/// Prints all lines that can be read now; `last` as for [`Log::advance`].
 fn print(logs: &mut [Log], last: bool) -> Result<()> {
     let terminal = io::stdout().is_terminal();
     let mut batch = Vec::new();
-    let put = |batch: &mut Vec<u8>| {
-        let put = report::try_bytes(batch).map_err(|cause| Error::system("write", "stdout", cause));
+    let flush = |batch: &mut Vec<u8>| {
+        let printed =
+            report::try_bytes(batch).map_err(|cause| Error::system("write", "stdout", cause));
         batch.clear();
-        put
+        printed
     };
     merge(logs, last, &mut |label, line| {
         batch.extend_from_slice(label.as_bytes());
@@ -168,13 +170,14 @@ fn print(logs: &mut [Log], last: bool) -> Result<()> {
         if batch.len() < BATCH {
             return Ok(());
         }
-        put(&mut batch)
+        flush(&mut batch)
     })?;
-    put(&mut batch)
+    flush(&mut batch)
 }
 
-/// Gives label and text of each line, the earliest first. Lines of one log keep their order, and lines
-/// of the same time that of the logs.
+/// Calls `show` with the label and the text of each line, the earliest line first.
+///
+/// The lines of one log keep their order. Lines with the same time come in the order of the logs.
 fn merge(
     logs: &mut [Log],
     last: bool,
@@ -184,8 +187,8 @@ fn merge(
         log.advance(last)?;
     }
     let earliest = |logs: &[Log]| {
-        let said = (0..logs.len()).filter(|&index| logs[index].line.is_some());
-        said.min_by(|&one, &other| logs[one].time.cmp(&logs[other].time))
+        let with_line = (0..logs.len()).filter(|&index| logs[index].line.is_some());
+        with_line.min_by(|&one, &other| logs[one].time.cmp(&logs[other].time))
     };
     while let Some(index) = earliest(logs) {
         let log = &mut logs[index];
@@ -195,22 +198,22 @@ fn merge(
     Ok(())
 }
 
-/// The log of a profile, as far as it has been read.
+/// The log of a profile, with the place up to which it was read.
 struct Log {
     profile: ProfileName,
-    /// What goes in front of each line.
+    /// The text in front of each line.
     label: String,
-    /// What is being read.
+    /// The file that is being read.
     file: Option<BufReader<File>>,
-    /// What is read after it, the newest first.
+    /// The files to read after it, the newest first.
     rest: Vec<File>,
-    /// What has been read of a line without an end.
+    /// The beginning of a line whose end is not written yet.
     partial: Vec<u8>,
-    /// Whether it belongs to a line that was too long, and has been shown.
+    /// Whether `partial` is the rest of a line that was too long, and whose beginning was shown.
     cut: bool,
     /// The line to show next.
     line: Option<Vec<u8>>,
-    /// The time of that line, or of the last one that had a time.
+    /// The time of this line, or of the last line that had a time.
     time: Time,
 }
 
@@ -228,12 +231,16 @@ impl Log {
         }
     }
 
+    /// Tells whether the log has no lines at all.
     fn is_empty(&self) -> bool {
         let size = |file: &BufReader<File>| file.get_ref().metadata().map_or(0, |meta| meta.size());
         self.rest.is_empty() && self.file.as_ref().map_or(0, size) == 0
     }
 
-    /// Finds what is to be read: with `tail` so many last lines, else what has come since our file.
+    /// Finds the files to read.
+    ///
+    /// With `tail`, they are set to the beginning of this many last lines. Without it, they are the files that
+    /// are newer than the one that is being read.
     fn look(&mut self, gateways: Option<&Dir>, tail: Option<usize>) -> Result<()> {
         let Some(gateways) = gateways else {
             return Ok(());
@@ -249,7 +256,7 @@ impl Log {
             let meta = file.get_ref().metadata().map_err(failed)?;
             if meta.ino() == current.ino() {
                 if meta.size() < file.stream_position().map_err(failed)? {
-                    // Somebody has emptied it.
+                    // Somebody has emptied the file.
                     file.rewind().map_err(failed)?;
                     self.partial.clear();
                     self.cut = false;
@@ -262,7 +269,7 @@ impl Log {
         }
         let files = current.map(|(file, _)| file).into_iter();
         let mut wanted = tail.unwrap_or(usize::MAX);
-        // The newest is there even if no line is wanted: what follows comes after it.
+        // The newest file is needed even if no line is wanted: new lines come at its end.
         for mut file in files.chain(archives(&dir, known, ours.as_ref())?) {
             if wanted == 0 && !self.rest.is_empty() {
                 break;
@@ -278,7 +285,10 @@ impl Log {
         Ok(())
     }
 
-    /// Reads the next line. With `last`, one without an end is one, else its end is still to come.
+    /// Reads the next line into `line`; `None` if there is none.
+    ///
+    /// With `last`, a line without a line break at the end of the log counts as a line. Otherwise its end is
+    /// still awaited.
     fn advance(&mut self, last: bool) -> Result<()> {
         self.line = None;
         while let Some(file) = &mut self.file {
@@ -287,11 +297,11 @@ impl Log {
                 .take(room as u64)
                 .read_until(b'\n', &mut self.partial)
                 .map_err(|cause| Error::system("read the log of", self.profile.as_str(), cause))?;
-            let ended = self.partial.pop_if(|byte| *byte == b'\n').is_some();
-            let long = self.partial.len() > LINE_LIMIT;
-            if !ended && !long {
+            let has_end = self.partial.pop_if(|byte| *byte == b'\n').is_some();
+            let is_too_long = self.partial.len() > LINE_LIMIT;
+            if !has_end && !is_too_long {
                 match self.rest.pop() {
-                    // No line goes on in the next file: its end was lost when s6-log was killed.
+                    // No line goes on in the next file: if its end is missing, s6-log was killed.
                     Some(next) => self.file = Some(BufReader::new(next)),
                     None if last && !self.partial.is_empty() => {}
                     None => return Ok(()),
@@ -303,7 +313,7 @@ impl Log {
             }
             let mut line = std::mem::take(&mut self.partial);
             line.truncate(LINE_LIMIT);
-            if !std::mem::replace(&mut self.cut, long) {
+            if !std::mem::replace(&mut self.cut, is_too_long) {
                 self.time = time(&line).unwrap_or(self.time);
                 self.line = Some(line);
                 return Ok(());
@@ -313,12 +323,14 @@ impl Log {
     }
 }
 
-/// Lists the full files of a log, the newest first: those from before the file `current` and from after
-/// `ours`, as far as these are known.
+/// Opens the full files of a log, the newest first.
+///
+/// `current` is the inode of the file `current`, `ours` the file that is being read. If they are given, only the
+/// files between these two count.
 fn archives(dir: &Dir, current: Option<u64>, ours: Option<&Metadata>) -> Result<Vec<File>> {
-    // A full file is `previous` until it is named by the time, and until then nothing is written into
-    // the next one: see rotator() in s6-log.c. So what was full when `current` was opened now has the
-    // name that it keeps.
+    // A full file is called `previous` until it gets its final name, and s6-log does not write into the next file
+    // before that, see rotator() in s6-log.c. Without a `previous`, all files that were full when `current` was
+    // opened have their final names.
     wait_until(RENAMING, "s6-log", || {
         !matches!(dir.kind("previous"), Ok(Some(_)))
     });
@@ -327,7 +339,7 @@ fn archives(dir: &Dir, current: Option<u64>, ours: Option<&Metadata>) -> Result<
     let mut files = Vec::new();
     for name in names.iter().rev().take(ARCHIVES + 2) {
         match open(dir, name) {
-            // Renamed since it was opened: what is newer comes another time.
+            // `current` became full after it was opened. The files that are newer are read the next time.
             Ok(Some((_, meta))) if current == Some(meta.ino()) => files.clear(),
             Ok(Some((_, meta))) if ours.is_some_and(|ours| !is_after(&meta, ours)) => break,
             Ok(Some((file, _))) => files.push(file),
@@ -338,13 +350,13 @@ fn archives(dir: &Dir, current: Option<u64>, ours: Option<&Metadata>) -> Result<
     Ok(files)
 }
 
-/// Tells whether a file is neither ours nor older than ours, which may have been removed.
+/// Tells whether a file is newer than ours. Ours need not exist any more: s6-log removes the oldest files.
 fn is_after(meta: &Metadata, ours: &Metadata) -> bool {
     let written = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
     meta.ino() != ours.ino() && written(meta) >= written(ours)
 }
 
-/// Opens a regular file, `None` if there is none of that name.
+/// Opens a regular file; `None` if there is no such name.
 fn open(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<(File, Metadata)>> {
     let path = dir.path().join(&name);
     let Some(file) = existing(dir.file(name, OFlags::RDONLY))? else {
@@ -359,6 +371,7 @@ fn open(dir: &Dir, name: impl AsRef<Path>) -> Result<Option<(File, Metadata)>> {
     Ok(Some((file, meta)))
 }
 
+/// Turns the error that something does not exist into `None`.
 fn existing<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Err(error) if error.is_not_found() => Ok(None),
@@ -366,7 +379,7 @@ fn existing<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Goes to where the last `wanted` lines of a file begin, and subtracts those that it has.
+/// Sets a file to the beginning of its last `wanted` lines, and subtracts the lines that it has.
 fn seek_tail(file: &mut File, wanted: &mut usize) -> io::Result<()> {
     let size = file.metadata()?.size();
     let floor = size.saturating_sub(REACH);
@@ -378,7 +391,8 @@ fn seek_tail(file: &mut File, wanted: &mut usize) -> io::Result<()> {
         let chunk = &mut buffer[..length];
         start -= length as u64;
         if file.read_exact_at(chunk, start).is_err() {
-            // Emptied meanwhile, or not to be read, which the one who reads it will say.
+            // The file was emptied meanwhile, or cannot be read. In the second case, the next read gives the
+            // error.
             break;
         }
         for index in (0..length).rev() {
@@ -399,7 +413,7 @@ fn seek_tail(file: &mut File, wanted: &mut usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the time that a line begins with.
+/// Gives the time at the beginning of a line; `None` if there is none.
 fn time(line: &[u8]) -> Option<Time> {
     let time: &Time = line.first_chunk()?;
     let fits = |(form, byte): (&u8, &u8)| match form {

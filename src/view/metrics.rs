@@ -1,12 +1,12 @@
-//! The status as Prometheus reads it, in its text exposition format
+//! The status as metrics, in the text format of Prometheus
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use crate::view::row::{Report, Row, State};
 
-/// Reads the value of a metric out of a row; `None` where it has none.
+/// Reads the value of a metric from a row; `None` if the row has no value for it.
 type Value = fn(&Row) -> Option<u64>;
 
-/// Name, help and value of each metric that every profile has, all gauges.
+/// The metrics of a profile, all gauges: name, help text, and value.
 const METRICS: [(&str, &str, Value); 6] = [
     ("up", "Whether the profile has a gateway process.", |row| {
         Some(row.pid.is_some().into())
@@ -53,7 +53,7 @@ pub fn exposition(report: &Report) -> String {
         head(&mut text, name, help);
         for row in &report.profiles {
             if let Some(value) = value(row) {
-                // A profile's name has nothing in it that would have to be escaped.
+                // A profile's name has no characters that need an escape.
                 let profile = row.profile.as_str();
                 let value = value.to_string();
                 text.extend([

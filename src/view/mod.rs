@@ -1,4 +1,8 @@
 //! What is shown: the status and its verdicts, tables, metrics, logs, and what the doctor finds.
+//!
+//! - [`status`] looks at profiles and slots, [`verdict`] judges what was seen, and [`row`] are the results.
+//! - [`table`] writes them for people, [`metrics`] for Prometheus.
+//! - [`logs`] and [`doctor`] look at other things than the status.
 
 pub mod doctor;
 pub mod logs;

@@ -1,4 +1,4 @@
-//! The status as values: a row for each profile, before it is written for people or programs.
+//! The status as values: a row for each profile, to be written as a table, as JSON or as metrics.
 
 use serde::Serialize;
 
@@ -7,87 +7,87 @@ use crate::hermes::name::ProfileName;
 use crate::s6::supervision::Death;
 use crate::tree::detect::Detection;
 
-/// What a gateway is doing.
+/// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It is up and serves.
+    /// The gateway is up and serves.
     Ready,
-    /// It is up, and has not got ready for a minute.
+    /// The gateway has been up for more than a minute, but is not ready.
     Up,
-    /// It is about to get ready, or between two starts.
+    /// The gateway gets ready, or is between two starts.
     Starting,
-    /// It waits for a gateway elsewhere that has the profile's lock.
+    /// The gateway waits for the lock of its home, which a gateway elsewhere holds.
     WaitingForLock,
-    /// It is up and about to end.
+    /// The gateway is up and about to end.
     Stopping,
-    /// It is down, as it was told to be.
+    /// The gateway is down, because it was told to go down.
     Down,
-    /// It is down because it failed for good.
+    /// The gateway is down, because the `finish` script gave it up.
     Parked,
-    /// It has a slot, and no supervisor.
+    /// The gateway has a slot, but no supervisor.
     Unsupervised,
-    /// It has no slot.
+    /// The gateway has no slot.
     Unregistered,
 }
 
 impl State {
-    /// Gives the state in words: those of the JSON, with spaces.
+    /// Gives the word of the JSON for this state, with spaces instead of underscores.
     pub fn words(self) -> String {
         word(&self).replace('_', " ")
     }
 }
 
-/// One profile's line of the status.
+/// The status of one profile.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// The name of the profile.
     pub profile: ProfileName,
-    /// What its gateway does.
+    /// The state of the gateway.
     pub state: State,
-    /// Why, where the state does not say it.
+    /// Why the gateway is in this state, if the state does not explain itself.
     pub reason: Option<String>,
-    /// What is not as its operator wants it, why, and what to do, as a sentence.
+    /// A sentence, if the state is not what the operator wants: the difference, the reason and the remedy.
     pub warning: Option<String>,
-    /// The command that makes it so.
+    /// The command that brings the gateway to the wanted state.
     pub remedy: Option<String>,
     /// The process of the gateway.
     pub pid: Option<u32>,
-    /// For how long it has been up or down, in seconds.
+    /// How long the gateway has been up or down, in seconds.
     pub seconds: Option<u64>,
-    /// How the last process ended, as far as the supervisor remembers.
+    /// How the last process of the gateway ended, as far as the supervisor remembers.
     pub last_exit: Option<Death>,
-    /// How often a process has ended in the last two minutes.
+    /// How many processes of the gateway have ended in the last two minutes.
     pub restarts: Option<usize>,
-    /// What the operator last asked for, as the state file has it.
+    /// The operator's intent, as the state file has it.
     pub intent: Option<String>,
-    /// Whether that means that it is to run, and nothing here holds it down.
+    /// Whether the operator wants the gateway to run, and nothing in this container holds it down.
     pub wanted: bool,
-    /// The port of its API server.
+    /// The port of the API server.
     pub port: Option<u16>,
-    /// Where its things are.
+    /// The paths of the profile.
     pub paths: Paths,
-    /// What a person should know of it: the warning, or why it is held down.
+    /// What a person should know about the profile: the warning, or why the gateway is held down.
     #[serde(skip)]
     pub note: Option<String>,
-    /// When it last went up or down, in seconds since 1970.
+    /// When the gateway last went up or down, in seconds since 1970.
     #[serde(skip)]
     pub changed: Option<u64>,
 }
 
-/// Where the things of a profile are; all but the home may be missing.
+/// The paths of a profile. Only the home must exist.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Paths {
-    /// Its home.
+    /// The home of the profile.
     pub home: String,
-    /// Its service directory.
+    /// The slot, which is the service directory.
     pub slot: String,
-    /// The directory of its log.
+    /// The log directory.
     pub log: String,
 }
 
 impl Row {
-    /// Tells whether a gateway that should run does not.
+    /// Tells whether the gateway should run, but does not.
     pub fn is_missing(&self) -> bool {
         self.wanted && !matches!(self.state, State::Ready | State::Up | State::Starting)
     }
@@ -96,7 +96,7 @@ impl Row {
 /// The status of all profiles.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Who supervises, and how we know.
+    /// Whether s6 supervises the gateways, and why we think so.
     #[serde(flatten)]
     pub manager: Detection,
     /// A row for each profile or slot: `default`, then the others by name.

@@ -1,4 +1,6 @@
-//! What runs, as s6 knows it, beside what should run, as the volume says: looked at in one place.
+//! The status of profiles and slots: reads what runs, and compares it with what the volume says should run.
+//!
+//! This module does the I/O, [`verdict`](crate::view::verdict) the comparison.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -17,7 +19,7 @@ use crate::view::verdict::{Seen, Service, Slot, judge};
 use crate::volume::port::HERMES_DEFAULT;
 use crate::volume::survey::Survey;
 
-/// Looks at the slots and profiles that are in `only`, or at all if none is.
+/// Reports on the slots and profiles that are in `only`, or on all if `only` is empty.
 pub fn report(
     settings: &Settings,
     scandir: &ScanDir,
@@ -36,7 +38,8 @@ pub fn report(
         settings,
         scandir,
         survey,
-        // Not every caller may ask the kernel; not everything that is watched is ours.
+        // Two signs: a caller without rights does not see the watcher; and an s6-svscan may watch a scan
+        // directory that has no gateways of this data root.
         watched: manager.is_s6() || scandir.watcher().is_some(),
         now: SystemTime::now(),
     };
@@ -48,7 +51,9 @@ pub fn report(
     Ok(Report { manager, profiles })
 }
 
-/// Gives the port on which a profile's API server listens, if it runs one.
+/// Gives the port on which the API server of a profile listens, if it runs one.
+///
+/// `given` is the port that hermes-s6 gave to the profile; a port that the profile sets itself comes first.
 pub fn port(
     settings: &Settings,
     survey: &Survey,
@@ -65,7 +70,7 @@ pub fn port(
     own.or(given).or(usual)
 }
 
-/// What is looked at, and when.
+/// Looks at one profile after the other, with what is the same for all.
 struct Look<'a> {
     settings: &'a Settings,
     scandir: &'a ScanDir,
@@ -120,7 +125,7 @@ impl Look<'_> {
 
     fn slot(&self, name: &ProfileName, slot: &Dir, wanted: bool) -> Slot {
         let is_registered_down = matches!(slot.kind("down"), Ok(Some(_)));
-        // Looked for only here: it costs a look at every process.
+        // Only for such a slot: to find the container's command means to read every process.
         let held = (wanted && is_registered_down).then(|| {
             let command = Command::detect(&self.settings.root);
             held(self.settings, &command, self.survey, name)

@@ -1,4 +1,4 @@
-//! The status as a person reads it: a table of all profiles, and the details of one.
+//! The status for a person: a table of all profiles, and the details of one.
 
 use crate::error::{Result, escaped};
 use crate::s6::supervision::Death;
@@ -16,12 +16,11 @@ const HEAD: [&str; 8] = [
     "PORT",
 ];
 
-/// The signals from 1 on, as Linux numbers them on the machines that Hermes runs on.
+/// The names of the signals from 1 on, by their numbers on Linux (x86-64 and arm64).
 const SIGNALS: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT \
     CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
 
-/// Writes the status as a table, with a line below for each profile that has something to be said;
-/// `colour` says that a person looks at a terminal.
+/// Writes the status as a table, and below it the notes of profiles that have one; with `colour` for a terminal.
 pub fn table(report: &Report, colour: bool) -> String {
     let rows: Vec<_> = report.profiles.iter().map(cells).collect();
     let head = HEAD.map(str::to_owned);
@@ -61,9 +60,9 @@ pub fn table(report: &Report, colour: bool) -> String {
     text
 }
 
-/// Writes the rest of what there is to say of one profile.
+/// Writes the details of one profile that the table does not have.
 ///
-/// `log` has the last lines of its log, `None` if they may not be read by this process.
+/// `log` are the last lines of its log; `None` if this process may not read them.
 pub fn details(manager: &Detection, row: &Row, log: Option<Result<Vec<String>>>) -> String {
     let paths = &row.paths;
     let mut text = String::new();
@@ -110,6 +109,7 @@ fn cells(row: &Row) -> [String; HEAD.len()] {
     ]
 }
 
+/// Gives the colour of a state, as a number for a terminal.
 fn paint(state: State) -> &'static str {
     match state {
         State::Ready => "32",

@@ -1,4 +1,6 @@
-//! What a gateway does, and whether that is what its operator wants: why not, and what to do. Free of I/O.
+//! The verdict on a gateway: its state, whether that is what the operator wants, and what to do about it.
+//!
+//! It is decided without I/O, from what was [`Seen`].
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -10,14 +12,16 @@ use crate::tree::slot::EXIT_LOCKED;
 use crate::view::row::{Row, State};
 use crate::volume::lock::Lock;
 
-/// How long a gateway usually takes to get ready, and then some.
+/// How long a gateway counts as starting: usually it is ready sooner.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// How long a gateway that has just been started may not have its lock yet, and by how much the looks
-/// at the volume and at the tree may lie apart.
+/// How old the last change of a gateway must be to compare it with the lock.
+///
+/// A gateway that has just been started may not have its lock yet. And the volume and the tree are not read at
+/// exactly the same time.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// What is seen of one gateway, and of what it needs.
+/// What was seen of one gateway, and of what it depends on.
 #[derive(Debug, Clone)]
 pub struct Seen<'a> {
     /// The time of day.
@@ -26,43 +30,45 @@ pub struct Seen<'a> {
     pub watched: bool,
     /// The scan directory.
     pub scandir: &'a Path,
-    /// What its operator wants.
+    /// The operator's intent.
     pub intent: &'a Intent,
-    /// The lock of its home, if it has ever been taken.
+    /// The lock of the profile's home, if it was ever taken.
     pub lock: Option<&'a Lock>,
-    /// Its slot.
+    /// The slot of the gateway, if it has one.
     pub slot: Option<Slot>,
 }
 
-/// What is seen of a slot.
+/// What was seen of a slot.
 #[derive(Debug, Clone, Default)]
 pub struct Slot {
-    /// Whether it has a `down` file.
+    /// Whether the slot has a `down` file.
     pub is_registered_down: bool,
-    /// Why this container keeps it down, if it is wanted and registered down.
+    /// Why this container keeps the gateway down. Set only if it is wanted and has a `down` file.
     pub held: Option<String>,
-    /// What s6 knows, if it has a supervisor.
+    /// What s6 knows about the slot, if it has a supervisor.
     pub service: Option<Service>,
 }
 
-/// What s6 knows of a slot that has a supervisor.
+/// What s6 knows about a slot with a supervisor.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// Its status.
+    /// The status of the service.
     pub status: Status,
-    /// Its s6-supervise.
+    /// The s6-supervise of the service.
     pub supervisor: Holder,
-    /// How its processes ended, oldest first.
+    /// How the earlier processes ended, and when, oldest first.
     pub deaths: Vec<(SystemTime, Death)>,
 }
 
-/// Fills a row with what is seen, what of it is not as the operator wants it, and what to do about that.
+/// Fills in a row: the state of the gateway, how it differs from what the operator wants, and what to do.
 pub fn judge(row: &mut Row, seen: &Seen) {
     let advice = observe(row, seen);
     compare(row, seen, advice);
 }
 
-/// Finds out what a gateway does and why; gives what has to be done about that before it is started.
+/// Fills in the state of a gateway and the reason for it.
+///
+/// Gives what a person has to do before the gateway can be started: the beginning of a sentence, or nothing.
 fn observe(row: &mut Row, seen: &Seen) -> &'static str {
     let Some(slot) = &seen.slot else {
         return "";
@@ -85,7 +91,7 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
     let (status, deaths) = (&service.status, &service.deaths);
     count(row, seen, service);
     let age = seen.now.duration_since(status.since).unwrap_or_default();
-    // The pids of another container are not to be compared with ours.
+    // The pids in another container mean other processes than here.
     let is_comparable = age >= SETTLED && matches!(service.supervisor, Holder::Process(_));
     let held = seen.lock.filter(|lock| is_comparable && lock.held);
     let is_elsewhere = |pid: u32| held.is_some_and(|lock| lock.pid != i32::try_from(pid).ok());
@@ -115,7 +121,8 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
     if seen.intent.wants_stopped() {
         return "";
     }
-    // One that was told to end, and is to be started again by a command that was killed, has not ended by itself.
+    // With a down file, exit code 0 does not mean that the gateway ended by itself: a command told it to end, and
+    // was killed before it could start the gateway again.
     let was_told = slot.is_registered_down && matches!(deaths.last(), Some((_, Death::Exit(0))));
     if let Some((reason, advice)) = parked(seen.lock, seen.intent, deaths).filter(|_| !was_told) {
         row.reason = Some(reason);
@@ -132,7 +139,7 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
     ""
 }
 
-/// Fills in the numbers: the process, since when, how often it has ended, and how.
+/// Fills in the process, its age, how many processes have ended lately, and how the last one ended.
 fn count(row: &mut Row, seen: &Seen, Service { status, deaths, .. }: &Service) {
     let age = seen.now.duration_since(status.since).unwrap_or_default();
     row.pid = status.pid;
@@ -140,7 +147,7 @@ fn count(row: &mut Row, seen: &Seen, Service { status, deaths, .. }: &Service) {
     let since = status.since.duration_since(SystemTime::UNIX_EPOCH).ok();
     row.changed = since.map(|since| since.as_secs());
     let is_recent = |(time, _): &&(SystemTime, Death)| {
-        // A death later than now has come between.
+        // A death later than `now` happened while the volume and the tree were read; it counts.
         let age = seen.now.duration_since(*time).unwrap_or_default();
         age <= CRASH_LOOP_WINDOW
     };
@@ -151,7 +158,7 @@ fn count(row: &mut Row, seen: &Seen, Service { status, deaths, .. }: &Service) {
     };
 }
 
-/// Adds to a row what is not as its operator wants it, and what to do about it. `advice` comes before the remedy.
+/// Fills in how the state differs from what the operator wants, and what to do; `advice` comes before the remedy.
 fn compare(row: &mut Row, seen: &Seen, advice: &str) {
     let is_up = matches!(
         row.state,
@@ -197,7 +204,9 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
     row.note = Some(note);
 }
 
-/// Tells why `finish` parked a gateway, and what to do before it is started again; `None` if it did not.
+/// Gives the reason why the `finish` script parked a gateway, and what to do before it is started again.
+///
+/// `None` means that the script did not park it. The conditions are those of `templates/finish.execline`.
 fn parked(
     lock: Option<&Lock>,
     intent: &Intent,
@@ -234,7 +243,7 @@ fn parked(
     })
 }
 
-/// Names the holder of a lock, also by its pid here unless it has signed with that.
+/// Names the holder of a lock by its signature, and by its pid here if the signature has another pid.
 fn holder_text(lock: &Lock) -> String {
     let holder = &lock.signature;
     if !lock.held {
@@ -248,7 +257,7 @@ fn holder_text(lock: &Lock) -> String {
     }
 }
 
-/// Tells how long ago something was.
+/// Writes how long ago something was.
 fn ago(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0..60 => (seconds, "s"),

@@ -1,4 +1,4 @@
-//! What a check has found, and how it is said.
+//! The findings of the doctor's checks, and how they are written.
 
 use std::path::PathBuf;
 
@@ -8,37 +8,37 @@ use crate::error::Error;
 use crate::report::one_line;
 use crate::tree::slot::LOGGER_MARGIN;
 
-/// How a tree gets what it takes only when it starts.
+/// The remedy for what a tree reads only when it starts.
 pub const RESTART: &str =
     "restart the container, or end the tree with s6-svscanctl -t and run hermes-s6 supervise";
 
-/// Seconds that a container needs to end besides what its gateways and loggers have.
+/// The seconds that a container needs to end, in addition to the time of its gateways and loggers.
 const CONTAINER_MARGIN: u64 = 10;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// It is as it should be.
+    /// All is as it should be.
     Ok,
-    /// It could not be looked at.
+    /// The check could not be made.
     Unknown,
-    /// It works, and will not always, or not for everybody.
+    /// It works, but will not always, or not for everybody.
     Warning,
     /// It does not work.
     Problem,
 }
 
-/// What a check has found.
+/// The finding of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The check, one word.
+    /// The check, in one word.
     pub check: String,
-    /// How bad it is.
+    /// How bad the finding is.
     pub level: Level,
-    /// The profile that it is about, if it is one.
+    /// The profile that the finding is about, if it is about one.
     pub profile: Option<String>,
-    /// What is so, for a person.
+    /// The finding itself, for a person.
     pub text: String,
     /// What to do about it.
     pub remedy: Option<String>,
@@ -49,13 +49,13 @@ pub struct Finding {
 pub struct Diagnosis {
     /// The version of this schema.
     version: u32,
-    /// Whether nothing is wrong, as far as could be seen.
+    /// Whether nothing is wrong, as far as the checks could be made.
     pub ok: bool,
     findings: Vec<Finding>,
 }
 
 impl Diagnosis {
-    /// Sums up what was found.
+    /// Makes the diagnosis from all findings.
     pub fn new(findings: Vec<Finding>) -> Self {
         let is_good = |finding: &Finding| matches!(finding.level, Level::Ok | Level::Unknown);
         Self {
@@ -73,12 +73,12 @@ pub struct Findings {
     pub check: &'static str,
     /// The profile that the next finding is about.
     pub profile: Option<String>,
-    /// What was found so far.
+    /// The findings so far.
     pub list: Vec<Finding>,
 }
 
 impl Findings {
-    /// Begins with a check.
+    /// Makes an empty list, and begins with a check.
     pub fn new(check: &'static str) -> Self {
         Self {
             check,
@@ -86,7 +86,7 @@ impl Findings {
         }
     }
 
-    /// Adds what the current check has found; an empty remedy is none.
+    /// Adds a finding of the current check; an empty remedy means that there is none.
     pub fn add(&mut self, level: Level, text: String, remedy: &str) {
         self.list.push(Finding {
             check: self.check.to_owned(),
@@ -97,13 +97,13 @@ impl Findings {
         });
     }
 
-    /// Says that the next finding is about this profile.
+    /// Sets the profile that the next finding is about.
     pub fn of(&mut self, profile: &str) -> &mut Self {
         self.profile = Some(profile.to_owned());
         self
     }
 
-    /// Adds an error with its remedy.
+    /// Adds an error as a finding, with its remedy.
     pub fn error(&mut self, level: Level, error: &Error) {
         let advice = error.advice().unwrap_or_default();
         let text = error.to_string();
@@ -111,13 +111,13 @@ impl Findings {
         self.add(level, what.trim_end_matches(": ").to_owned(), advice);
     }
 
-    /// Adds a sentence that ends with its remedy, behind a colon.
+    /// Adds a sentence as a finding; what stands behind its last colon is the remedy.
     pub fn sentence(&mut self, level: Level, sentence: &str) {
         let (text, remedy) = sentence.rsplit_once(": ").unwrap_or((sentence, ""));
         self.add(level, text.to_owned(), remedy);
     }
 
-    /// Ends the current check: where it has found nothing, that is a finding as well.
+    /// Ends the current check. If it has no finding yet, `text` becomes one, with the level ok.
     pub fn conclude(&mut self, text: String) {
         if !self.list.iter().any(|finding| finding.check == self.check) {
             self.add(Level::Ok, text, "");
@@ -125,12 +125,12 @@ impl Findings {
     }
 }
 
-/// Gives the time in seconds that a container needs to end.
+/// Gives the time that a container needs to end, in seconds; `gateways` is the time of its gateways.
 pub fn stop_of_container(gateways: u64) -> u64 {
     gateways.saturating_add(LOGGER_MARGIN.as_secs() + CONTAINER_MARGIN)
 }
 
-/// Puts the first few of many paths or names into words.
+/// Writes the first three paths or names of a list, and the number of the others.
 pub fn list(paths: &[PathBuf]) -> String {
     let mut text = String::new();
     for (index, path) in paths.iter().take(3).enumerate() {
@@ -142,7 +142,7 @@ pub fn list(paths: &[PathBuf]) -> String {
     text
 }
 
-/// Writes a line for each finding, and one for all; `colour` says that a person looks at a terminal.
+/// Writes a line for each finding, and a last line with the sums; with `colour` for a terminal.
 pub fn text(diagnosis: &Diagnosis, colour: bool) -> String {
     let mut text = String::new();
     let mut counts = [0; 4];

@@ -1,7 +1,7 @@
-//! What is wrong with the container, its volume and its tree, and what to do about it.
+//! The doctor: finds what is wrong with the container, its volume and its tree, and what to do about it.
 //!
-//! Looks, and changes nothing. A check that cannot be made is a finding too: the others are made all
-//! the same.
+//! It changes nothing. If a check cannot be made, that is a finding too, and the other checks are made all the
+//! same.
 
 pub mod finding;
 pub mod tree;
@@ -22,15 +22,17 @@ use crate::tree::scandir::ScanDir;
 use crate::view::doctor::finding::{Diagnosis, Findings, Level};
 use crate::volume::survey::{survey, survey_as};
 
-/// Makes all checks. Where `rights` is an error, we are root and cannot become the user whose tree and
-/// volume these are: then nothing of theirs is opened.
+/// Makes all checks.
+///
+/// If `rights` is an error, this process is root and cannot become the user whose tree and volume these are. Then
+/// neither is opened.
 pub fn diagnose(settings: &Settings, rights: Result<Rights>) -> Diagnosis {
     let mut found = Findings::new("settings");
     for ignored in &settings.warnings {
         found.sentence(Level::Warning, ignored);
     }
     found.check = "pid1";
-    // An image whose entrypoint was replaced has lost its supervision with it.
+    // PID 1 shows whether the entrypoint of the image was replaced: then there is no supervision.
     let comm = settings.root.at("/proc/1/comm");
     match fs::read_to_string(&comm) {
         Ok(comm) => found.add(Level::Ok, format!("PID 1 is {}", comm.trim_end()), ""),
@@ -56,6 +58,7 @@ pub fn diagnose(settings: &Settings, rights: Result<Rights>) -> Diagnosis {
     Diagnosis::new(found.list)
 }
 
+/// Makes the checks of the tree and of the volume.
 fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     let scandir = ScanDir::open(settings).ok();
     let watcher = scandir.as_ref().and_then(ScanDir::watcher);
@@ -74,21 +77,21 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     found.add(level, detection.reason, remedy);
 
     tree::place(settings, rights, scandir.as_ref(), found);
-    // Root runs no program that somebody else has named.
-    let trusted = !found
+    // Root must not run the programs of the owner file if somebody else could have written it.
+    let is_trusted = !found
         .list
         .iter()
         .any(|finding| finding.check == "scandir" && finding.level == Level::Problem);
     let owner = scandir
         .as_ref()
-        .filter(|_| runs && trusted)
+        .filter(|_| runs && is_trusted)
         .and_then(ScanDir::owner);
     let fresh = Tools::find(settings);
     found.check = "tools";
     if let Err(error) = &fresh {
         found.error(Level::Problem, error);
     }
-    // A tree that runs keeps what it was started with.
+    // A running tree keeps the choices that it was started with.
     let choices = match (owner, &fresh) {
         (Some(owner), _) => Some(owner.choices),
         (None, Ok(tools)) => Some(Choices::new(settings, tools.clone())),
@@ -108,7 +111,7 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     let tools = fresh.as_ref().ok();
     let looked = match (rights, tools) {
         (_, Some(tools)) => survey_as(settings, rights, tools, &[]),
-        // Root has nothing to drop its rights with, which has been said.
+        // Without s6, root cannot drop its rights. The missing s6 is a finding already.
         (Rights::Direct(_), None) => return,
         (_, None) => survey(settings, &[]),
     };

@@ -1,4 +1,4 @@
-//! What is wrong with the programs, the scan directory and the tree, and which gateways do not run.
+//! Checks of the programs, the scan directory and the tree, and of the gateways that should run.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -23,17 +23,17 @@ use crate::view::row::{Report, State};
 use crate::view::status;
 use crate::volume::survey::Survey;
 
-/// The s6 programs that slots and hermes-s6 run, and those that it tells people to run.
+/// The s6 programs that slots and hermes-s6 run, and those that hermes-s6 tells people to run.
 const S6: &str = "s6-envdir s6-log s6-notifyoncheck s6-permafailon s6-setlock s6-setuidgid s6-supervise \
     s6-svc s6-svdt-clear s6-svscan s6-svscanctl s6-svwait";
 
 /// The execline programs that slots run.
 const EXECLINE: &str = "case cd execlineb exit export fdmove foreground ifelse";
 
-/// What has Hermes' Python load the bridge.
+/// The file by which Hermes' Python loads the bridge.
 const BRIDGE_LOADER: &str = "/usr/share/hermes-s6/python/hermes-s6.pth";
 
-/// How to see more.
+/// The remedy if this process may not look.
 const AS_ROOT: &str = "run hermes-s6 doctor as root";
 
 /// Lists the profiles that have a slot.
@@ -43,7 +43,7 @@ pub fn slots(scandir: Option<&ScanDir>) -> BTreeSet<ProfileName> {
         .unwrap_or_default()
 }
 
-/// Looks whether the scan directory is ours to use, and scripts in it can run.
+/// Checks that the scan directory can be used, and that scripts in it can run.
 pub fn place(
     settings: &Settings,
     rights: &Rights,
@@ -74,41 +74,41 @@ pub fn place(
     found.conclude(format!("{place} is {whose}, and scripts in it can run"));
 }
 
-/// Looks whether scripts in the scan directory can run: beneath the /run of many containers they cannot.
+/// Checks that scripts in the scan directory can run: in many containers, /run is mounted noexec.
 pub fn file_system(settings: &Settings, found: &mut Findings) {
     found.check = "scandir";
     let place = settings.root.at(&settings.scandir);
-    let there = place.ancestors().find(|directory| directory.exists());
-    let there = there.unwrap_or(Path::new("/"));
-    if statvfs(there).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+    let existing = place.ancestors().find(|directory| directory.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    if statvfs(existing).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
         let text = format!(
             "no script in {} can run: it is mounted noexec",
-            there.display()
+            existing.display()
         );
         let remedy = "mount it with exec, a container's /run with --tmpfs /run:exec, or name another directory with HERMES_S6_SCANDIR";
         found.add(Level::Problem, text, remedy);
     }
 }
 
-/// Tells whether two paths lead to the same program, by what it is or by what is in it.
+/// Tells whether two paths lead to the same program: to the same file, or to files with the same content.
 fn same_program(one: &Path, other: &Path) -> io::Result<bool> {
     let (first, second) = (fs::metadata(one)?, fs::metadata(other)?);
     Ok((first.dev(), first.ino()) == (second.dev(), second.ino())
         || (first.len() == second.len() && fs::read(one)? == fs::read(other)?))
 }
 
-/// Compares the s6 that this environment has with that of the tree.
+/// Checks that the s6 of this environment is the s6 of the tree. `fresh` are the programs found here.
 pub fn agreement(settings: &Settings, tools: &Tools, fresh: &Tools, found: &mut Findings) {
     let svc = |tools: &Tools| settings.root.at(tools.s6.join("s6-svc"));
     if !same_program(&svc(tools), &svc(fresh)).unwrap_or(true) {
-        let (theirs, here) = (tools.s6.display(), fresh.s6.display());
-        let text = format!("the tree has the s6 of {theirs}, and here is another in {here}");
-        let remedy = format!("call {theirs}/s6-svc, or {RESTART}");
+        let (trees, here) = (tools.s6.display(), fresh.s6.display());
+        let text = format!("the tree has the s6 of {trees}, and here is another in {here}");
+        let remedy = format!("call {trees}/s6-svc, or {RESTART}");
         found.add(Level::Warning, text, &remedy);
     }
 }
 
-/// Looks for every program that the slots and we need.
+/// Checks that every program exists that the slots and hermes-s6 need.
 pub fn programs(settings: &Settings, tools: &Tools, found: &mut Findings) {
     let mut missing = Vec::new();
     for (directory, programs) in [(&tools.s6, S6), (&tools.execline, EXECLINE)] {
@@ -142,8 +142,9 @@ pub fn programs(settings: &Settings, tools: &Tools, found: &mut Findings) {
     found.conclude(format!("s6 in {s6}, execline in {execline}, and {hermes}"));
 }
 
-/// Looks whether a Hermes in a virtual environment loads the bridge, if the bridge is there: for another
-/// version of Python it has to be in another place.
+/// Checks that a Hermes in a virtual environment loads the bridge, if the bridge is installed.
+///
+/// Each version of Python has its own directory of packages, and needs the loader there.
 fn bridge(settings: &Settings, hermes: &Path, found: &mut Findings) {
     let loader = settings.root.at(BRIDGE_LOADER);
     let name = loader.file_name().unwrap_or_default();
@@ -165,8 +166,9 @@ fn bridge(settings: &Settings, hermes: &Path, found: &mut Findings) {
     }
 }
 
-/// Compares the programs that run with those that will talk to them: between two versions of s6 they
-/// misunderstand each other silently.
+/// Checks that the running s6 programs are of the s6 that will talk to them.
+///
+/// Programs of different versions of s6 misunderstand each other silently.
 pub fn versions(settings: &Settings, scandir: &ScanDir, tools: &Tools, found: &mut Findings) {
     let slots = slots(Some(scandir));
     let slots = slots.iter().filter_map(|name| scandir.slot(name).ok());
@@ -199,7 +201,7 @@ pub fn versions(settings: &Settings, scandir: &ScanDir, tools: &Tools, found: &m
     found.conclude(format!("{same} processes are of the s6 in {place}"));
 }
 
-/// Compares the times that gateways have to end: asked for here, by the tree, and by each slot.
+/// Compares the times that gateways may take to stop: in the settings, in the tree, and in each slot.
 pub fn stopping(
     settings: &Settings,
     scandir: Option<&ScanDir>,
@@ -211,7 +213,7 @@ pub fn stopping(
     let container = stop_of_container(stop);
     let text = format!("gateways have {stop} s to save and end, so docker stop --time {container}");
     found.add(Level::Ok, text, "");
-    // Who calls us from a shell of his own has asked for nothing.
+    // In a shell without HERMES_S6_STOP_TIMEOUT, the setting has its default and says nothing.
     if wanted != STOP_TIMEOUT && wanted != choices.stop_timeout() {
         let wanted = wanted.as_secs();
         let text = format!("HERMES_S6_STOP_TIMEOUT is {wanted}, and the tree has {stop}");
@@ -219,10 +221,10 @@ pub fn stopping(
     }
     for name in slots(scandir) {
         let slot = scandir.and_then(|scandir| scandir.slot(&name).ok());
-        let has = slot.and_then(|slot| slot.read("timeout-kill", 32).ok());
-        let has = String::from_utf8(has.unwrap_or_default()).unwrap_or_default();
-        if has.trim().parse() != Ok(choices.stop_timeout().as_millis()) {
-            let text = format!("timeout-kill of its slot is '{}'", has.trim());
+        let content = slot.and_then(|slot| slot.read("timeout-kill", 32).ok());
+        let content = String::from_utf8(content.unwrap_or_default()).unwrap_or_default();
+        if content.trim().parse() != Ok(choices.stop_timeout().as_millis()) {
+            let text = format!("timeout-kill of its slot is '{}'", content.trim());
             found
                 .of(name.as_str())
                 .add(Level::Warning, text, "hermes-s6 reconcile");
@@ -230,7 +232,7 @@ pub fn stopping(
     }
 }
 
-/// Tells how many slots the s6-svscan that runs has room for, `None` if it cannot be seen.
+/// Gives the number of slots that the running s6-svscan has room for; `None` if its limits cannot be seen.
 pub fn room(
     settings: &Settings,
     scandir: &ScanDir,
@@ -240,19 +242,19 @@ pub fn room(
     let Some(Holder::Process(pid)) = watcher else {
         return None;
     };
-    // Where that is hidden, it looks like an s6-svscan without options.
+    // If the command line is hidden, it is empty: the s6-svscan would seem to have no options.
     let cmdline = fs::read(settings.root.at(format!("/proc/{pid}/cmdline"))).ok()?;
-    let other = |name: &OsString| {
+    let is_other = |name: &OsString| {
         let profile = name.to_str().and_then(ProfileName::from_slot);
-        let ours = profile.is_some_and(|profile| scandir.is_ours(profile.slot()));
-        !ours && !name.as_encoded_bytes().starts_with(b".")
+        let is_ours = profile.is_some_and(|profile| scandir.is_ours(profile.slot()));
+        !is_ours && !name.as_encoded_bytes().starts_with(b".")
     };
     let mut others = scandir.dir().names().ok()?;
-    others.retain(other);
+    others.retain(is_other);
     (!cmdline.is_empty()).then(|| scandir.room(settings, tools, watcher, &others))
 }
 
-/// Compares the slots that s6-svscan takes with the profiles that there are.
+/// Checks that s6-svscan has room for the slots of all profiles.
 pub fn capacity(needed: usize, room: Option<usize>, found: &mut Findings) {
     found.check = "capacity";
     let Some(room) = room else {
@@ -267,7 +269,7 @@ pub fn capacity(needed: usize, room: Option<usize>, found: &mut Findings) {
     found.conclude(format!("{needed} profiles have room"));
 }
 
-/// Tells which gateways do not run although they should, and what is skipped.
+/// Finds the gateways that should run but do not, and the profiles that cannot be used.
 pub fn profiles(
     settings: &Settings,
     scandir: Option<&ScanDir>,
@@ -296,10 +298,11 @@ pub fn profiles(
     found.conclude(format!("of {all} profiles {wanted} are to run"));
 }
 
+/// Finds the gateways that should run but do not, and those that are parked.
 fn gateways(report: &Report, found: &mut Findings) {
     for row in &report.profiles {
         let level = match row.state {
-            // Without a tree that is so for all, and said already.
+            // Without a tree, no gateway has a supervisor, and the missing tree is a finding already.
             State::Unsupervised | State::Unregistered if !report.manager.is_s6() => continue,
             _ if row.is_missing() => Level::Problem,
             State::Parked => Level::Warning,
