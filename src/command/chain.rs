@@ -1,4 +1,4 @@
-//! What the scripts of a slot run of hermes-s6: programs that do one thing and then become the next one.
+//! The commands in the scripts of a slot. Most do one thing, and then execute the next program of the script.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,21 +23,21 @@ use crate::system::wait::wait_until;
 use crate::tree::slot::EXIT_LOCKED;
 use crate::volume::lock::{LOCK_FILE, Taking, signature, take};
 
-/// What s6-log locks in its directory.
+/// The file that s6-log locks in its log directory.
 const LOG_LOCK_FILE: &str = "lock";
 
-/// How long one call of `data/check` looks; s6-notifyoncheck gives it 2 s.
+/// How long one call of `data/check` may look; s6-notifyoncheck gives it 2 s.
 const CHECK_TIME: Duration = Duration::from_millis(1500);
 
-/// How often it looks.
+/// The pause between two looks of one call.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How coarse the times of files and of the starts of processes are, and then some.
+/// The possible error when the time of a file is compared with the start of a process, generously.
 const CLOCK_GRAIN: Duration = Duration::from_millis(100);
 
-/// Runs a program without the variables of the default profile's accounts.
+/// Executes a program without the environment variables of the default profile's messaging accounts.
 ///
-/// With HERMES_S6_INHERIT_ENV=1 it keeps them. Returns only if the program cannot be executed.
+/// With HERMES_S6_INHERIT_ENV=1 they stay. Returns only if the program cannot be executed.
 pub fn own_env(prog: &[OsString]) -> Error {
     let mut command = command(prog);
     let inherit =
@@ -52,10 +52,10 @@ pub fn own_env(prog: &[OsString]) -> Error {
     exec(command)
 }
 
-/// Runs a program with the lock of a profile's home held, by that program's own process, see
-/// [`take`].
+/// Takes the lock of a profile's home, see [`take`], and executes a program, whose process then holds the lock.
 ///
-/// If the lock is held elsewhere, this ends with [`EXIT_LOCKED`], on which the finish script parks the slot.
+/// If another gateway holds the lock, the exit code is [`EXIT_LOCKED`], on which the finish script parks the
+/// slot.
 pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -> Result<u8> {
     let home = Dir::open(home)?;
     match take(root, &home, limit)? {
@@ -81,15 +81,16 @@ pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -
     }
 }
 
+/// Keeps a file open, and so its lock, in the program that this process executes.
 fn keep_open(file: &File) -> Result<()> {
     fcntl_setfd(file, FdFlags::empty())
         .map_err(|errno| Error::system("keep open", LOCK_FILE, errno))
 }
 
-/// Waits until no logger has the lock of a log directory, or there is no such file to be read.
+/// Waits until no other logger holds the lock of a log directory, for at most `limit`.
 ///
-/// Not longer than `limit`, and not when nobody writes to stdin any more: then the supervisor of this
-/// logger waits for its end. Whether the lock can be had, whoever takes it will see.
+/// The wait also ends if nobody can write to stdin any more: then the supervisor waits for the end of this
+/// logger. s6-log, which comes next, finds out itself whether it gets the lock.
 pub fn await_lock(directory: &Path, limit: Duration) -> Result<()> {
     let directory = Dir::open(directory)?;
     let what = format!("the other logger of {}", directory.path().display());
@@ -106,9 +107,9 @@ fn nobody_writes_to_stdin() -> bool {
         && polled[0].revents().contains(PollFlags::HUP)
 }
 
-/// Tells whether the gateway that s6 supervises in the current directory has written that it serves.
+/// Tells whether the gateway whose slot is the current directory has written that it serves.
 ///
-/// Looks again for a while: that costs less than to be started again for each look.
+/// Looks several times within 1.5 s: that is cheaper than one process for each look.
 pub fn check_ready(root: &Root, home: &Path) -> Result<bool> {
     let service = Dir::open(Path::new("."))?;
     let home = Dir::open(home)?;
@@ -134,7 +135,7 @@ fn is_ready(root: &Root, service: &Dir, home: &Dir) -> bool {
     };
     match serves(&content, u64::from(pid), start) {
         Some(Proof::Start) => true,
-        // Not the word of an earlier process, whose pid this one may have got again.
+        // An earlier process with the same pid may have written the file: it must be newer than this process.
         Some(Proof::None) => home
             .modified(STATE_FILE)
             .is_some_and(|time| time + CLOCK_GRAIN >= time_of_start(start)),

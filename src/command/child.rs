@@ -1,4 +1,4 @@
-//! What root has the user of the gateways do on the volume: commands that answer with JSON.
+//! Commands that root runs as the owner of the volume, see [`rights`](crate::rights); they answer with JSON.
 
 use std::io::Read;
 
@@ -12,13 +12,13 @@ use crate::volume::changes::VolumeChanges;
 use crate::volume::survey::survey;
 use crate::volume::write::settle;
 
-/// Answers what is on the volume.
+/// Answers with the survey of the volume.
 pub fn answer_survey(common: &Common, profiles: &[ProfileName]) -> Result<Code> {
     report::json(&survey(&Settings::gather(common)?, profiles)?);
     Ok(Code::Done)
 }
 
-/// Answers what is wrong on the volume.
+/// Answers with what the doctor finds on the volume.
 pub fn answer_examine(common: &Common) -> Result<Code> {
     let settings = Settings::gather(common)?;
     report::json(&doctor::volume::examine(
@@ -28,7 +28,7 @@ pub fn answer_examine(common: &Common) -> Result<Code> {
     Ok(Code::Done)
 }
 
-/// Makes the changes of the volume that stand on stdin, and answers what could not be done.
+/// Reads changes of the volume from stdin, writes them, and answers with the failures.
 pub fn answer_settle(common: &Common) -> Result<Code> {
     let settings = Settings::gather(common)?;
     let mut request = Vec::new();

@@ -1,4 +1,5 @@
-//! Which profiles a request is about: what was asked for, against what was seen. Free of I/O.
+//! The choice of the profiles that a request is about, made without I/O from the selection and from what was
+//! seen.
 
 use std::collections::BTreeSet;
 
@@ -13,35 +14,35 @@ use crate::tree::lifecycle::request::Verb;
 use crate::tree::plan::{held, is_multiplexed};
 use crate::volume::survey::{Skipped, Survey};
 
-/// What is seen before a request.
+/// What was seen before a request.
 #[derive(Debug)]
 pub struct Seen<'a> {
-    /// What was asked for.
+    /// The settings of this run.
     pub settings: &'a Settings,
-    /// The volume.
+    /// The survey of the volume.
     pub survey: &'a Survey,
-    /// What the container was started for; looked for only where a start depends on it.
+    /// The container's command. Read only if the choice depends on it.
     pub command: Command,
-    /// The profiles that have a slot, as far as the selection is about them.
+    /// The profiles of the selection that have a slot.
     pub slots: BTreeSet<ProfileName>,
-    /// Those of them whose gateway s6 has been told to have up.
+    /// Those of `slots` whose gateway s6 wants up. Read only if the choice depends on it.
     pub wanted_up: BTreeSet<ProfileName>,
 }
 
-/// What was chosen, and what is to be said about the rest.
+/// The chosen profiles, and what a person has to know about the others.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// The profiles, in order.
+    /// The chosen profiles, in order.
     pub names: Vec<ProfileName>,
-    /// What is wrong.
+    /// Problems, as sentences.
     pub warnings: Vec<String>,
-    /// Why some are left out.
+    /// The reasons why profiles are left out, as sentences.
     pub notes: Vec<String>,
 }
 
 impl Choice {
-    /// Says what there is to say, and gives the profiles.
-    pub fn said(self) -> Vec<ProfileName> {
+    /// Prints the warnings and notes, and gives the chosen profiles.
+    pub fn print_and_take(self) -> Vec<ProfileName> {
         self.warnings
             .iter()
             .for_each(|warning| report::warning(warning));
@@ -50,8 +51,10 @@ impl Choice {
     }
 }
 
-/// Chooses the profiles that a request is about. `unless_stopped` leaves out what its operator has stopped, and
-/// what this container keeps down.
+/// Chooses the profiles that a request is about.
+///
+/// `unless_stopped` leaves out the gateways that their operator has stopped, and those that this container keeps
+/// down.
 pub fn choose(
     seen: &Seen,
     selection: &Selection,
@@ -65,10 +68,10 @@ pub fn choose(
     };
     if unless_stopped {
         let (names, notes) = (&mut choice.names, &mut choice.notes);
-        names.retain(|name| match why_not(seen, name) {
+        names.retain(|name| match reason_against(seen, name) {
             None => true,
-            Some(why) => {
-                notes.push(stays_down(name, &why));
+            Some(reason) => {
+                notes.push(stays_down(name, &reason));
                 false
             }
         });
@@ -76,7 +79,7 @@ pub fn choose(
     Ok(choice)
 }
 
-/// Takes the profiles that were named, or the one that is meant where none is.
+/// Chooses the profiles that were named, or the one that is meant without a name, see [`Survey::meant`].
 fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
     let survey = seen.survey;
     let mut choice = Choice {
@@ -104,7 +107,7 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
     names.sort_unstable();
     names.dedup();
     for name in names {
-        // What is left of a profile that is gone can be stopped and removed.
+        // The slot of a profile that is gone can still be stopped and removed.
         if verb.is_up() || !seen.slots.contains(name) {
             must_exist(name, survey)?;
         }
@@ -117,7 +120,7 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
     Ok(choice)
 }
 
-/// Takes all profiles that are to run, and says which are held down.
+/// Chooses all profiles that shall run; those that are held down get a note.
 fn all_to_run(seen: &Seen, verb: Verb) -> Choice {
     let mut choice = Choice {
         warnings: skipped(seen.survey),
@@ -125,19 +128,20 @@ fn all_to_run(seen: &Seen, verb: Verb) -> Choice {
     };
     for (name, profile) in &seen.survey.profiles {
         let is_up = seen.wanted_up.contains(name);
-        // What its operator stopped stays stopped.
+        // A restart leaves a gateway down that its operator has stopped.
         if verb == Verb::Restart && !is_up && !profile.intent.wants_running() {
             continue;
         }
         match held(seen.settings, &seen.command, seen.survey, name) {
-            Some(why) if !is_up => choice.notes.push(stays_down(name, &why)),
+            Some(reason) if !is_up => choice.notes.push(stays_down(name, &reason)),
             _ => choice.names.push(name.clone()),
         }
     }
     choice
 }
 
-/// Takes all profiles that have a slot. To be stopped is an intent also where there is nothing to stop.
+/// Chooses all profiles that have a slot. A stop also takes wanted profiles without a slot: it changes their
+/// intent.
 fn all_to_end(seen: &Seen, verb: Verb) -> Choice {
     let mut names = seen.slots.clone();
     let wanted = seen
@@ -153,8 +157,8 @@ fn all_to_end(seen: &Seen, verb: Verb) -> Choice {
     }
 }
 
-/// Tells what speaks against a start: the operator's last word, or this container.
-fn why_not(seen: &Seen, name: &ProfileName) -> Option<String> {
+/// Gives the reason not to start a gateway: its operator has stopped it, or this container keeps it down.
+fn reason_against(seen: &Seen, name: &ProfileName) -> Option<String> {
     let profile = seen.survey.profiles.get(name);
     if profile.is_some_and(|profile| profile.intent.wants_stopped()) {
         return Some(format!(
@@ -164,11 +168,11 @@ fn why_not(seen: &Seen, name: &ProfileName) -> Option<String> {
     held(seen.settings, &seen.command, seen.survey, name).filter(|_| !seen.wanted_up.contains(name))
 }
 
-fn stays_down(name: &ProfileName, why: &str) -> String {
-    format!("{} stays down here ({why})", name.slot())
+fn stays_down(name: &ProfileName, reason: &str) -> String {
+    format!("{} stays down here ({reason})", name.slot())
 }
 
-/// Names what looks like a profile and has no slot.
+/// Gives a sentence for each directory that looks like a profile but cannot have a slot.
 pub fn skipped(survey: &Survey) -> Vec<String> {
     let sentence =
         |skipped: &Skipped| format!("profile {}: {}", skipped.name, skipped.problem.text);

@@ -1,4 +1,4 @@
-//! What a command works with: the settings, whose rights are used, and the tree that runs.
+//! What a command works with: the settings, the rights, and the running tree.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ use crate::view::row::Report;
 use crate::view::status;
 use crate::volume::survey::{Skipped, Survey, survey, survey_as};
 
-/// What was asked for, and whose rights are used for it.
+/// The settings of a command, and the rights that it works with.
 #[derive(Debug)]
 pub struct Context {
-    /// What was asked for.
+    /// The settings of this run.
     pub settings: Settings,
-    /// Whose rights are used.
+    /// The rights that the work is done with.
     pub rights: Rights,
 }
 
 impl Context {
-    /// Finds everything out; a root process that serves somebody else's tree becomes that user first.
+    /// Makes the context. A root process with the tree of another user becomes that user first.
     pub fn enter(common: &Common) -> Result<Self> {
         let context = Self::of(Settings::gather(common)?)?;
         match &context.rights {
@@ -39,7 +39,8 @@ impl Context {
         }
     }
 
-    /// Does the same for a command that needs nothing but the volume, where root's slots do not matter.
+    /// Makes the context for a command that needs only the volume. A root process becomes the user of the
+    /// gateways first, even if the slots are root's.
     pub fn enter_volume(common: &Common) -> Result<Self> {
         let context = Self::of(Settings::gather(common)?)?;
         match &context.rights {
@@ -48,7 +49,7 @@ impl Context {
         }
     }
 
-    /// Starts this command anew as the account, and gives why that failed.
+    /// Starts this command anew with the rights of the account; returns only the error if that fails.
     fn become_account(&self, account: &Account) -> Error {
         match Tools::find(&self.settings) {
             Ok(tools) => rights::become_account(account, &tools, &self.settings, &[]),
@@ -56,7 +57,7 @@ impl Context {
         }
     }
 
-    /// Works out whose rights are used; nothing is changed yet.
+    /// Decides which rights to work with, but does not change those of this process yet.
     pub fn of(mut settings: Settings) -> Result<Self> {
         let rights = Rights::of(&settings)?;
         if !matches!(rights, Rights::Drop(_)) {
@@ -65,7 +66,7 @@ impl Context {
         Ok(Self { settings, rights })
     }
 
-    /// Says which settings are ignored.
+    /// Prints a warning for each setting that is ignored.
     pub fn warn(&self) {
         self.settings
             .warnings
@@ -73,10 +74,10 @@ impl Context {
             .for_each(|warning| report::warning(warning));
     }
 
-    /// Looks at the volume, as [`survey`] does.
+    /// Surveys the volume as [`survey`] does, with the rights of its owner.
     pub fn survey(&self, only: &[ProfileName]) -> Result<Survey> {
         match self.rights {
-            // Root needs the programs for that.
+            // Root needs s6 to drop its rights.
             Rights::Direct(_) => {
                 let tools = Tools::find(&self.settings)?;
                 survey_as(&self.settings, &self.rights, &tools, only)
@@ -85,14 +86,14 @@ impl Context {
         }
     }
 
-    /// Looks at all slots and profiles of the tree.
+    /// Reports on all slots and profiles of the tree.
     pub fn report(&self) -> Result<Report> {
         let scandir = ScanDir::open_tree(&self.settings)?;
         scandir.owner_for(&self.settings)?;
         status::report(&self.settings, &scandir, &self.survey(&[])?, &[])
     }
 
-    /// Finds the profile that a command is about, which must exist.
+    /// Gives the profile that a command means: the given one, or else see [`Survey::meant`]. It must exist.
     pub fn profile(&self, given: Option<ProfileName>, survey: &Survey) -> Result<ProfileName> {
         let profile = given.unwrap_or_else(|| survey.meant(&self.settings));
         must_exist(&profile, survey)?;
@@ -100,13 +101,13 @@ impl Context {
     }
 }
 
-/// Refuses a profile that is not on the volume, and says what is there in its place.
+/// Refuses a profile that is not on the volume; the error tells what is there instead.
 pub fn must_exist(profile: &ProfileName, survey: &Survey) -> Result<()> {
     if survey.profiles.contains_key(profile) {
         return Ok(());
     }
-    let named = |skipped: &&Skipped| skipped.name == profile.as_str();
-    if let Some(skipped) = survey.skipped.iter().find(named) {
+    let has_name = |skipped: &&Skipped| skipped.name == profile.as_str();
+    if let Some(skipped) = survey.skipped.iter().find(has_name) {
         let what = format!("profile {profile}: {}", skipped.problem.text);
         return Err(Error::new(Code::Usage, what));
     }
@@ -120,14 +121,15 @@ pub fn must_exist(profile: &ProfileName, survey: &Survey) -> Result<()> {
     }
 }
 
-/// Makes the error for a profile that nobody has made.
+/// Makes the error for a profile that does not exist.
 pub fn no_such_profile(profile: &ProfileName) -> Error {
     Error::new(Code::Usage, format!("profile {profile} does not exist"))
         .remedy(format!("create it with hermes profile create {profile}"))
 }
 
-/// A data root can have several paths. A tree that runs keeps the one that it was started with: its scripts name
-/// it.
+/// Sets the data root to the path that the running tree has for it.
+///
+/// A data root can have several paths. The scripts of a running tree name the path that it was started with.
 fn take_path_of_tree(settings: &mut Settings) {
     let scandir = ScanDir::open(settings).ok();
     let owner = scandir.and_then(|scandir| scandir.live_owner(settings));
@@ -136,20 +138,22 @@ fn take_path_of_tree(settings: &mut Settings) {
     }
 }
 
-/// A tree that runs, and what is asked of it.
+/// A running tree, with the context of the command that works on it.
 #[derive(Debug)]
 pub struct Tree {
-    /// What was asked for, and whose rights are used.
+    /// The settings and the rights of the command.
     pub context: Context,
-    /// Where the slots are.
+    /// The scan directory with the slots.
     pub scandir: ScanDir,
-    /// The programs that its slots name.
+    /// The programs that the slots name.
     pub tools: Tools,
 }
 
 impl Tree {
-    /// Opens the tree. Unless it has to be `watched`, supervisors that have outlived their s6-svscan will
-    /// do: what they have can still be stopped.
+    /// Opens the running tree.
+    ///
+    /// If it need not be `watched` by an s6-svscan, supervisors that outlived their s6-svscan are enough: their
+    /// gateways can still be stopped.
     pub fn enter(common: &Common, watched: bool) -> Result<Self> {
         let context = Context::enter(common)?;
         context.warn();
@@ -163,25 +167,25 @@ impl Tree {
             scandir,
             tools,
         };
-        let survives = |name: &ProfileName| tree.status(name).is_some();
-        if detection.is_s6() || (!watched && tree.scandir.profiles()?.iter().any(survives)) {
+        let is_supervised = |name: &ProfileName| tree.status(name).is_some();
+        if detection.is_s6() || (!watched && tree.scandir.profiles()?.iter().any(is_supervised)) {
             return Ok(tree);
         }
         Err(Error::new(Code::Unsupervised, detection.reason)
             .remedy("start the tree with hermes-s6 supervise"))
     }
 
-    /// Gives what was asked for.
+    /// Gives the settings of the command.
     pub fn settings(&self) -> &Settings {
         &self.context.settings
     }
 
-    /// Gives whose rights are used.
+    /// Gives the rights of the command.
     pub fn rights(&self) -> &Rights {
         &self.context.rights
     }
 
-    /// Looks at the volume. One that cannot be read keeps nobody from being stopped.
+    /// Surveys the volume. If it cannot be read, that is only a warning for a verb that stops gateways.
     pub fn survey(&self, only: &[ProfileName], verb: Verb) -> Result<Survey> {
         match self.context.survey(only) {
             Err(error) if !verb.is_up() => {
@@ -192,27 +196,27 @@ impl Tree {
         }
     }
 
-    /// Reads what s6 makes of a slot that has a supervisor.
+    /// Reads the status of a slot; `None` without a supervisor.
     pub fn status(&self, name: &ProfileName) -> Option<Status> {
         supervised(&self.scandir.slot(name).ok()?).map(|(status, _)| status)
     }
 
-    /// Tells whether s6 has been told to have a gateway up.
+    /// Tells whether s6 wants a gateway up.
     pub fn is_wanted_up(&self, name: &ProfileName) -> bool {
         self.status(name).is_some_and(|status| status.wanted_up)
     }
 
-    /// Tells whether a gateway runs, or is about to.
+    /// Tells whether a gateway runs, or is about to run.
     pub fn is_not_down(&self, name: &ProfileName) -> bool {
         self.status(name).is_some_and(|status| !status.is_down())
     }
 
-    /// Opens the scan directory for changes. Others that change it are waited for, for at most `limit`.
+    /// Opens and locks the scan directory for changes. Waits for at most `limit` for others that change it.
     pub fn session(&self, limit: Duration) -> Result<Session<'_>> {
         Session::begin(self.settings(), self.rights(), self.tools.clone(), limit)
     }
 
-    /// Gives what starts and stops gateways.
+    /// Gives the lifecycle of this tree, which starts and stops gateways.
     pub fn lifecycle(&self) -> Lifecycle<'_> {
         Lifecycle {
             settings: self.settings(),
@@ -222,7 +226,7 @@ impl Tree {
         }
     }
 
-    /// Refuses to add or remove slots where only somebody else can.
+    /// Refuses to add or remove slots in a scan directory that this process may not change.
     pub fn may_change(&self, command: &str) -> Result<()> {
         if self.scandir.ours().is_ok() {
             return Ok(());
@@ -239,8 +243,9 @@ impl Tree {
         )))
     }
 
-    /// Refuses to remove the slot of the gateway that this command was called from: an agent may remove
-    /// profiles, and would end itself before it has done so.
+    /// Refuses to remove the slot of the gateway that this command was called from.
+    ///
+    /// An agent may remove profiles. But to remove its own one, it would end itself before the work is done.
     pub fn spare_caller(&self, names: &[ProfileName]) -> Result<()> {
         if names.contains(&self.settings().own_profile()) {
             refuse_inside(Verb::Remove)?;
@@ -249,7 +254,7 @@ impl Tree {
     }
 }
 
-/// The variable that Hermes sets in a gateway, and so in everything that an agent runs there.
+/// The variable that Hermes sets in a gateway. Every program that an agent runs there inherits it.
 const INSIDE_VARIABLE: &str = "_HERMES_GATEWAY";
 
 /// Tells whether this command was called from within a gateway.
@@ -257,7 +262,7 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE_VARIABLE).is_some_and(|value| !value.is_empty())
 }
 
-/// Refuses what would end the gateway that this command was called from, and the command with it.
+/// Refuses a verb that would end the gateway that this command was called from, and so the command itself.
 pub fn refuse_inside(verb: Verb) -> Result<()> {
     let word = match verb {
         Verb::Restart => "restart",

@@ -1,4 +1,4 @@
-//! Slots follow the volume: profiles that have come, gone or been renamed by ways that did not call us.
+//! Slots follow the volume: for profiles that were added, removed or renamed without hermes-s6.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -12,57 +12,57 @@ use crate::tree::scandir::LOCK_WAIT;
 use crate::volume::lock::Lock;
 use crate::volume::survey::{Profile, names};
 
-/// What differs between the profiles on the volume and the slots.
+/// The difference between the profiles on the volume and the slots.
 #[derive(Debug, Default)]
 pub struct Strayed {
-    /// Profiles that are to have a slot.
+    /// Profiles that shall get a slot.
     new: BTreeSet<ProfileName>,
-    /// Profiles whose slot is to go.
+    /// Profiles whose slot shall be removed.
     gone: BTreeSet<ProfileName>,
-    /// Whether profiles and slots differ at all: also by what may not go yet.
+    /// Whether profiles and slots differ at all: also by slots that may not be removed yet.
     pub any: bool,
 }
 
-/// Finds the profiles without a slot, and the slots without a profile's home: somebody has edited the volume from
-/// outside.
+/// Finds the profiles without a slot, and the slots without a profile's home.
 pub fn strayed(tree: &Tree) -> Result<Strayed> {
     if tree.scandir.ours().is_err() || *tree.rights() != Rights::Own {
         return Ok(Strayed::default());
     }
-    let there = names(tree.settings())?;
+    let profiles = names(tree.settings())?;
     let slots = tree.scandir.profiles()?;
     for name in tree.scandir.unregistered()? {
-        if !there.contains(&name) {
+        if !profiles.contains(&name) {
             tree.scandir.forget_unregistered(&name);
         }
     }
-    let mut new = &there - &slots;
+    let mut new = &profiles - &slots;
     new.retain(|name| !tree.scandir.is_unregistered(name));
-    let mut gone = &slots - &there;
+    let mut gone = &slots - &profiles;
     let is_own = |name: &ProfileName| is_inside() && *name == tree.settings().own_profile();
     gone.retain(|name| has_no_home(tree, name) && !is_own(name));
-    // Where there is no named profile at all, it is rather the volume that is away.
-    gone.retain(|name| there.len() > 1 || !tree.is_not_down(name));
-    let any = there != slots;
+    // If there is no named profile at all, the volume is probably not mounted: then no running gateway is gone.
+    gone.retain(|name| profiles.len() > 1 || !tree.is_not_down(name));
+    let any = profiles != slots;
     Ok(Strayed { new, gone, any })
 }
 
-/// Lets gateways follow profiles whose homes have been renamed while they ran: the profile whose lock a gateway
-/// holds is its profile, whatever that is called now.
+/// Moves gateways to the new names of profiles whose homes were renamed while the gateways ran.
+///
+/// A gateway holds the lock of its home. So the profile with that lock is its profile, whatever the name is now.
 pub fn follow_renamed(tree: &Tree, Strayed { new, gone, .. }: &Strayed) -> Result<()> {
     if new.is_empty() || gone.is_empty() {
         return Ok(());
     }
     let survey = tree.context.survey(&Vec::from_iter(new.clone()))?;
-    let runs_as = |old: &ProfileName| {
+    let new_name = |old: &ProfileName| {
         let pid = i32::try_from(tree.status(old)?.pid?).ok();
-        let holds = |lock: &Lock| lock.held && lock.pid.is_some() && lock.pid == pid;
-        let is_it = |profile: &&Profile| profile.lock.as_ref().is_some_and(holds);
-        Some(survey.profiles.values().find(is_it)?.name.clone())
+        let is_held_by_pid = |lock: &Lock| lock.held && lock.pid.is_some() && lock.pid == pid;
+        let is_home = |profile: &&Profile| profile.lock.as_ref().is_some_and(is_held_by_pid);
+        Some(survey.profiles.values().find(is_home)?.name.clone())
     };
     let renamed = gone
         .iter()
-        .filter_map(|old| Some([old.clone(), runs_as(old)?]));
+        .filter_map(|old| Some([old.clone(), new_name(old)?]));
     let renamed: BTreeSet<ProfileName> = renamed.flatten().collect();
     if renamed.is_empty() {
         return Ok(());
@@ -70,10 +70,10 @@ pub fn follow_renamed(tree: &Tree, Strayed { new, gone, .. }: &Strayed) -> Resul
     converge(tree, &renamed)
 }
 
-/// Lets slots follow profiles that have come or gone.
+/// Adds the slots of new profiles, and removes the slots of profiles that are gone.
 ///
-/// A new one may be half made, and one that cannot be found may be back at once. So nothing is started,
-/// and nothing is ended whose home may only be away.
+/// A new profile may still be incomplete: so its gateway is not started. And a profile that cannot be found may
+/// be back soon: so a gateway is not ended if the volume may only be unmounted.
 pub fn follow_volume(tree: &Tree) -> Result<()> {
     let Strayed { new, gone, .. } = strayed(tree)?;
     if !gone.is_empty() {
@@ -92,13 +92,14 @@ pub fn follow_volume(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
+/// Tells whether the home of a profile certainly does not exist.
 fn has_no_home(tree: &Tree, name: &ProfileName) -> bool {
     let home = tree.settings().root.at(tree.settings().home_of(name));
     home.symlink_metadata()
         .is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// Makes the slots of some profiles agree with the volume.
+/// Converges the slots of some profiles with the volume.
 fn converge(tree: &Tree, names: &BTreeSet<ProfileName>) -> Result<()> {
     let outcome = tree.session(LOCK_WAIT)?.converge(false, Some(names))?;
     for change in &outcome.plan.changes {

@@ -1,4 +1,6 @@
-//! The name `hermes`: what concerns the gateways is done here, everything else by the real program.
+//! Command lines of Hermes: does what concerns the gateways, and leaves everything else to the real Hermes.
+//!
+//! The images call this program by the name `hermes`. As root, it drops its rights first.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -33,21 +35,21 @@ use crate::view::row::{Report, Row};
 use crate::view::table;
 use crate::volume::survey::{names, read_text};
 
-/// Set for the container's command: a gateway whose operator has stopped it stays down when the container
-/// is started again.
+/// The variable that the image sets for the container's command. With it, `gateway run` leaves a gateway down
+/// that its operator has stopped, when the container is started again.
 const CONTAINER_COMMAND: &str = "HERMES_S6_CONTAINER_COMMAND";
 
-/// Has `docker exec` keep root's rights.
+/// The variable by which a command of `docker exec` keeps root's rights.
 const AS_ROOT: &str = "HERMES_DOCKER_EXEC_AS_ROOT";
 
-/// Has the commands return as soon as s6 is told, as those of Hermes do.
+/// The variable by which commands do not wait for the gateways, as the commands of Hermes itself.
 const NO_WAIT: &str = "HERMES_S6_NO_WAIT";
 
-/// Runs a command line of Hermes. Comes back only if it was done here, or if nothing could be executed.
+/// Runs a command line of Hermes. Returns only if this program has done it, or if no program could be executed.
 pub fn run(words: &[OsString]) -> Result<u8> {
     let settings = Settings::gather(&Common::default());
     let is_sound = settings.is_ok();
-    // What is wrong with HERMES_HOME is for Hermes to say.
+    // With a wrong HERMES_HOME, the real Hermes is run with any data root: it reports the error itself.
     let settings = settings.or_else(|_| {
         Settings::gather(&Common {
             home: Some("/".into()),
@@ -71,15 +73,15 @@ pub fn run(words: &[OsString]) -> Result<u8> {
             None => Err(call.become_real()),
         };
     }
-    // As root only what is needed to leave it.
+    // Root does nothing but drop its rights.
     Err(match line.action {
         Action::Profile(_) if is_set(AS_ROOT) => call.become_real(),
         _ => call.become_hermes(),
     })
 }
 
-/// Tells whether something can be ours to do, whoever supervises: a gateway that somebody wants to run in
-/// the foreground is not.
+/// Tells whether this program does such a command line, if s6 supervises. It does not run gateways in the
+/// foreground.
 fn is_ours(settings: &Settings, action: &Action) -> bool {
     match *action {
         Action::Run { supervised } => {
@@ -89,7 +91,7 @@ fn is_ours(settings: &Settings, action: &Action) -> bool {
     }
 }
 
-/// Finds the user whom root serves, if we are root and that is somebody else.
+/// Finds the user whose gateways root runs; `None` if this process is not root, or that user is root.
 fn account(settings: &Settings) -> Result<Option<Account>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -101,22 +103,25 @@ fn account(settings: &Settings) -> Result<Option<Account>> {
     }
 }
 
+/// Tells whether an environment variable has a value that Hermes takes for true.
 fn is_set(variable: &str) -> bool {
     let value = std::env::var_os(variable).unwrap_or_default();
     truth(&value.to_string_lossy()) == Some(true)
 }
 
-/// A call by the name of Hermes.
+/// A call of this program in the place of Hermes.
 struct Call<'a> {
     settings: Settings,
-    /// Whose rights everything has to have, if we are root.
+    /// The account to drop root's rights to; `None` if this process is not root.
     account: Option<Account>,
+    /// The command line, without the program's name.
     words: &'a [OsString],
 }
 
 impl Call<'_> {
-    /// Becomes the real program, with the same arguments, environment and descriptors; as the user whom root
-    /// serves, since gateways could not read what root leaves on the volume.
+    /// Becomes the real Hermes, with the same arguments, environment and descriptors; returns only an error.
+    ///
+    /// Root becomes the user of the gateways first: they could not read the files that root leaves on the volume.
     fn become_real(&self) -> Error {
         match self.real(&[]) {
             Ok(mut command) => {
@@ -128,6 +133,7 @@ impl Call<'_> {
         }
     }
 
+    /// Prepares the command of the real Hermes, behind the words of `prefix`.
     fn real(&self, prefix: &[&str]) -> Result<Command> {
         let hermes = real_hermes(&self.settings)?;
         let mut words: Vec<OsString> = prefix.iter().map(OsString::from).collect();
@@ -136,7 +142,7 @@ impl Call<'_> {
         self.command(words, !is_set(AS_ROOT))
     }
 
-    /// Starts this command line anew with the rights of the user whom root serves.
+    /// Starts this program anew with the same command line, as the user of the gateways; returns only an error.
     fn become_hermes(&self) -> Error {
         let again = |tools: Tools| {
             let program = self.settings.root.at(tools.hermes_s6).into_os_string();
@@ -152,11 +158,11 @@ impl Call<'_> {
         }
     }
 
-    /// Prepares to execute something, if `drop` says so without root's rights.
+    /// Prepares a command; with `drop`, it runs without root's rights.
     fn command(&self, mut words: Vec<OsString>, drop: bool) -> Result<Command> {
         let account = self.account.as_ref().filter(|_| drop);
         if let Some(account) = account {
-            words.splice(0..0, self.way_down(account)?);
+            words.splice(0..0, self.drop_prefix(account)?);
         }
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_remove(CONTAINER_COMMAND);
@@ -167,8 +173,8 @@ impl Call<'_> {
         Ok(command)
     }
 
-    /// Gives the words that go in front of what is to be run without root's rights.
-    fn way_down(&self, account: &Account) -> Result<Vec<OsString>> {
+    /// Gives the words in front of a command that make it run with the rights of the account.
+    fn drop_prefix(&self, account: &Account) -> Result<Vec<OsString>> {
         let tools = Tools::find(&self.settings)?;
         let at = |place: PathBuf| self.settings.root.at(place).into_os_string();
         let setuidgid = at(tools.s6.join("s6-setuidgid"));
@@ -181,8 +187,8 @@ impl Call<'_> {
             && std::io::stdout().is_terminal()
             && std::io::stderr().is_terminal();
         let has_terminal = || OpenOptions::new().read(true).open("/dev/tty").is_ok();
-        // On root's terminal, that user could type commands for root's shell. So there is one of its own; or
-        // none, where what is printed goes elsewhere.
+        // On root's terminal, the user could type commands into root's shell. So the command gets a terminal of
+        // its own (runuser --pty), or no terminal if its input or output goes elsewhere (setsid).
         let mut words = match (program("/usr/sbin/runuser"), program("/usr/bin/setsid")) {
             (Some(runuser), _) if is_terminal => {
                 let [pty, user, end] = ["--pty", "--user", "--"].map(OsString::from);
@@ -193,7 +199,7 @@ impl Call<'_> {
             }
             _ => vec![setuidgid, name],
         };
-        // Where docker exec starts, nothing of that user's is.
+        // docker exec starts in "/", where the user has no files: the data root is a better working directory.
         let home = self.settings.root.at(&self.settings.home);
         if home.is_dir() && std::env::current_dir().is_ok_and(|place| place == Path::new("/")) {
             words.extend([at(tools.execline.join("cd")), home.into_os_string()]);
@@ -201,7 +207,8 @@ impl Call<'_> {
         Ok(words)
     }
 
-    /// Tells whether s6 supervises here, or, for a stop, whether supervisors have outlived their s6-svscan.
+    /// Tells whether s6 supervises the gateways. For a stop, supervisors that outlived their s6-svscan are
+    /// enough.
     fn is_supervised(&self, action: &Action) -> bool {
         if detect(&self.settings).is_s6() {
             return true;
@@ -209,21 +216,21 @@ impl Call<'_> {
         let outlived = |scandir: ScanDir| {
             let owner = scandir.owner()?;
             let slots = scandir.profiles().ok()?;
-            let is_one = |name: &ProfileName| Some(supervised(&scandir.slot(name).ok()?)?.0);
+            let status = |name: &ProfileName| Some(supervised(&scandir.slot(name).ok()?)?.0);
             owner
                 .serves(&self.settings)
-                .then(|| slots.iter().any(|name| is_one(name).is_some()))
+                .then(|| slots.iter().any(|name| status(name).is_some()))
         };
         matches!(action, Action::Stop { .. })
             && ScanDir::open(&self.settings).ok().and_then(outlived) == Some(true)
     }
 
-    /// Does what a command line asks for, or tells by `None` that the real program has to.
+    /// Does what a command line asks for, and gives the exit code; `None` if the real Hermes has to do it.
     fn take_over(&self, line: &Line) -> Result<Option<u8>> {
         if let Action::Profile(change) = &line.action {
             return self.change_profile(change);
         }
-        // Where the profile is not there, Hermes says so.
+        // If the profile does not exist, the real Hermes reports that.
         let Some(profile) = self.profile(line) else {
             return Ok(None);
         };
@@ -244,21 +251,22 @@ impl Call<'_> {
         Ok(Some(code as u8))
     }
 
-    /// Finds the profile that is meant, as Hermes does; none, if it would refuse it.
+    /// Finds the profile that a command line means, as Hermes does; `None` if Hermes would refuse the line.
     fn profile(&self, line: &Line) -> Option<ProfileName> {
         let settings = &self.settings;
-        let is_there = |name: &ProfileName| {
+        let exists = |name: &ProfileName| {
             let home = settings.root.at(settings.home_of(name));
             home.is_dir() || self.has_slot(name)
         };
         if let Some(name) = &line.profile {
-            return Some(name.clone()).filter(is_there);
+            return Some(name.clone()).filter(exists);
         }
         if settings.home_profile.is_some() {
             return settings.home_profile.clone();
         }
-        let beside = settings.home.parent().and_then(Path::file_name);
-        if beside == Some(OsStr::new("profiles")) {
+        // A home beneath `profiles` whose name is not a profile's.
+        let parent = settings.home.parent().and_then(Path::file_name);
+        if parent == Some(OsStr::new("profiles")) {
             return None;
         }
         let home = Dir::open(&settings.root.at(&settings.home)).ok();
@@ -266,7 +274,7 @@ impl Call<'_> {
         let active = active.and_then(|home| read_text(&home, "active_profile"));
         match active.as_deref().map_or("", str::trim) {
             "" => Some(ProfileName::default_profile()),
-            name => profile_name(name).filter(is_there),
+            name => profile_name(name).filter(exists),
         }
     }
 
@@ -274,11 +282,12 @@ impl Call<'_> {
         ScanDir::open(&self.settings).is_ok_and(|scandir| scandir.is_ours(name.slot()))
     }
 
-    /// Tells whether there is anything to start or stop for a profile, and says so if there is not.
+    /// Tells whether a profile has or can have a gateway, and prints an error if not.
     fn has_gateway(&self, name: &ProfileName) -> bool {
         let soul = self.settings.home_of(name).join("SOUL.md");
-        let has = name.is_default() || self.has_slot(name) || self.settings.root.at(soul).exists();
-        if !has {
+        let has_gateway =
+            name.is_default() || self.has_slot(name) || self.settings.root.at(soul).exists();
+        if !has_gateway {
             let home = self.settings.home_of(name);
             if self.settings.root.at(&home).is_dir() {
                 report::note(&format!(
@@ -290,9 +299,10 @@ impl Call<'_> {
                 "no such gateway '{name}': register it with `hermes profile create {name}` first, or pass an existing profile name via `-p <name>`"
             ));
         }
-        has
+        has_gateway
     }
 
+    /// Starts, stops or restarts the gateway of a profile, or all gateways.
     fn operate(&self, verb: Verb, profile: ProfileName, all: bool) -> Result<Code> {
         if let Err(error) = refuse_inside(verb) {
             return Ok(refused(&error));
@@ -308,9 +318,10 @@ impl Call<'_> {
         operate_as(form, &Common::default(), verb, &selection, waiting(), false)
     }
 
-    /// Has a gateway supervised that was to run in the foreground, and stays in its place.
+    /// Starts the supervised gateway in place of one in the foreground. Then sleeps for ever, as the caller
+    /// expects of `gateway run`.
     fn run_supervised(&self, profile: ProfileName) -> Result<Code> {
-        // What the container's command prints is its own.
+        // The container's stdout is for the lines of the gateways: what this command prints goes to stderr.
         rustix::stdio::dup2_stdout(rustix::stdio::stderr())
             .map_err(|cause| Error::system("duplicate", "stderr", cause))?;
         if !self.has_gateway(&profile) {
@@ -329,7 +340,7 @@ impl Call<'_> {
             waiting(),
             is_command,
         );
-        // A container lives on with a gateway that is down: its operator can do something about it there.
+        // A container must not end because a gateway is down: inside it, the operator can repair that.
         match started {
             Ok(Code::Done | Code::TimedOut) => {}
             Ok(code) if !is_command => return Ok(code),
@@ -345,7 +356,7 @@ impl Call<'_> {
         }
     }
 
-    /// Has the real program change a profile, and then lets its slot follow: by what is there afterwards.
+    /// Lets the real Hermes change a profile, and then changes its slot, by the profiles that exist afterwards.
     fn change_profile(&self, change: &Change) -> Result<Option<u8>> {
         if let Change::Removed(name) | Change::Renamed(name, _) = change
             && *name == self.settings.own_profile()
@@ -354,11 +365,11 @@ impl Call<'_> {
             return Ok(Some(refused(&error) as u8));
         }
         let Ok(before) = names(&self.settings) else {
-            // Where nobody can tell what was there, nothing can follow.
+            // Without the profiles of before, the change cannot be seen: the real Hermes does it alone.
             return Ok(None);
         };
         let ran = matches!(change, Change::Renamed(old, _) if self.is_wanted_up(old));
-        // A signal that ends this process is meant for the program that it waits for.
+        // A signal that ends this process shall also end the real Hermes, which it waits for.
         let prefix = ["/usr/bin/setpriv", "--pdeathsig", "TERM"];
         let has_prefix = is_executable(&self.settings.root.at(prefix[0]));
         let mut real = self.real(if has_prefix { &prefix } else { &[] })?;
@@ -368,19 +379,21 @@ impl Call<'_> {
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-        let followed = self.follow(change, &before, ran).unwrap_or_else(|error| {
+        let slot_code = self.follow(change, &before, ran).unwrap_or_else(|error| {
             report::warning(&error.to_string());
             error.code()
         });
         Ok(Some(match u8::try_from(code) {
-            Ok(0) => followed as u8,
+            Ok(0) => slot_code as u8,
             Ok(code) => code,
             Err(_) => Code::No as u8,
         }))
     }
 
-    /// Lets slots follow a change of profiles, of which `before` were there; `ran` says that the gateway of one
-    /// that is renamed was to be up.
+    /// Adds, removes or renames the slot of a profile that the real Hermes has changed.
+    ///
+    /// `before` are the profiles before the change; `ran` says that s6 wanted the gateway of a renamed profile
+    /// up.
     fn follow(&self, change: &Change, before: &BTreeSet<ProfileName>, ran: bool) -> Result<Code> {
         let common = Common::default();
         let select = |profile| Selection {
@@ -398,7 +411,7 @@ impl Call<'_> {
                 if self.has_slot(old) {
                     return operate::unregister(&common, &select(vec![old.clone()]));
                 }
-                // One of this name that comes back is another.
+                // A later profile with this name is another one, and shall get a slot.
                 ScanDir::open(&self.settings)?.forget_unregistered(old);
                 Ok(Code::Done)
             }
@@ -415,7 +428,7 @@ impl Call<'_> {
         }
     }
 
-    /// Tells whether s6 has been told to have a gateway up.
+    /// Tells whether s6 wants a gateway up.
     fn is_wanted_up(&self, name: &ProfileName) -> bool {
         let slot = ScanDir::open(&self.settings).and_then(|scandir| scandir.slot(name));
         let status = slot.ok().and_then(|slot| supervised(&slot));
@@ -423,7 +436,7 @@ impl Call<'_> {
     }
 }
 
-/// What `gateway run` says where it does not run the gateway itself.
+/// The text that `gateway run` prints if s6 supervises the gateway.
 const NOTICE: &str = "
 This gateway is supervised by s6 in this container, with those of all other profiles: it is restarted when it
 fails, and comes back with the container as you left it.
@@ -432,7 +445,7 @@ fails, and comes back with the container as you left it.
   gateway run --no-supervise    as the container's command: runs it as that command, unsupervised
 ";
 
-/// Says in the words of Hermes that something is refused from inside a gateway.
+/// Prints, in the words of Hermes, that a command is refused inside a gateway.
 fn refused(error: &Error) -> Code {
     report::failure_line(&error.to_string().replacen("refusing", "Refusing", 1));
     error.code()
@@ -445,7 +458,8 @@ fn waiting() -> Waiting {
     }
 }
 
-/// Shows the gateway of a profile: first in the words of Hermes, for scripts, then what s6 knows.
+/// Prints the status of a gateway: first a line in the words of Hermes, for scripts, then the table and the
+/// details.
 fn show_status(profile: &ProfileName) -> Result<Code> {
     let context = Context::enter(&Common::default())?;
     let mut status = context.report()?;
@@ -463,8 +477,8 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
         .extract_if(.., |row| row.profile != *profile)
         .collect();
     report::print(&table::table(&status, report::colour()));
-    let readable = !matches!(context.rights, Rights::Direct(_));
-    let log = readable.then(|| logs::last_lines(&context.settings, profile, logs::EXCERPT));
+    let may_read = !matches!(context.rights, Rights::Direct(_));
+    let log = may_read.then(|| logs::last_lines(&context.settings, profile, logs::EXCERPT));
     report::print(&table::details(&status.manager, &row, log));
     let mut title = "\nOther profiles:\n";
     for other in &others {
@@ -475,7 +489,7 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
     Ok(Code::of(!row.is_missing()))
 }
 
-/// Lists the gateways in the form of Hermes.
+/// Prints the gateways in the form of Hermes.
 fn list(current: &ProfileName) -> Result<Code> {
     let Report { profiles, .. } = Context::enter(&Common::default())?.report()?;
     report::line("Gateways:");
@@ -485,6 +499,7 @@ fn list(current: &ProfileName) -> Result<Code> {
     Ok(Code::Done)
 }
 
+/// Writes a gateway as Hermes lists it.
 fn line_of(row: &Row, is_current: bool) -> String {
     let mark = if row.pid.is_some() {
         '\u{2713}'

@@ -1,4 +1,10 @@
-//! The commands: each puts together what the other modules do, and gives its exit code.
+//! The commands: each puts together what the floors beneath do, and gives its exit code.
+//!
+//! - `context` opens what a command works with. The commands on gateways are in `operate`: it looks, lets
+//!   `choose` choose the profiles, carries the request out, and lets `outcome` print what happened.
+//! - `follow` adds and removes slots after changes on the volume.
+//! - [`hermes`] does the command lines of Hermes, [`chain`] the programs in the scripts of a slot, and [`child`]
+//!   the work that root gives to the owner of the volume.
 
 pub mod chain;
 pub mod child;
@@ -31,7 +37,7 @@ use crate::tree::supervise;
 use crate::view::row::Row;
 use crate::view::{doctor, logs, metrics, status, table};
 
-/// Runs a command.
+/// Runs a command, and gives its exit code.
 pub fn run(common: &Common, command: Command) -> Result<u8> {
     match command {
         Command::Render { profile, out } => render(common, profile.profile, out.as_deref()),
@@ -136,7 +142,7 @@ fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
     let settings = Settings::gather(common)?;
     let rights = Rights::of(&settings)?;
     if matches!(rights, Rights::Drop(_)) && !dry_run {
-        // What only root can: afterwards all is done by the user of the gateways.
+        // Only root can do this. After it, the user of the gateways does the rest.
         rights::make_scandir(&settings, &rights)?;
     }
     let context = Context::enter(common)?;
@@ -162,9 +168,9 @@ fn supervise(common: &Common, notification_fd: Option<u64>) -> Result<Code> {
     Ok(Code::Done)
 }
 
-/// Finds out who supervises. Where there is no s6, or no user to serve, nobody does.
+/// Finds out whether s6 supervises. Without a user whose gateways it could supervise, the answer is no.
 fn detection(common: &Common, json: bool) -> Result<Code> {
-    // What was typed must make sense; that there is no user to serve is an answer.
+    // Wrong usage stays an error; below, the other errors become an answer.
     Settings::gather(common)?;
     let detection = match Context::enter(common) {
         Ok(context) => detect(&context.settings),
@@ -196,9 +202,9 @@ fn show_status(common: &Common, profiles: &[ProfileName], format: Format) -> Res
         Format::Table => {
             report::print(&table::table(&status, report::colour()));
             if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
-                // Root reads nothing that hermes could have put there.
-                let root = matches!(context.rights, Rights::Direct(_));
-                let log = (!root)
+                // Root does not read the log: its owner could have replaced it by anything.
+                let we_are_root = matches!(context.rights, Rights::Direct(_));
+                let log = (!we_are_root)
                     .then(|| logs::last_lines(&context.settings, &row.profile, logs::EXCERPT));
                 report::print(&table::details(&status.manager, row, log));
             }
@@ -253,7 +259,7 @@ fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool)
     logs::show(&context.settings, profiles, lines, follow)
 }
 
-/// Finds what is wrong. Whatever cannot be looked at is a finding, and no reason to end.
+/// Runs the doctor. What it cannot look at is a finding, and does not end the command.
 fn diagnose(common: &Common, json: bool) -> Result<Code> {
     let settings = Settings::gather(common)?;
     let rights = Context::enter(common).map(|context| context.rights);

@@ -1,4 +1,5 @@
-//! The operator's commands on gateways: look, choose, carry out, say.
+//! The operator's commands on gateways and slots: they look, choose the profiles, carry the request out, and
+//! print the outcome.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -25,13 +26,13 @@ use crate::tree::scandir::LOCK_WAIT;
 use crate::view::status;
 use crate::volume::survey::Survey;
 
-/// What Hermes asks of a service manager, as far as s6 does it.
+/// The actions of `dispatch`: what Hermes can ask of a service manager, and s6 does.
 const ACTIONS: [&str; 5] = ["start", "stop", "restart", "install", "uninstall"];
 
-/// How often a slot is registered again that another command removes before it can be used.
+/// The number of attempts to start a gateway whose slot another command removes at the same time.
 const ATTEMPTS: usize = 3;
 
-/// Starts, stops or restarts gateways; `unless_stopped` leaves down what its operator stopped.
+/// Starts, stops or restarts gateways; `unless_stopped` leaves gateways down that their operator has stopped.
 pub fn operate(
     common: &Common,
     verb: Verb,
@@ -43,7 +44,7 @@ pub fn operate(
     operate_as(form, common, verb, selection, waiting, unless_stopped)
 }
 
-/// Does the same, and says what came of it in a certain form.
+/// Does the same as [`operate`], and prints the outcome in the given form.
 pub fn operate_as(
     form: Form,
     common: &Common,
@@ -59,14 +60,15 @@ pub fn operate_as(
         warn(error);
         Strayed::default()
     });
-    // First: by its new name a gateway cannot be started while it runs by the old one.
+    // This comes first: a gateway that still runs under the old name of a profile holds the lock that a gateway
+    // under the new name needs.
     follow_renamed(&tree, &strayed).unwrap_or_else(warn);
     let survey = tree.survey(&selection.profile, verb)?;
-    let depends = verb.is_up() && (selection.all || unless_stopped);
-    let seen = look(&tree, &survey, selection, depends)?;
-    let chosen = choose(&seen, selection, verb, unless_stopped)?.said();
+    let needs_command = verb.is_up() && (selection.all || unless_stopped);
+    let seen = look(&tree, &survey, selection, needs_command)?;
+    let chosen = choose(&seen, selection, verb, unless_stopped)?.print_and_take();
     if unless_stopped && chosen.is_empty() {
-        // Which has been said.
+        // The reasons are printed already.
         return Ok(Code::No);
     }
     let request = Request {
@@ -81,30 +83,32 @@ pub fn operate_as(
     Ok(code)
 }
 
-/// Looks at what a choice depends on, as far as the selection goes. `depends` says that it depends on what runs
-/// and on the container's command, which takes a look at every process.
+/// Looks at everything that the choice of profiles depends on.
+///
+/// `needs_command` says that it depends also on the running gateways and on the container's command. To find that
+/// command means to read every process.
 fn look<'a>(
     tree: &'a Tree,
     survey: &'a Survey,
     selection: &Selection,
-    depends: bool,
+    needs_command: bool,
 ) -> Result<Seen<'a>> {
     let slots = if selection.all {
         tree.scandir.profiles()?
     } else {
         let named = selection.profile.iter().cloned();
-        let meant = selection.profile.is_empty();
-        let meant = meant.then(|| survey.meant(tree.settings()));
+        let is_unnamed = selection.profile.is_empty();
+        let meant = is_unnamed.then(|| survey.meant(tree.settings()));
         let mut slots: BTreeSet<ProfileName> = named.chain(meant).collect();
         slots.retain(|name| tree.scandir.is_ours(name.slot()));
         slots
     };
     let mut wanted_up = slots.clone();
-    wanted_up.retain(|name| depends && tree.is_wanted_up(name));
+    wanted_up.retain(|name| needs_command && tree.is_wanted_up(name));
     Ok(Seen {
         settings: tree.settings(),
         survey,
-        command: if depends {
+        command: if needs_command {
             Command::detect(&tree.settings().root)
         } else {
             Command::default()
@@ -114,7 +118,7 @@ fn look<'a>(
     })
 }
 
-/// Stops everything that runs and keeps every intent.
+/// Stops all running gateways, because the container ends. The intents stay as they are.
 pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Code> {
     refuse_inside(Verb::Shutdown)?;
     let tree = Tree::enter(common, false)?;
@@ -128,7 +132,7 @@ pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Cod
     carry_out(&tree, request, &survey, &running, Form::new(json))
 }
 
-/// Gives profiles their slots.
+/// Adds the slots of profiles, with their gateways down.
 pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
     let tree = Tree::enter(common, true)?;
     let survey = tree.context.survey(&selection.profile)?;
@@ -142,14 +146,14 @@ pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
         let seen = look(&tree, &survey, selection, false)?;
         choose(&seen, selection, Verb::Start, false)?
     };
-    let chosen = BTreeSet::from_iter(choice.said());
+    let chosen = BTreeSet::from_iter(choice.print_and_take());
     tree.may_change("register")?;
-    let (there, failures) = tree.session(LOCK_WAIT)?.register(&chosen)?;
+    let (existing, failures) = tree.session(LOCK_WAIT)?.register(&chosen)?;
     for name in &chosen {
         let slot = name.slot();
         match failures.get(name) {
             Some(error) => report::outcome(false, &format!("{slot} is not registered: {error}")),
-            None if there.contains(name) => {
+            None if existing.contains(name) => {
                 report::outcome(true, &format!("{slot} is registered already"));
             }
             None => report::outcome(
@@ -174,14 +178,15 @@ pub fn unregister(common: &Common, selection: &Selection) -> Result<Code> {
     let tree = Tree::enter(common, true)?;
     let survey = tree.survey(&selection.profile, Verb::Remove)?;
     let seen = look(&tree, &survey, selection, false)?;
-    let chosen = choose(&seen, selection, Verb::Remove, false)?.said();
+    let chosen = choose(&seen, selection, Verb::Remove, false)?.print_and_take();
     tree.spare_caller(&chosen)?;
     tree.may_change("unregister")?;
     remove(&tree, &survey, &chosen)
 }
 
-/// Lets the slot of a profile that has another name now follow it; `ran` says that its gateway ran before
-/// that, whatever it does now.
+/// Replaces the slot of a renamed profile by one with the new name.
+///
+/// `ran` says that the gateway ran before the profile was renamed; it need not run any more.
 pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) -> Result<Code> {
     if old.is_default() || new.is_default() || old == new {
         let what = if old == new {
@@ -222,7 +227,7 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) 
     report::outcome(true, &format!("{} is registered", new.slot()));
     let runs = match profile.intent.source {
         Some(Source::DesiredState) => profile.intent.wants_running(),
-        // Who renames a profile may have stopped it for that: what it was doing before counts.
+        // The gateway may be down only because of the renaming: it counts whether it ran before.
         _ => ran || profile.intent.wants_running(),
     };
     if !runs {
@@ -237,14 +242,14 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) 
     })
 }
 
-/// Does what Hermes asks of its service manager, or leaves it to a program.
+/// Does what Hermes asks of its service manager; executes `prog` instead if s6 does not do it.
 pub fn dispatch(
     common: &Common,
     action: &str,
     mut selection: Selection,
     prog: &[OsString],
 ) -> Result<Code> {
-    // With the rights that we were called with: a program that takes over is to have them.
+    // The rights stay those of the caller here: a program that takes over has to have them.
     if !ACTIONS.contains(&action) {
         return hand_over(prog, &format!("'{action}' is nothing that s6 does"));
     }
@@ -267,7 +272,7 @@ pub fn dispatch(
     operate(common, verb, &selection, Waiting::default(), false)
 }
 
-/// Says what there is in place of installing a gateway as a service, or of uninstalling it.
+/// Prints what takes the place of installing or uninstalling a gateway as a service.
 pub fn explain_slots(install: bool) {
     let (done, by) = if install {
         ("registered", "create")
@@ -280,7 +285,7 @@ pub fn explain_slots(install: bool) {
     report::line("Their slots are those of s6: see hermes-s6 status");
 }
 
-/// Becomes the program, if there is one.
+/// Replaces this process by the program; without one, the error tells why nothing was done.
 fn hand_over(prog: &[OsString], why: &str) -> Result<Code> {
     let Some((program, arguments)) = prog.split_first() else {
         return Err(Error::new(Code::No, format!("nothing is done: {why}"))
@@ -290,7 +295,7 @@ fn hand_over(prog: &[OsString], why: &str) -> Result<Code> {
     Err(Error::exec(program, cause))
 }
 
-/// Does what was asked for, and says what came of it.
+/// Carries out a request for gateways, with new slots where they are needed, and prints the outcome.
 fn carry_out(
     tree: &Tree,
     request: Request,
@@ -301,19 +306,19 @@ fn carry_out(
     let homeless = homeless(survey, names);
     let lifecycle = tree.lifecycle();
     let mut outcome = Outcome::default();
-    let mut left = names.to_vec();
-    // Again for slots that another command has removed in between.
+    let mut remaining = names.to_vec();
+    // The next attempts are for slots that another command has removed meanwhile.
     for _ in 0..ATTEMPTS {
         outcome
             .targets
-            .retain(|target| !left.contains(&target.name));
+            .retain(|target| !remaining.contains(&target.name));
         let failures = if request.verb.is_up() {
-            register_lacking(tree, &left, request.limit())?
+            register_missing(tree, &remaining, request.limit())?
         } else {
             Failures::new()
         };
-        left.retain(|name| !failures.contains_key(name));
-        let last = lifecycle.run(request, &left, &homeless, false)?;
+        remaining.retain(|name| !failures.contains_key(name));
+        let last = lifecycle.run(request, &remaining, &homeless, false)?;
         outcome.targets.extend(last.targets);
         for failure in last.failures {
             if !outcome.failures.contains(&failure) {
@@ -324,13 +329,13 @@ fn carry_out(
         outcome
             .targets
             .extend(failed.map(|(name, error)| lifecycle.failed(&name, error)));
-        left = unsupervised(&outcome);
-        if left.is_empty() {
+        remaining = unsupervised(&outcome);
+        if remaining.is_empty() {
             break;
         }
     }
     for target in &mut outcome.targets {
-        if left.contains(&target.name) && tree.scandir.slot(&target.name).is_err() {
+        if remaining.contains(&target.name) && tree.scandir.slot(&target.name).is_err() {
             target.end = Some(End::Overruled);
         }
     }
@@ -339,52 +344,53 @@ fn carry_out(
         let what = "the volume cannot be read: what it says is wanted stays as it is";
         outcome.failures.push(what.to_owned());
     }
-    // What the volume says now: who holds a lock, what was wanted meanwhile.
+    // Surveyed again: the holders of locks and the intents may have changed meanwhile.
     let survey = tree.context.survey(names).unwrap_or_default();
     let report = status::report(tree.settings(), &tree.scandir, &survey, names)?;
     Ok(say(request, &outcome, &report, &survey, form))
 }
 
-/// Gives a slot to those profiles that have none, or one without a supervisor.
-fn register_lacking(tree: &Tree, names: &[ProfileName], limit: Duration) -> Result<Failures> {
-    let mut lacking: BTreeSet<ProfileName> = names.iter().cloned().collect();
-    lacking.retain(|name| !tree.scandir.is_ours(name.slot()) || tree.status(name).is_none());
-    if lacking.is_empty() {
+/// Adds the slots of profiles that have none, and replaces slots without a supervisor.
+fn register_missing(tree: &Tree, names: &[ProfileName], limit: Duration) -> Result<Failures> {
+    let mut missing: BTreeSet<ProfileName> = names.iter().cloned().collect();
+    missing.retain(|name| !tree.scandir.is_ours(name.slot()) || tree.status(name).is_none());
+    if missing.is_empty() {
         return Ok(Failures::new());
     }
     let refused = |name: ProfileName| Some((name, tree.may_change("start").err()?));
-    let refusals: Failures = lacking.iter().cloned().filter_map(refused).collect();
+    let refusals: Failures = missing.iter().cloned().filter_map(refused).collect();
     if !refusals.is_empty() {
         return Ok(refusals);
     }
-    Ok(tree.session(limit)?.register(&lacking)?.1)
+    Ok(tree.session(limit)?.register(&missing)?.1)
 }
 
 /// Stops gateways and removes their slots.
 fn remove(tree: &Tree, survey: &Survey, names: &[ProfileName]) -> Result<Code> {
-    let (there, gone): (Vec<ProfileName>, Vec<ProfileName>) = names
+    let (registered, unregistered): (Vec<ProfileName>, Vec<ProfileName>) = names
         .iter()
         .cloned()
         .partition(|name| tree.scandir.is_ours(name.slot()));
-    for name in &gone {
+    for name in &unregistered {
         report::outcome(true, &format!("{} is not registered", name.slot()));
     }
-    if there.is_empty() {
+    if registered.is_empty() {
         return Ok(Code::Done);
     }
-    let homeless = homeless(survey, &there);
+    let homeless = homeless(survey, &registered);
     let request = Request::new(Verb::Remove);
-    // First without the lock, so that nobody else waits for gateways that save.
-    tree.lifecycle().run(request, &there, &homeless, false)?;
+    // First without the lock, so that other commands need not wait for gateways that save.
+    tree.lifecycle()
+        .run(request, &registered, &homeless, false)?;
     let session = tree.session(LOCK_WAIT)?;
     let is_up = |name: &&ProfileName| tree.is_not_down(name);
-    let up: Vec<ProfileName> = there.iter().filter(is_up).cloned().collect();
+    let up: Vec<ProfileName> = registered.iter().filter(is_up).cloned().collect();
     if !up.is_empty() {
-        // Another command has started them since; now none can.
+        // Another command has started these meanwhile. Under the lock, no command can.
         tree.lifecycle().run(request, &up, &homeless, true)?;
     }
-    let failures = session.unregister(&there)?;
-    for name in &there {
+    let failures = session.unregister(&registered)?;
+    for name in &registered {
         let slot = name.slot();
         match failures.get(name) {
             Some(error) => report::outcome(false, &format!("{slot} is not removed: {error}")),
@@ -394,13 +400,14 @@ fn remove(tree: &Tree, survey: &Survey, names: &[ProfileName]) -> Result<Code> {
     Ok(code_of(&failures))
 }
 
-/// Lists those that have no profile on the volume, or none that can be looked at.
+/// Lists the names whose profile is not on the volume, or cannot be read there.
 fn homeless(survey: &Survey, names: &[ProfileName]) -> Vec<ProfileName> {
     let mut homeless = names.to_vec();
     homeless.retain(|name| !survey.profiles.contains_key(name));
     homeless
 }
 
+/// Lists the gateways for which the request failed because they have no slot with a supervisor.
 fn unsupervised(outcome: &Outcome) -> Vec<ProfileName> {
     let targets = outcome.targets.iter();
     targets

@@ -1,4 +1,4 @@
-//! What came of a command, said: for a person in lines, for a program as JSON.
+//! The outcome of a command, printed: as lines for a person, or as JSON for a program.
 
 use serde::Serialize;
 
@@ -12,19 +12,19 @@ use crate::tree::reconcile::{Outcome as Converged, warn};
 use crate::view::row::{Report, Row, State};
 use crate::volume::survey::Survey;
 
-/// How the outcome of a command is told.
+/// The form in which the outcome of a command is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A line for each gateway.
     Lines,
     /// One line of JSON.
     Json,
-    /// As Hermes tells it of all gateways: with the number of those that succeeded.
+    /// As Hermes prints it for `--all`: the failures, and the number of gateways that succeeded.
     Sum,
 }
 
 impl Form {
-    /// Chooses between the first two.
+    /// Chooses JSON or lines.
     pub fn new(json: bool) -> Self {
         if json { Self::Json } else { Self::Lines }
     }
@@ -49,7 +49,7 @@ struct JsonResult<'a> {
     text: String,
 }
 
-/// Says what came of a request, and gives the exit code.
+/// Prints the outcome of a request, and gives the exit code.
 pub fn say(
     request: Request,
     outcome: &Outcome,
@@ -68,29 +68,29 @@ pub fn say(
         let state = row.map_or(State::Unregistered, |row| row.state);
         let lock = survey.profiles.get(&target.name);
         let lock = lock.and_then(|profile| profile.lock.as_ref());
-        // A process of ours that holds it without being s6's: of a slot that is gone, or a supervisor.
+        // A process here that holds the lock, but is not the one that s6 knows: its slot or supervisor is gone.
         let orphan = lock.filter(|lock| lock.held).and_then(|lock| lock.pid);
         let supervised = row.and_then(|row| row.pid);
         let orphan = orphan.filter(|&pid| i32::try_from(supervised.unwrap_or(0)) != Ok(pid));
-        let told = tell(request, target, row, orphan);
-        let ok = told.code == Code::Done;
+        let message = message(request, target, row, orphan);
+        let ok = message.code == Code::Done;
         if !ok {
-            codes.push(told.code);
+            codes.push(message.code);
         }
-        let text = format!("{} {}", target.name.slot(), told.text);
+        let text = format!("{} {}", target.name.slot(), message.text);
         match form {
             Form::Json => {}
             Form::Sum if !ok => {
                 let (verb, _) = words_of_hermes(request.verb);
                 let slot = target.name.slot();
-                report::failure_line(&format!("Could not {verb} {slot}: {}", told.text));
+                report::failure_line(&format!("Could not {verb} {slot}: {}", message.text));
             }
             _ => report::outcome(ok, &text),
         }
         results.push(JsonResult {
             profile: target.name.as_str(),
             ok,
-            outcome: told.word,
+            outcome: message.word,
             state,
             pid: target.pid,
             milliseconds: u64::try_from(target.took.as_millis()).unwrap_or(u64::MAX),
@@ -105,7 +105,7 @@ pub fn say(
     }
     match form {
         Form::Sum if results.is_empty() => {
-            // A restart leaves down what its operator has stopped.
+            // There may be slots all the same: a restart leaves gateways down that their operator has stopped.
             let has_slot = |row: &Row| row.state != State::Unregistered;
             let what = if report.profiles.iter().any(has_slot) {
                 format!("to {}", words_of_hermes(request.verb).0)
@@ -144,7 +144,7 @@ pub fn say(
     }
 }
 
-/// The words that Hermes has for what it does and has done.
+/// Gives the two words that Hermes prints for a verb: to do it, and it is done.
 fn words_of_hermes(verb: Verb) -> (&'static str, &'static str) {
     match verb {
         Verb::Start => ("start", "Started"),
@@ -153,16 +153,20 @@ fn words_of_hermes(verb: Verb) -> (&'static str, &'static str) {
     }
 }
 
-struct Told {
+/// How a request has ended for one gateway, in words.
+struct Message {
+    /// The exit code for this end.
     code: Code,
+    /// The word for JSON.
     word: &'static str,
+    /// The end of a sentence that begins with the name of the slot.
     text: String,
 }
 
-/// Puts into words what came of a request for one gateway.
+/// Puts into words how a request has ended for one gateway.
 ///
-/// `orphan` is a process of it that runs without a supervisor.
-fn tell(request: Request, target: &Target, row: Option<&Row>, orphan: Option<i32>) -> Told {
+/// `orphan` is a process of the gateway that runs without a supervisor.
+fn message(request: Request, target: &Target, row: Option<&Row>, orphan: Option<i32>) -> Message {
     let pid = target
         .pid
         .map_or_else(String::new, |pid| format!("pid {pid}"));
@@ -174,10 +178,10 @@ fn tell(request: Request, target: &Target, row: Option<&Row>, orphan: Option<i32
     let limit = target.took.as_secs();
     let state = row.map_or(State::Unregistered, |row| row.state).words();
     let reason = row.and_then(|row| row.reason.clone());
-    let told = |code, word, text| Told { code, word, text };
+    let message = |code, word, text| Message { code, word, text };
     let end = target.end.as_ref().unwrap_or(&End::TimedOut);
     match end {
-        End::Down | End::Killed | End::WasDown if orphan.is_some() => told(
+        End::Down | End::Killed | End::WasDown if orphan.is_some() => message(
             Code::No,
             "orphan",
             format!(
@@ -185,36 +189,36 @@ fn tell(request: Request, target: &Target, row: Option<&Row>, orphan: Option<i32
                 orphan.unwrap_or_default()
             ),
         ),
-        End::Ready if target.killed => told(
+        End::Ready if target.killed => message(
             Code::Done,
             "ready",
             format!("is ready ({pid}, {seconds}; its old process was killed, it had not ended)"),
         ),
-        End::Ready => told(Code::Done, "ready", format!("is ready ({pid}, {seconds})")),
-        End::WasReady => told(Code::Done, "was_ready", format!("is ready already ({pid})")),
-        End::Told if request.verb.is_up() => told(Code::Done, "told", "is starting".into()),
-        End::Told => told(Code::Done, "told", "is stopping".into()),
-        End::Down => told(Code::Done, "down", format!("is down ({seconds})")),
-        End::Killed if !target.killed => told(
+        End::Ready => message(Code::Done, "ready", format!("is ready ({pid}, {seconds})")),
+        End::WasReady => message(Code::Done, "was_ready", format!("is ready already ({pid})")),
+        End::Told if request.verb.is_up() => message(Code::Done, "told", "is starting".into()),
+        End::Told => message(Code::Done, "told", "is stopping".into()),
+        End::Down => message(Code::Done, "down", format!("is down ({seconds})")),
+        End::Killed if !target.killed => message(
             Code::Done,
             "killed",
             format!("is down, by SIGKILL ({seconds})"),
         ),
-        End::Killed => told(
+        End::Killed => message(
             Code::Done,
             "killed",
             format!("is down (killed: it had not ended after {seconds})"),
         ),
-        End::WasDown => told(Code::Done, "was_down", "is down already".into()),
+        End::WasDown => message(Code::Done, "was_down", "is down already".into()),
         End::Lost => {
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-            // Somebody may have started it since.
+            // Another command may have started the gateway since.
             let before = if row.is_some_and(|row| row.pid.is_some()) {
                 "has gone down, and now "
             } else {
                 ""
             };
-            told(
+            message(
                 Code::No,
                 "lost",
                 format!("{before}is {state}{reason}, {see}"),
@@ -226,13 +230,13 @@ fn tell(request: Request, target: &Target, row: Option<&Row>, orphan: Option<i32
             } else {
                 "started again"
             };
-            told(
+            message(
                 Code::No,
                 "overruled",
                 format!("was {what} by another command"),
             )
         }
-        End::TimedOut if request.verb.is_up() && !target.is_ending() => told(
+        End::TimedOut if request.verb.is_up() && !target.is_ending() => message(
             Code::TimedOut,
             "timed_out",
             if row.is_some_and(|row| row.state == State::Ready) {
@@ -241,21 +245,21 @@ fn tell(request: Request, target: &Target, row: Option<&Row>, orphan: Option<i32
                 format!("is not ready after {limit} s: it is {state}, {see}")
             },
         ),
-        End::TimedOut => told(
+        End::TimedOut => message(
             Code::TimedOut,
             "timed_out",
             format!("has not ended after {limit} s ({pid}), {see}"),
         ),
-        End::Unsupervised => told(
+        End::Unsupervised => message(
             Code::Unsupervised,
             "unsupervised",
             "has no supervisor: run hermes-s6 reconcile".into(),
         ),
-        End::Failed(error) => told(error.code(), "failed", format!("was not told: {error}")),
+        End::Failed(error) => message(error.code(), "failed", format!("was not told: {error}")),
     }
 }
 
-/// Says what a convergence did: a line per change, then warnings.
+/// Prints what a convergence did: a line for each change, then the warnings; or one line of JSON.
 pub fn say_converged(outcome: &Converged, json: bool, dry_run: bool) {
     if json {
         report::json(&Convergence::of(outcome, dry_run));
