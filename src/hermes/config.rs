@@ -100,8 +100,13 @@ pub fn config_setting<'a>(yaml: &'a str, section: &str, key: &str) -> Option<&'a
 pub fn drain_timeout(yaml: &str) -> Option<u64> {
     let value = config_setting(yaml, "agent", "restart_drain_timeout")?;
     let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
-    let more = fraction.bytes().any(|digit| digit != b'0');
-    Some(whole.parse::<u64>().ok()?.saturating_add(u64::from(more)))
+    let has_fraction = fraction.bytes().any(|digit| digit != b'0');
+    Some(
+        whole
+            .parse::<u64>()
+            .ok()?
+            .saturating_add(u64::from(has_fraction)),
+    )
 }
 
 /// Reads the value of a variable from an environment file; the last line wins, as for Hermes.
