@@ -63,7 +63,7 @@ pub struct Outcome {
 }
 
 /// A gateway of a request, and its slot if it has one.
-struct Way {
+struct Gateway {
     target: Target,
     slot: Option<Dir>,
 }
@@ -89,44 +89,48 @@ impl Lifecycle<'_> {
             _ => Some(self.scandir.lock_within(request.limit())?),
         };
         // The slots are opened only now: the command that had the lock may have replaced them.
-        let mut ways: Vec<Way> = names.iter().map(|name| self.way(name)).collect();
-        let housed = ways
+        let mut gateways: Vec<Gateway> = names.iter().map(|name| self.gateway(name)).collect();
+        let housed = gateways
             .iter()
-            .filter(|way| !homeless.contains(&way.target.name));
+            .filter(|gateway| !homeless.contains(&gateway.target.name));
         let changes = self.changes(housed, verb);
         let mut failures = self.settle(&changes);
         let start = Instant::now();
-        for way in &mut ways {
-            self.begin(way, start, request);
+        for gateway in &mut gateways {
+            self.begin(gateway, start, request);
         }
-        Self::await_heard(&mut ways, request);
+        Self::await_heard(&mut gateways, request);
         // A shutdown keeps the lock during the wait, so that no command starts a gateway meanwhile.
         let lock = lock.filter(|_| verb == Verb::Shutdown);
-        self.wait(&mut ways, start, request);
+        self.wait(&mut gateways, start, request);
         drop(lock);
-        for way in &mut ways {
-            way.target.end.get_or_insert(End::TimedOut);
+        for gateway in &mut gateways {
+            gateway.target.end.get_or_insert(End::TimedOut);
             if !verb.is_up() && request.wait {
-                self.end_orphan(&mut way.target, request);
+                self.end_orphan(&mut gateway.target, request);
             }
         }
-        if !locked && let Some(remaining) = self.confirm(&ways, &changes) {
+        if !locked && let Some(remaining) = self.confirm(&gateways, &changes) {
             failures = remaining;
         }
-        let targets = ways.into_iter().map(|way| way.target).collect();
+        let targets = gateways.into_iter().map(|gateway| gateway.target).collect();
         Ok(Outcome { targets, failures })
     }
 
     /// Gives the changes that a request writes on the volume for these gateways, whose homes are there.
-    fn changes<'w>(&self, ways: impl Iterator<Item = &'w Way>, verb: Verb) -> VolumeChanges {
+    fn changes<'g>(
+        &self,
+        gateways: impl Iterator<Item = &'g Gateway>,
+        verb: Verb,
+    ) -> VolumeChanges {
         let mut changes = VolumeChanges::default();
-        for way in ways {
+        for gateway in gateways {
             let intent = verb.intent();
             changes
                 .intents
-                .extend(intent.map(|wanted| (way.target.name.clone(), wanted)));
+                .extend(intent.map(|wanted| (gateway.target.name.clone(), wanted)));
             if verb.is_announced() {
-                changes.planned_stops.extend(self.planned_stop(way));
+                changes.planned_stops.extend(self.planned_stop(gateway));
             }
         }
         changes
@@ -143,43 +147,43 @@ impl Lifecycle<'_> {
     /// Waits until each s6-supervise has done what it was told.
     ///
     /// The next command, which may get the lock right after that, sees it then.
-    fn await_heard(ways: &mut [Way], request: Request) {
-        let is_heard = |way: &Way| way.target.is_heard(way.status().as_ref());
+    fn await_heard(gateways: &mut [Gateway], request: Request) {
+        let is_heard = |gateway: &Gateway| gateway.target.is_heard(gateway.status().as_ref());
         wait_until(ANSWER_TIME, "s6-supervise to answer", || {
-            ways.iter().all(is_heard)
+            gateways.iter().all(is_heard)
         });
-        for way in ways {
-            if is_heard(way) {
-                way.target.note_heard(request.verb);
+        for gateway in gateways {
+            if is_heard(gateway) {
+                gateway.target.note_heard(request.verb);
             } else {
-                way.target.note_not_heard();
+                gateway.target.note_not_heard();
             }
         }
     }
 
     /// Makes the target of a gateway for which the request failed before it began: it could not get a slot.
     pub fn failed(&self, name: &ProfileName, error: Error) -> Target {
-        let mut target = self.way(name).target;
+        let mut target = self.gateway(name).target;
         target.end = Some(End::Failed(error));
         target
     }
 
-    fn way(&self, name: &ProfileName) -> Way {
+    fn gateway(&self, name: &ProfileName) -> Gateway {
         let slot = self.scandir.slot(name).ok();
         let budget = slot.as_ref().and_then(own_stop_timeout);
         let budget = budget.unwrap_or(self.settings.stop_timeout);
-        Way {
+        Gateway {
             target: Target::new(name.clone(), budget, self.scandir.ours().is_ok()),
             slot: slot.filter(|_| self.scandir.is_ours(name.slot())),
         }
     }
 
     /// Makes the planned stop of a gateway; `None` if it is down or stopping already.
-    fn planned_stop(&self, way: &Way) -> Option<PlannedStop> {
-        let status = way.status()?;
+    fn planned_stop(&self, gateway: &Gateway) -> Option<PlannedStop> {
+        let status = gateway.status()?;
         let pid = status.pid.filter(|_| status.wanted_up)?;
         Some(PlannedStop {
-            profile: way.target.name.clone(),
+            profile: gateway.target.name.clone(),
             pid,
             start: start_time(&self.settings.root, &pid.to_string())?,
             stopper: std::process::id(),
@@ -187,116 +191,124 @@ impl Lifecycle<'_> {
     }
 
     /// Looks at a gateway, as far as its target needs it for the next decision.
-    fn look(&self, way: &Way, start: Instant, verb: Verb) -> Seen {
+    fn look(&self, gateway: &Gateway, start: Instant, verb: Verb) -> Seen {
         let mut seen = Seen {
             now: SystemTime::now(),
             elapsed: start.elapsed(),
-            status: way.status(),
+            status: gateway.status(),
             has_slot: false,
             is_signalled: false,
             has_lock: false,
             last_death: None,
         };
         let Some(status) = &seen.status else {
-            seen.has_slot = self.has_same_slot(way);
+            seen.has_slot = self.has_same_slot(gateway);
             return seen;
         };
-        if way.target.asks_for_signal(status, verb) {
-            seen.is_signalled = self.is_signalled(way, status);
+        if gateway.target.asks_for_signal(status, verb) {
+            seen.is_signalled = self.is_signalled(gateway, status);
         }
-        if way.target.asks_for_lock(status, seen.is_signalled, verb) {
-            seen.has_lock = way.try_lock();
+        if gateway
+            .target
+            .asks_for_lock(status, seen.is_signalled, verb)
+        {
+            seen.has_lock = gateway.try_lock();
         }
         if status.is_down() {
-            let last = way.slot.as_ref().and_then(|slot| deaths(slot).pop());
+            let last = gateway.slot.as_ref().and_then(|slot| deaths(slot).pop());
             seen.last_death = last.map(|(_, death)| death);
         }
         seen
     }
 
     /// Carries out the first orders for a gateway. The caller holds the lock of the scan directory.
-    fn begin(&self, way: &mut Way, start: Instant, request: Request) {
-        let seen = self.look(way, start, request.verb);
-        for order in way.target.begin(&seen, request) {
-            if let Err(error) = self.obey(way, order, seen.status.as_ref()) {
-                way.target.end = Some(End::Failed(error));
+    fn begin(&self, gateway: &mut Gateway, start: Instant, request: Request) {
+        let seen = self.look(gateway, start, request.verb);
+        for order in gateway.target.begin(&seen, request) {
+            if let Err(error) = self.obey(gateway, order, seen.status.as_ref()) {
+                gateway.target.end = Some(End::Failed(error));
                 return;
             }
         }
     }
 
     /// Waits until the request has ended for all gateways, and carries out the later orders meanwhile.
-    fn wait(&self, ways: &mut [Way], start: Instant, request: Request) {
-        let limit = time_limit(ways.iter().map(|way| &way.target), request);
-        let what = waited_for(ways, request);
+    fn wait(&self, gateways: &mut [Gateway], start: Instant, request: Request) {
+        let limit = time_limit(gateways.iter().map(|gateway| &gateway.target), request);
+        let what = waited_for(gateways, request);
         let begun = Instant::now();
         wait_until(limit, &what, || {
-            for way in ways.iter_mut().filter(|way| way.target.end.is_none()) {
-                let seen = self.look(way, start, request.verb);
-                for order in way.target.step(&seen, request) {
+            for gateway in gateways
+                .iter_mut()
+                .filter(|gateway| gateway.target.end.is_none())
+            {
+                let seen = self.look(gateway, start, request.verb);
+                for order in gateway.target.step(&seen, request) {
                     if order == Order::Again {
-                        self.again(way, start, request);
+                        self.again(gateway, start, request);
                     } else {
                         // If it fails, the gateway ends by itself or the time runs out.
-                        let _failure_shows_later = self.obey(way, order, seen.status.as_ref());
+                        let _failure_shows_later = self.obey(gateway, order, seen.status.as_ref());
                     }
                 }
-                way.target.took = begun.elapsed();
+                gateway.target.took = begun.elapsed();
             }
-            ways.iter().all(|way| way.target.end.is_some())
+            gateways.iter().all(|gateway| gateway.target.end.is_some())
         });
     }
 
     /// Carries out an order for a gateway, whose status was `status` when the order was decided.
-    fn obey(&self, way: &Way, order: Order, status: Option<&Status>) -> Result<()> {
+    fn obey(&self, gateway: &Gateway, order: Order, status: Option<&Status>) -> Result<()> {
         match order {
-            Order::ForgetDeaths => self.forget_deaths(way),
-            Order::Up => self.tell(way, "-u")?,
-            Order::Once => self.tell(way, "-O")?,
-            Order::Kill => self.tell(way, "-k")?,
-            Order::Down => self.signal(way, "-d", status)?,
-            Order::Restart => self.signal(way, "-r", status)?,
-            Order::MarkDown(text) => warn(way.slot.as_ref().map(|slot| mark_down(slot, text))),
-            Order::UnmarkDown => warn(way.slot.as_ref().map(unmark_down)),
-            Order::Unlock => way.unlock(),
+            Order::ForgetDeaths => self.forget_deaths(gateway),
+            Order::Up => self.tell(gateway, "-u")?,
+            Order::Once => self.tell(gateway, "-O")?,
+            Order::Kill => self.tell(gateway, "-k")?,
+            Order::Down => self.signal(gateway, "-d", status)?,
+            Order::Restart => self.signal(gateway, "-r", status)?,
+            Order::MarkDown(text) => warn(gateway.slot.as_ref().map(|slot| mark_down(slot, text))),
+            Order::UnmarkDown => warn(gateway.slot.as_ref().map(unmark_down)),
+            Order::Unlock => gateway.unlock(),
             Order::Again => {}
         }
         Ok(())
     }
 
     /// Tells whether another command has sent SIGTERM to the process of a gateway.
-    fn is_signalled(&self, way: &Way, status: &Status) -> bool {
+    fn is_signalled(&self, gateway: &Gateway, status: &Status) -> bool {
         if self.scandir.ours().is_ok() {
-            let slot = way.slot.as_ref();
+            let slot = gateway.slot.as_ref();
             return slot.is_some_and(|slot| is_signalled(slot, status));
         }
         // In a slot that is not ours, no command can remember a signal. But a restart at work holds its lock.
-        let is_free = way.try_lock();
-        way.unlock();
+        let is_free = gateway.try_lock();
+        gateway.unlock();
         !is_free
     }
 
     /// Begins anew for a gateway that has ended, unless another command works on the tree or has stopped it.
-    fn again(&self, way: &mut Way, start: Instant, request: Request) {
+    fn again(&self, gateway: &mut Gateway, start: Instant, request: Request) {
         let Ok(Some(_lock)) = self.scandir.try_lock() else {
             return;
         };
         // The down file is better evidence than the volume: a gateway may overwrite the intent there.
         let is_stopped = if self.scandir.ours().is_ok() {
-            way.down_file().is_some_and(|text| text != TO_BE_STARTED)
+            gateway
+                .down_file()
+                .is_some_and(|text| text != TO_BE_STARTED)
         } else {
-            let name = std::slice::from_ref(&way.target.name);
+            let name = std::slice::from_ref(&gateway.target.name);
             survey_as(self.settings, self.rights, self.tools, name).is_ok_and(|survey| {
-                let profile = survey.profiles.get(&way.target.name);
+                let profile = survey.profiles.get(&gateway.target.name);
                 profile.is_none_or(|profile| profile.intent.wants_stopped())
             })
         };
-        way.unlock();
+        gateway.unlock();
         if is_stopped {
-            way.target.end = Some(End::Overruled);
+            gateway.target.end = Some(End::Overruled);
         } else {
-            way.target.start_over();
-            self.begin(way, start, request);
+            gateway.target.start_over();
+            self.begin(gateway, start, request);
         }
     }
 
@@ -331,11 +343,12 @@ impl Lifecycle<'_> {
     ///
     /// A gateway overwrites an intent if it writes its own state at the same moment. Gives a sentence for each
     /// failure; `None` if no intent had to be written again.
-    fn confirm(&self, ways: &[Way], changes: &VolumeChanges) -> Option<Vec<String>> {
+    fn confirm(&self, gateways: &[Gateway], changes: &VolumeChanges) -> Option<Vec<String>> {
         let mut again = VolumeChanges::default();
-        let way_of = |name: &ProfileName| ways.iter().find(|way| way.target.name == *name);
+        let gateway_of =
+            |name: &ProfileName| gateways.iter().find(|gateway| gateway.target.name == *name);
         for stop in &changes.planned_stops {
-            let end = way_of(&stop.profile).and_then(|way| way.target.end.as_ref());
+            let end = gateway_of(&stop.profile).and_then(|gateway| gateway.target.end.as_ref());
             if matches!(end, Some(End::Down | End::Killed)) {
                 let announcement = PLANNED_STOP_FILE.to_owned();
                 again.remove.push((stop.profile.clone(), announcement));
@@ -345,17 +358,21 @@ impl Lifecycle<'_> {
             return None;
         }
         let _lock = self.lock_if_soon()?;
-        let names: Vec<ProfileName> = ways.iter().map(|way| way.target.name.clone()).collect();
+        let names: Vec<ProfileName> = gateways
+            .iter()
+            .map(|gateway| gateway.target.name.clone())
+            .collect();
         let survey = survey_as(self.settings, self.rights, self.tools, &names).ok()?;
         for (name, wanted) in &changes.intents {
             let profile = survey.profiles.get(name);
             let is_written = profile.is_none_or(|profile| profile.intent.is(*wanted));
-            let is_last = |way: &Way| {
-                let (down_file, status) = (way.down_file(), way.status());
-                way.target
+            let is_last = |gateway: &Gateway| {
+                let (down_file, status) = (gateway.down_file(), gateway.status());
+                gateway
+                    .target
                     .is_last_word(*wanted, down_file.as_deref(), status.as_ref())
             };
-            if !is_written && way_of(name).is_some_and(is_last) {
+            if !is_written && gateway_of(name).is_some_and(is_last) {
                 again.intents.push((name.clone(), *wanted));
             }
         }
@@ -375,19 +392,19 @@ impl Lifecycle<'_> {
     }
 
     /// Clears the death tally of a slot: `s6-svdt-clear`.
-    fn forget_deaths(&self, way: &Way) {
-        let slot = way.slot.as_ref();
+    fn forget_deaths(&self, gateway: &Gateway) {
+        let slot = gateway.slot.as_ref();
         if slot.is_some_and(|slot| !deaths(slot).is_empty()) {
             // Only the owner of the slot may do this. If it fails, the gateway starts all the same.
             let root = &self.settings.root;
-            let _not_permitted = self.tools.run(root, "s6-svdt-clear", &[], way.path());
+            let _not_permitted = self.tools.run(root, "s6-svdt-clear", &[], gateway.path());
         }
     }
 
     /// Tells s6-supervise to send SIGTERM to the process of a gateway, and remembers the signal.
-    fn signal(&self, way: &Way, letters: &str, status: Option<&Status>) -> Result<()> {
-        self.tell(way, letters)?;
-        if let (Some(slot), Some(status)) = (&way.slot, status)
+    fn signal(&self, gateway: &Gateway, letters: &str, status: Option<&Status>) -> Result<()> {
+        self.tell(gateway, letters)?;
+        if let (Some(slot), Some(status)) = (&gateway.slot, status)
             && status.pid.is_some()
         {
             remember_signal(slot, status);
@@ -396,21 +413,23 @@ impl Lifecycle<'_> {
     }
 
     /// Tells the s6-supervise of a gateway something by `s6-svc`.
-    fn tell(&self, way: &Way, letters: &str) -> Result<()> {
+    fn tell(&self, gateway: &Gateway, letters: &str) -> Result<()> {
         self.tools
-            .run(&self.settings.root, "s6-svc", &[letters], way.path())
-            .map_err(|error| error.remedy(format!("see hermes-s6 status -p {}", way.target.name)))
+            .run(&self.settings.root, "s6-svc", &[letters], gateway.path())
+            .map_err(|error| {
+                error.remedy(format!("see hermes-s6 status -p {}", gateway.target.name))
+            })
     }
 
     /// Tells whether the gateway still has the slot that was opened, and not a new one with the same name.
-    fn has_same_slot(&self, way: &Way) -> bool {
+    fn has_same_slot(&self, gateway: &Gateway) -> bool {
         let inode = |slot: &Dir| rustix::fs::fstat(slot).ok().map(|stat| stat.st_ino);
-        let now = self.scandir.slot(&way.target.name).ok();
-        now.is_some() && now.as_ref().and_then(inode) == way.slot.as_ref().and_then(inode)
+        let now = self.scandir.slot(&gateway.target.name).ok();
+        now.is_some() && now.as_ref().and_then(inode) == gateway.slot.as_ref().and_then(inode)
     }
 }
 
-impl Way {
+impl Gateway {
     /// Reads the status that s6 has; `None` without a slot or a supervisor.
     fn status(&self) -> Option<Status> {
         let (mut status, supervisor) = supervised(self.slot.as_ref()?)?;
@@ -461,15 +480,17 @@ fn warn(result: Option<Result<()>>) {
 }
 
 /// Gives the text that says what a request waits for.
-fn waited_for(ways: &[Way], request: Request) -> String {
-    let mut left = ways.iter().filter(|way| way.target.end.is_none());
+fn waited_for(gateways: &[Gateway], request: Request) -> String {
+    let mut left = gateways
+        .iter()
+        .filter(|gateway| gateway.target.end.is_none());
     let goal = if request.verb.is_up() && request.wait {
         "to get ready"
     } else {
         "to end"
     };
     match (left.next(), left.count()) {
-        (Some(way), 0) => format!("{} {goal}", way.target.name.slot()),
+        (Some(gateway), 0) => format!("{} {goal}", gateway.target.name.slot()),
         (_, others) => format!("{} gateways {goal}", others + 1),
     }
 }
