@@ -206,89 +206,35 @@ mod tests {
 
     #[test]
     fn a_status_file_is_read_field_by_field() {
-        for (form, expected, sentence) in [
+        let flags = |flags| Form { flags, ..form() };
+        let wanted = || Status {
+            wanted_up: true,
+            ..status()
+        };
+        let full = Form {
+            pid: 77,
+            wait: [78, 0],
+            ..flags(WANTED_UP | READY)
+        };
+        let all = Status {
+            pid: Some(77),
+            ready: true,
+            last_exit: Some(Death::Exit(78)),
+            ..wanted()
+        };
+        #[rustfmt::skip]
+        let rows = [
             (form(), status(), "down, with nothing else to say"),
-            (
-                Form { pid: 77, ..form() },
-                Status {
-                    pid: Some(77),
-                    ..status()
-                },
-                "it has a process",
-            ),
-            (
-                Form { flags: 1, ..form() },
-                status(),
-                "that it is paused does not matter here",
-            ),
-            (
-                Form {
-                    flags: WANTED_UP,
-                    ..form()
-                },
-                Status {
-                    wanted_up: true,
-                    ..status()
-                },
-                "it is wanted up",
-            ),
-            (
-                Form {
-                    flags: READY,
-                    ..form()
-                },
-                Status {
-                    ready: true,
-                    ..status()
-                },
-                "it is ready",
-            ),
-            (
-                Form {
-                    pid: 77,
-                    flags: FINISHING | WANTED_UP,
-                    ..form()
-                },
-                Status {
-                    wanted_up: true,
-                    finishing: true,
-                    ..status()
-                },
-                "while finish runs, the process is not the gateway",
-            ),
-            (
-                Form {
-                    flags: 0xf0,
-                    ..form()
-                },
-                status(),
-                "flags that s6 may have one day are passed over",
-            ),
-            (
-                Form {
-                    pid: 77,
-                    wait: [78, 0],
-                    flags: WANTED_UP | READY,
-                    ..form()
-                },
-                Status {
-                    pid: Some(77),
-                    wanted_up: true,
-                    ready: true,
-                    last_exit: Some(Death::Exit(78)),
-                    ..status()
-                },
-                "all at once",
-            ),
-            (
-                Form {
-                    pid: 1 << 32,
-                    ..form()
-                },
-                status(),
-                "a pid that is too large is none",
-            ),
-        ] {
+            (Form { pid: 77, ..form() }, Status { pid: Some(77), ..status() }, "it has a process"),
+            (flags(1), status(), "that it is paused does not matter here"),
+            (flags(WANTED_UP), wanted(), "it is wanted up"),
+            (flags(READY), Status { ready: true, ..status() }, "it is ready"),
+            (Form { pid: 77, ..flags(FINISHING | WANTED_UP) }, Status { finishing: true, ..wanted() }, "while finish runs, the process is not the gateway"),
+            (flags(0xf0), status(), "flags that s6 may have one day are passed over"),
+            (full, all, "all at once"),
+            (Form { pid: 1 << 32, ..form() }, status(), "a pid that is too large is none"),
+        ];
+        for (form, expected, sentence) in rows {
             assert_eq!(form.parse(), Some(expected), "{sentence}");
             let with_group = Form {
                 group: Some(0x0807_0605_0403_0201),
@@ -301,26 +247,16 @@ mod tests {
 
     #[test]
     fn the_wait_status_tells_how_the_last_process_ended() {
-        for (wait, last_exit, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             ([0, 0], None, "no process has ended, or by exit code 0"),
-            (
-                [1, 0],
-                Some(Death::Exit(1)),
-                "the first byte is the exit code",
-            ),
+            ([1, 0], Some(Death::Exit(1)), "the first byte is the exit code"),
             ([255, 0], Some(Death::Exit(255)), "the largest"),
-            (
-                [0, 9],
-                Some(Death::Signal(9)),
-                "the second one is the signal",
-            ),
+            ([0, 9], Some(Death::Signal(9)), "the second one is the signal"),
             ([0, 0x8b], Some(Death::Signal(11)), "a core was dumped"),
-            (
-                [1, 15],
-                Some(Death::Signal(15)),
-                "a signal goes before a code",
-            ),
-        ] {
+            ([1, 15], Some(Death::Signal(15)), "a signal goes before a code"),
+        ];
+        for (wait, last_exit, sentence) in rows {
             let status = Form { wait, ..form() }.parse();
             let found = status.and_then(|status| status.last_exit);
             assert_eq!(found, last_exit, "{sentence}");
@@ -334,27 +270,17 @@ mod tests {
             label.splice(8.., nanoseconds.to_be_bytes());
             label
         };
-        for (label, time, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             (label(1_000), Some(at(1_000)), "a usual one"),
             (label(0), Some(at(0)), "the first second of 1970"),
-            (
-                [(TAI_EPOCH - 1).to_be_bytes().as_slice(), &[0; 4]].concat(),
-                None,
-                "a second before",
-            ),
+            ([(TAI_EPOCH - 1).to_be_bytes().as_slice(), &[0; 4]].concat(), None, "a second before"),
             (vec![0; 12], None, "a file of zeros"),
-            (
-                with_nanoseconds(500_000_000),
-                Some(at(1_000) + Duration::from_nanos(499_999_999)),
-                "half a second more",
-            ),
-            (
-                with_nanoseconds(u32::MAX),
-                Some(at(1_000) + Duration::from_nanos(999_999_998)),
-                "more nanoseconds than a second has are the last one",
-            ),
+            (with_nanoseconds(500_000_000), Some(at(1_000) + Duration::from_nanos(499_999_999)), "half a second more"),
+            (with_nanoseconds(u32::MAX), Some(at(1_000) + Duration::from_nanos(999_999_998)), "more nanoseconds than a second has are the last one"),
             (vec![0xff; 12], None, "later than any time"),
-        ] {
+        ];
+        for (label, time, sentence) in rows {
             let status = Form {
                 since: label,
                 ..form()
@@ -376,21 +302,16 @@ mod tests {
     #[test]
     fn what_is_down_and_what_is_ending_are_two_questions() {
         // Whether there is a process, finish runs, it is wanted up; then: is it down, is it ending.
-        for (process, finishing, wanted_up, down, ending, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             (false, false, false, true, false, "down, and stays so"),
             (false, false, true, false, false, "between two starts"),
             (false, true, false, false, true, "its last finish runs"),
-            (
-                false,
-                true,
-                true,
-                false,
-                true,
-                "finish runs between two starts",
-            ),
+            (false, true, true, false, true, "finish runs between two starts"),
             (true, false, false, false, true, "it was told to end"),
             (true, false, true, false, false, "it runs"),
-        ] {
+        ];
+        for (process, finishing, wanted_up, down, ending, sentence) in rows {
             let status = Status {
                 pid: process.then_some(77),
                 finishing,
@@ -414,35 +335,17 @@ mod tests {
         let two = [record(1, 78, 0), record(2, 0, 15)].concat();
         let first = (at(1), Death::Exit(78));
         let both = vec![first, (at(2), Death::Signal(15))];
-        for (bytes, deaths, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             (Vec::new(), Vec::new(), "none has ended"),
-            (
-                record(1, 0, 0),
-                vec![(at(1), Death::Exit(0))],
-                "one that ended well",
-            ),
+            (record(1, 0, 0), vec![(at(1), Death::Exit(0))], "one that ended well"),
             (two.clone(), both.clone(), "oldest first"),
-            (
-                two[..27].to_vec(),
-                vec![first],
-                "a torn last record is none",
-            ),
-            (
-                two[..13].to_vec(),
-                Vec::new(),
-                "nor is it if it is the only one",
-            ),
-            (
-                [vec![0; TALLY_RECORD], two].concat(),
-                both,
-                "a record without a time is passed over, those behind it are not",
-            ),
-            (
-                record(1, 78, 15),
-                vec![(at(1), Death::Signal(15))],
-                "a signal goes before a code",
-            ),
-        ] {
+            (two[..27].to_vec(), vec![first], "a torn last record is none"),
+            (two[..13].to_vec(), Vec::new(), "nor is it if it is the only one"),
+            ([vec![0; TALLY_RECORD], two].concat(), both, "a record without a time is passed over, those behind it are not"),
+            (record(1, 78, 15), vec![(at(1), Death::Signal(15))], "a signal goes before a code"),
+        ];
+        for (bytes, deaths, sentence) in rows {
             assert_eq!(parse_tally(&bytes), deaths, "{sentence}");
         }
     }

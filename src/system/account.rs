@@ -57,61 +57,23 @@ mod tests {
         let passwd =
             "root:x:0:0:root:/root:/bin/sh\nhermes2:x:7:8::/:/x\nhermes:x:10000:10001::/:/x\n";
         let after = |line: &str| format!("{line}\n{passwd}");
-        for (passwd, name, ids, sentence) in [
-            (
-                passwd.to_owned(),
-                "hermes",
-                Some((10_000, 10_001)),
-                "among others",
-            ),
-            (
-                passwd.to_owned(),
-                "hermes2",
-                Some((7, 8)),
-                "one with a longer name",
-            ),
+        #[rustfmt::skip]
+        let rows = [
+            (passwd.to_owned(), "hermes", Some((10_000, 10_001)), "among others"),
+            (passwd.to_owned(), "hermes2", Some((7, 8)), "one with a longer name"),
             (passwd.to_owned(), "herm", None, "a part of a name is none"),
             (passwd.to_owned(), "", None, "no name is none"),
             (passwd.to_owned(), "hermes:x", None, "a name has no colon"),
             (String::new(), "hermes", None, "nobody is there"),
-            (
-                after("hermes:x:1:2::/:/x"),
-                "hermes",
-                Some((1, 2)),
-                "the first one counts",
-            ),
-            (
-                "hermes:x:ten:1::/:/x".to_owned(),
-                "hermes",
-                None,
-                "its uid is no number",
-            ),
-            (
-                "hermes:x:1:-1::/:/x".to_owned(),
-                "hermes",
-                None,
-                "nor is its gid",
-            ),
-            (
-                "hermes:x:4294967296:1::/:/x".to_owned(),
-                "hermes",
-                None,
-                "its uid is too large",
-            ),
+            (after("hermes:x:1:2::/:/x"), "hermes", Some((1, 2)), "the first one counts"),
+            ("hermes:x:ten:1::/:/x".to_owned(), "hermes", None, "its uid is no number"),
+            ("hermes:x:1:-1::/:/x".to_owned(), "hermes", None, "nor is its gid"),
+            ("hermes:x:4294967296:1::/:/x".to_owned(), "hermes", None, "its uid is too large"),
             ("hermes:x:1".to_owned(), "hermes", None, "the line is torn"),
-            (
-                "hermes:x:1:2".to_owned(),
-                "hermes",
-                Some((1, 2)),
-                "behind what counts",
-            ),
-            (
-                after("\n# hermes:x:1:2"),
-                "hermes",
-                Some((10_000, 10_001)),
-                "a comment is nobody",
-            ),
-        ] {
+            ("hermes:x:1:2".to_owned(), "hermes", Some((1, 2)), "behind what counts"),
+            (after("\n# hermes:x:1:2"), "hermes", Some((10_000, 10_001)), "a comment is nobody"),
+        ];
+        for (passwd, name, ids, sentence) in rows {
             let found = parse(&passwd, name);
             let expected = ids.map(|(uid, gid)| Account {
                 name: name.to_owned(),

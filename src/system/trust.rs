@@ -119,34 +119,18 @@ mod tests {
 
     #[test]
     fn a_directory_can_be_changed_by_its_owner_and_by_those_who_may_write_in_it() {
-        for (uid, mode, is_last, expected, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             (0, 0o755, true, false, "root's own directory"),
             (0, 0o755, false, false, "and one above the place"),
             (10_000, 0o755, false, true, "one of another user"),
-            (
-                10_000,
-                0o500,
-                false,
-                true,
-                "who can give himself the right to write",
-            ),
+            (10_000, 0o500, false, true, "who can give himself the right to write"),
             (0, 0o775, false, true, "one that a group may write in"),
             (0, 0o757, false, true, "or everybody"),
-            (
-                0,
-                0o1777,
-                false,
-                false,
-                "/tmp on the way: what is root's in it stays",
-            ),
-            (
-                0,
-                0o1777,
-                true,
-                true,
-                "/tmp as the place: a new name can come",
-            ),
-        ] {
+            (0, 0o1777, false, false, "/tmp on the way: what is root's in it stays"),
+            (0, 0o1777, true, true, "/tmp as the place: a new name can come"),
+        ];
+        for (uid, mode, is_last, expected, sentence) in rows {
             assert_eq!(
                 lets_others_change(uid, mode, is_last),
                 expected,
@@ -159,46 +143,20 @@ mod tests {
     fn a_file_of_a_service_only_root_owns_and_changes_unless_somebody_else_has_made_it_or_may_write()
      {
         use FileType::{Directory, Fifo, RegularFile, Symlink};
-        for (kind, uid, gid, mode, expected, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             (RegularFile, 0, 0, 0o755, true, "a script"),
             (RegularFile, 10_000, 0, 0o755, false, "a script of hermes'"),
-            (
-                RegularFile,
-                0,
-                10_000,
-                0o754,
-                true,
-                "readable for hermes' group",
-            ),
+            (RegularFile, 0, 10_000, 0o754, true, "readable for hermes' group"),
             (RegularFile, 0, 10_000, 0o774, false, "writable for it"),
             (RegularFile, 0, 0, 0o757, false, "writable for everybody"),
             (Directory, 0, 0, 0o3730, true, "event/, as s6 makes it"),
-            (
-                Directory,
-                0,
-                10_000,
-                0o3730,
-                false,
-                "event/ for hermes' group",
-            ),
-            (
-                Fifo,
-                0,
-                10_000,
-                0o620,
-                true,
-                "the control FIFO for hermes' group",
-            ),
-            (
-                Fifo,
-                0,
-                10_000,
-                0o622,
-                false,
-                "a control FIFO for everybody",
-            ),
+            (Directory, 0, 10_000, 0o3730, false, "event/ for hermes' group"),
+            (Fifo, 0, 10_000, 0o620, true, "the control FIFO for hermes' group"),
+            (Fifo, 0, 10_000, 0o622, false, "a control FIFO for everybody"),
             (Symlink, 0, 0, 0o777, false, "a link, wherever it leads"),
-        ] {
+        ];
+        for (kind, uid, gid, mode, expected, sentence) in rows {
             assert_eq!(
                 only_root_owns_and_changes(kind, uid, gid, mode),
                 expected,

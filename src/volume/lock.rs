@@ -260,39 +260,17 @@ mod tests {
 
     #[test]
     fn an_attempt_is_judged_by_its_error() {
-        for (result, expected, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             (Ok(()), Attempt::Taken, "no error: it is ours"),
-            (
-                Err(Errno::AGAIN),
-                Attempt::Held,
-                "what Linux says of a lock that is held",
-            ),
-            (
-                Err(Errno::ACCESS),
-                Attempt::Held,
-                "what POSIX also allows for that",
-            ),
-            (
-                Err(Errno::NOLCK),
-                Attempt::Impossible(Errno::NOLCK),
-                "NFS without a lock daemon",
-            ),
-            (
-                Err(Errno::OPNOTSUPP),
-                Attempt::Impossible(Errno::OPNOTSUPP),
-                "a file system without locks",
-            ),
-            (
-                Err(Errno::IO),
-                Attempt::Failed(Errno::IO),
-                "a broken disk is not a lock that nobody holds",
-            ),
-            (
-                Err(Errno::BADF),
-                Attempt::Failed(Errno::BADF),
-                "nor is anything else",
-            ),
-        ] {
+            (Err(Errno::AGAIN), Attempt::Held, "what Linux says of a lock that is held"),
+            (Err(Errno::ACCESS), Attempt::Held, "what POSIX also allows for that"),
+            (Err(Errno::NOLCK), Attempt::Impossible(Errno::NOLCK), "NFS without a lock daemon"),
+            (Err(Errno::OPNOTSUPP), Attempt::Impossible(Errno::OPNOTSUPP), "a file system without locks"),
+            (Err(Errno::IO), Attempt::Failed(Errno::IO), "a broken disk is not a lock that nobody holds"),
+            (Err(Errno::BADF), Attempt::Failed(Errno::BADF), "nor is anything else"),
+        ];
+        for (result, expected, sentence) in rows {
             assert_eq!(Attempt::of(result), expected, "{sentence}");
         }
     }
@@ -300,64 +278,18 @@ mod tests {
     #[test]
     fn a_lock_that_is_held_is_waited_for_once_unless_its_holder_is_an_orphan() {
         let process = Some(Holder::Process(7));
-        for (holder, orphan, has_waited, expected, sentence) in [
-            (
-                None,
-                false,
-                false,
-                Next::TryAgain,
-                "its holder has ended since",
-            ),
-            (
-                None,
-                false,
-                true,
-                Next::TryAgain,
-                "also while it was waited for",
-            ),
-            (
-                process,
-                true,
-                false,
-                Next::End(7),
-                "an orphan of ours is ended",
-            ),
-            (
-                process,
-                true,
-                true,
-                Next::End(7),
-                "also after another holder",
-            ),
-            (
-                process,
-                false,
-                false,
-                Next::Wait,
-                "another supervisor's gateway may end",
-            ),
-            (
-                process,
-                false,
-                true,
-                Next::GiveUp,
-                "and is given its time once",
-            ),
-            (
-                Some(Holder::Elsewhere),
-                true,
-                false,
-                Next::Wait,
-                "so may one in another container",
-            ),
-            (
-                Some(Holder::Elsewhere),
-                true,
-                true,
-                Next::GiveUp,
-                "which is never ended from here",
-            ),
-        ] {
+        #[rustfmt::skip]
+        let rows = [
+            (None, false, false, Next::TryAgain, "its holder has ended since"),
+            (None, false, true, Next::TryAgain, "also while it was waited for"),
+            (process, true, false, Next::End(7), "an orphan of ours is ended"),
+            (process, true, true, Next::End(7), "also after another holder"),
+            (process, false, false, Next::Wait, "another supervisor's gateway may end"),
+            (process, false, true, Next::GiveUp, "and is given its time once"),
+            (Some(Holder::Elsewhere), true, false, Next::Wait, "so may one in another container"),
+            (Some(Holder::Elsewhere), true, true, Next::GiveUp, "which is never ended from here"),
+        ];
+        for (holder, orphan, has_waited, expected, sentence) in rows {
             assert_eq!(next(holder, |_| orphan, has_waited), expected, "{sentence}");
         }
     }
@@ -366,39 +298,17 @@ mod tests {
     fn an_orphan_is_a_process_of_this_container_whose_parent_is_not_s6_supervise() {
         let ours = Some(Path::new("pid:[1]"));
         let other = Some(Path::new("pid:[2]"));
-        for (us, it, parent, expected, sentence) in [
-            (
-                ours,
-                ours,
-                Some("s6-svscan\n"),
-                true,
-                "it fell to s6-svscan as PID 1",
-            ),
+        #[rustfmt::skip]
+        let rows = [
+            (ours, ours, Some("s6-svscan\n"), true, "it fell to s6-svscan as PID 1"),
             (ours, ours, Some("bash\n"), true, "or to another init"),
-            (
-                ours,
-                ours,
-                Some("s6-supervise\n"),
-                false,
-                "it has a supervisor",
-            ),
-            (
-                ours,
-                other,
-                Some("bash\n"),
-                false,
-                "it is of another container",
-            ),
+            (ours, ours, Some("s6-supervise\n"), false, "it has a supervisor"),
+            (ours, other, Some("bash\n"), false, "it is of another container"),
             (ours, ours, None, false, "its parent cannot be seen"),
-            (
-                ours,
-                None,
-                Some("bash\n"),
-                false,
-                "its container cannot be seen",
-            ),
+            (ours, None, Some("bash\n"), false, "its container cannot be seen"),
             (None, None, Some("bash\n"), false, "our own cannot be seen"),
-        ] {
+        ];
+        for (us, it, parent, expected, sentence) in rows {
             assert_eq!(has_no_supervisor(us, it, parent), expected, "{sentence}");
         }
     }

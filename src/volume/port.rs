@@ -221,39 +221,16 @@ mod tests {
         };
         let coder = vec![("coder".to_owned(), 9570)];
         assert_eq!(read(None), (vec![], Record::None), "there is none");
-        for (list, ports, record, sentence) in [
+        #[rustfmt::skip]
+        let rows = [
             (&[][..], vec![], Record::Current, "nobody has a port yet"),
-            (
-                &[("coder", 9570)],
-                coder.clone(),
-                Record::Current,
-                "as it should be",
-            ),
-            (
-                &[("coder", 9570), ("gone", 9571)],
-                coder.clone(),
-                Record::Outdated,
-                "one is gone",
-            ),
-            (
-                &[("coder", 9570), ("qa", 80)],
-                coder.clone(),
-                Record::Outdated,
-                "a port that nobody is given",
-            ),
-            (
-                &[("coder", 9570), ("qa", 9570)],
-                coder.clone(),
-                Record::Outdated,
-                "one port for two",
-            ),
-            (
-                &[("", 0), ("coder", 9570)],
-                coder,
-                Record::Outdated,
-                "a damaged file",
-            ),
-        ] {
+            (&[("coder", 9570)], coder.clone(), Record::Current, "as it should be"),
+            (&[("coder", 9570), ("gone", 9571)], coder.clone(), Record::Outdated, "one is gone"),
+            (&[("coder", 9570), ("qa", 80)], coder.clone(), Record::Outdated, "a port that nobody is given"),
+            (&[("coder", 9570), ("qa", 9570)], coder.clone(), Record::Outdated, "one port for two"),
+            (&[("", 0), ("coder", 9570)], coder, Record::Outdated, "a damaged file"),
+        ];
+        for (list, ports, record, sentence) in rows {
             assert_eq!(read(Some(&entries(list))), (ports, record), "{sentence}");
         }
     }
