@@ -253,6 +253,30 @@ impl Environment {
 }
 
 #[cfg(test)]
+impl Settings {
+    /// The settings of a plain image in which nothing is set.
+    pub fn example() -> Self {
+        Self {
+            root: Root::new("/"),
+            home: PathBuf::from(HOME_IN_IMAGES),
+            home_profile: None,
+            scandir: PathBuf::from(SCANDIR),
+            user: "hermes".to_owned(),
+            bindir: None,
+            hermes: None,
+            path: Vec::new(),
+            stop_timeout: STOP_TIMEOUT,
+            autostart: None,
+            bootstrap: false,
+            no_supervise: false,
+            multiplex: None,
+            api_server_port: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

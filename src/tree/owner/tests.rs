@@ -10,19 +10,7 @@ fn settings(root: &Path, home: &str) -> Settings {
     Settings {
         root: Root::new(root),
         home: PathBuf::from(home),
-        home_profile: None,
-        scandir: PathBuf::from("/run/hermes-s6/service"),
-        user: "hermes".to_owned(),
-        bindir: None,
-        hermes: None,
-        path: Vec::new(),
-        stop_timeout: Duration::from_secs(25),
-        autostart: None,
-        bootstrap: false,
-        no_supervise: false,
-        multiplex: None,
-        api_server_port: None,
-        warnings: Vec::new(),
+        ..Settings::example()
     }
 }
 
