@@ -1,45 +1,23 @@
 //! Choices, one request at a time.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use super::*;
 use crate::hermes::container::Gateway;
 use crate::hermes::state::{Intent, intent};
-use crate::system::root::Root;
 use crate::volume::survey::{Problem, Profile};
-
-fn settings() -> Settings {
-    Settings {
-        root: Root::new("/"),
-        home: PathBuf::from("/opt/data"),
-        home_profile: None,
-        scandir: PathBuf::from("/run/hermes-s6/service"),
-        user: "hermes".to_owned(),
-        bindir: None,
-        hermes: None,
-        path: Vec::new(),
-        stop_timeout: Duration::from_secs(25),
-        autostart: None,
-        bootstrap: false,
-        no_supervise: false,
-        multiplex: None,
-        api_server_port: None,
-        warnings: Vec::new(),
-    }
-}
+use Code::{System, Usage};
+use Verb::{Remove, Restart, Start, Stop};
 
 fn multiplex() -> Settings {
     Settings {
         multiplex: Some(true),
-        ..settings()
+        ..Settings::example()
     }
 }
 
 fn never() -> Settings {
     Settings {
         autostart: Some(false),
-        ..settings()
+        ..Settings::example()
     }
 }
 
@@ -107,6 +85,11 @@ fn with_skipped(text: &str, complete: bool) -> Survey {
     }
 }
 
+/// The same volume, with `Foo`, which cannot be a profile.
+fn with_foo() -> Survey {
+    with_skipped("Foo", true)
+}
+
 /// A request, and what is seen before it.
 struct Case {
     verb: Verb,
@@ -127,7 +110,7 @@ fn named(verb: Verb, profile: &'static [&'static str]) -> Case {
         all: false,
         profile,
         unless_stopped: false,
-        settings: settings(),
+        settings: Settings::example(),
         command: Command::default(),
         survey: survey(),
         slots: &[],
@@ -139,6 +122,26 @@ fn named(verb: Verb, profile: &'static [&'static str]) -> Case {
 fn all(verb: Verb) -> Case {
     Case {
         all: true,
+        ..named(verb, &[])
+    }
+}
+
+/// The same, where these have a slot and are wanted up.
+fn running(profiles: &'static [&'static str], case: Case) -> Case {
+    Case {
+        slots: profiles,
+        wanted_up: profiles,
+        ..case
+    }
+}
+
+/// A verb without a name, where HERMES_HOME is the home of this profile.
+fn in_home_of(profile: &str, verb: Verb) -> Case {
+    Case {
+        settings: Settings {
+            home_profile: Some(name(profile)),
+            ..Settings::example()
+        },
         ..named(verb, &[])
     }
 }
@@ -182,6 +185,20 @@ fn warning(texts: &[&str], warnings: &[&str]) -> Choice {
     }
 }
 
+/// A choice with the warning that `coder` is served.
+fn served_warning() -> Choice {
+    warning(&["default", "coder"], &[CODER_IS_SERVED])
+}
+
+/// A choice that leaves these out, for one reason.
+fn leaving(texts: &[&str], left: &[&str], why: &str) -> Choice {
+    let note = |name| format!("gateway-{name} stays down here ({why})");
+    Choice {
+        notes: left.iter().map(note).collect(),
+        ..plainly(texts)
+    }
+}
+
 /// Compares the choice of each request. The last of each row is what the row is about.
 fn choose_all<const N: usize>(rows: [(Case, Choice, &str); N]) {
     for (case, expected, sentence) in rows {
@@ -202,166 +219,59 @@ fn refuse_all<const N: usize>(rows: [(Case, Code, &str, &str); N]) {
     }
 }
 
+const FOO_IS_A_LINK: &str = "profile Foo: it is a link";
 const WRITER_STAYS: &str =
     "gateway-writer stays down here (it was stopped; start it with hermes-s6 start -p writer)";
 const CODER_IS_SERVED: &str = "profile coder is served by the default profile's gateway (multiplex_profiles), beside which its own ends at once";
 
 #[test]
 fn what_is_named_is_chosen() {
+    #[rustfmt::skip]
     choose_all([
-        (
-            named(Verb::Start, &["coder"]),
-            plainly(&["coder"]),
-            "one, whether it has a slot or not",
-        ),
-        (
-            named(Verb::Start, &["writer", "default", "coder", "writer"]),
-            plainly(&["default", "coder", "writer"]),
-            "several are each taken once, in the order of all lists",
-        ),
-        (
-            named(Verb::Start, &["writer"]),
-            plainly(&["writer"]),
-            "who names one that was stopped means it",
-        ),
-        (
-            named(Verb::Restart, &["writer"]),
-            plainly(&["writer"]),
-            "so does who restarts it",
-        ),
-        (
-            named(Verb::Stop, &["writer"]),
-            plainly(&["writer"]),
-            "it may be stopped again",
-        ),
-        (
-            named(Verb::Stop, &["viewer"]),
-            plainly(&["viewer"]),
-            "to be stopped is an intent also of one without a slot",
-        ),
-        (
-            Case {
-                command: dashboard(),
-                ..named(Verb::Start, &["coder"])
-            },
-            plainly(&["coder"]),
-            "who names one that is held down here means it",
-        ),
-        (
-            Case {
-                survey: with_skipped("Foo", true),
-                ..named(Verb::Start, &["coder"])
-            },
-            plainly(&["coder"]),
-            "what is wrong with others is not told",
-        ),
+        (named(Start, &["coder"]), plainly(&["coder"]), "one, whether it has a slot or not"),
+        (named(Start, &["writer", "default", "coder", "writer"]), plainly(&["default", "coder", "writer"]), "several are each taken once, in the order of all lists"),
+        (named(Start, &["writer"]), plainly(&["writer"]), "who names one that was stopped means it"),
+        (named(Restart, &["writer"]), plainly(&["writer"]), "so does who restarts it"),
+        (named(Stop, &["writer"]), plainly(&["writer"]), "it may be stopped again"),
+        (named(Stop, &["viewer"]), plainly(&["viewer"]), "to be stopped is an intent also of one without a slot"),
+        (Case { command: dashboard(), ..named(Start, &["coder"]) }, plainly(&["coder"]), "who names one that is held down here means it"),
+        (Case { survey: with_foo(), ..named(Start, &["coder"]) }, plainly(&["coder"]), "what is wrong with others is not told"),
     ]);
 }
 
 #[test]
 fn where_none_is_named_hermes_would_take_the_same_one() {
-    let in_home_of_writer = || Settings {
-        home_profile: Some(name("writer")),
-        ..settings()
-    };
+    #[rustfmt::skip]
     choose_all([
-        (
-            named(Verb::Start, &[]),
-            plainly(&["default"]),
-            "nothing else is said",
-        ),
-        (
-            Case {
-                survey: active("coder"),
-                ..named(Verb::Start, &[])
-            },
-            plainly(&["coder"]),
-            "the active one",
-        ),
-        (
-            Case {
-                settings: in_home_of_writer(),
-                ..named(Verb::Stop, &[])
-            },
-            plainly(&["writer"]),
-            "that of HERMES_HOME",
-        ),
-        (
-            Case {
-                settings: in_home_of_writer(),
-                survey: active("coder"),
-                ..named(Verb::Restart, &[])
-            },
-            plainly(&["writer"]),
-            "HERMES_HOME goes before the active one",
-        ),
-        (
-            Case {
-                settings: in_home_of_writer(),
-                survey: active("gone"),
-                ..named(Verb::Start, &[])
-            },
-            plainly(&["writer"]),
-            "then the active one need not exist",
-        ),
-        (
-            Case {
-                survey: active("gone"),
-                ..named(Verb::Start, &["coder"])
-            },
-            plainly(&["coder"]),
-            "nor where one is named",
-        ),
+        (named(Start, &[]), plainly(&["default"]), "nothing else is said"),
+        (Case { survey: active("coder"), ..named(Start, &[]) }, plainly(&["coder"]), "the active one"),
+        (in_home_of("writer", Stop), plainly(&["writer"]), "that of HERMES_HOME"),
+        (Case { survey: active("coder"), ..in_home_of("writer", Restart) }, plainly(&["writer"]), "HERMES_HOME goes before the active one"),
+        (Case { survey: active("gone"), ..in_home_of("writer", Start) }, plainly(&["writer"]), "then the active one need not exist"),
+        (Case { survey: active("gone"), ..named(Start, &["coder"]) }, plainly(&["coder"]), "nor where one is named"),
     ]);
 }
 
 #[test]
 fn the_one_that_is_meant_has_to_be_there() {
+    let unread = Case {
+        survey: Survey::default(),
+        ..named(Stop, &[])
+    };
+    let gone = "profile gone does not exist: ";
+    let to_create = "profile gone does not exist: create it with hermes profile create gone";
+    let to_name =
+        "no profile is named: name it with -p: the volume does not tell which one is meant";
+    #[rustfmt::skip]
     refuse_all([
-        (
-            Case {
-                survey: active("gone"),
-                ..named(Verb::Start, &[])
-            },
-            Code::Usage,
-            "profile gone does not exist: ",
-            "the active one is gone",
-        ),
-        (
-            Case {
-                settings: Settings {
-                    home_profile: Some(name("gone")),
-                    ..settings()
-                },
-                ..named(Verb::Start, &[])
-            },
-            Code::Usage,
-            "profile gone does not exist: create it with hermes profile create gone",
-            "that of HERMES_HOME is gone",
-        ),
-        (
-            Case {
-                survey: Survey::default(),
-                ..named(Verb::Stop, &[])
-            },
-            Code::Usage,
-            "no profile is named: name it with -p: the volume does not tell which one is meant",
-            "the volume could not be read",
-        ),
-        (
-            Case {
-                survey: active("gone"),
-                slots: &["gone"],
-                ..named(Verb::Stop, &[])
-            },
-            Code::Usage,
-            "profile gone does not exist: ",
-            "what is left of the active one has to be named",
-        ),
+        (Case { survey: active("gone"), ..named(Start, &[]) }, Usage, gone, "the active one is gone"),
+        (in_home_of("gone", Start), Usage, to_create, "that of HERMES_HOME is gone"),
+        (unread, Usage, to_name, "the volume could not be read"),
+        (Case { survey: active("gone"), slots: &["gone"], ..named(Stop, &[]) }, Usage, gone, "what is left of the active one has to be named"),
     ]);
     let refusal = chosen(&Case {
         survey: active("gone"),
-        ..named(Verb::Start, &[])
+        ..named(Start, &[])
     });
     let text = refusal.map_err(|error| error.to_string());
     let is_told =
@@ -371,92 +281,40 @@ fn the_one_that_is_meant_has_to_be_there() {
 
 #[test]
 fn what_is_left_of_a_profile_that_is_gone_can_be_stopped_and_removed() {
-    let slot = |verb| Case {
-        slots: &["gone"],
-        wanted_up: &["gone"],
-        ..named(verb, &["gone"])
-    };
+    let slot = |verb| running(&["gone"], named(verb, &["gone"]));
+    #[rustfmt::skip]
     choose_all([
-        (
-            slot(Verb::Stop),
-            plainly(&["gone"]),
-            "its gateway is stopped",
-        ),
-        (
-            slot(Verb::Remove),
-            plainly(&["gone"]),
-            "its slot is removed",
-        ),
-        (
-            Case {
-                survey: Survey::default(),
-                ..slot(Verb::Stop)
-            },
-            plainly(&["gone"]),
-            "also where the volume could not be read",
-        ),
+        (slot(Stop), plainly(&["gone"]), "its gateway is stopped"),
+        (slot(Remove), plainly(&["gone"]), "its slot is removed"),
+        (Case { survey: Survey::default(), ..slot(Stop) }, plainly(&["gone"]), "also where the volume could not be read"),
     ]);
     let missing = "profile gone does not exist: create it with hermes profile create gone";
+    #[rustfmt::skip]
     refuse_all([
-        (slot(Verb::Start), Code::Usage, missing, "not started"),
-        (slot(Verb::Restart), Code::Usage, missing, "not restarted"),
-        (
-            named(Verb::Stop, &["gone"]),
-            Code::Usage,
-            missing,
-            "without a slot there is nothing to stop",
-        ),
-        (
-            named(Verb::Remove, &["gone"]),
-            Code::Usage,
-            missing,
-            "nor to remove",
-        ),
-        (
-            Case {
-                slots: &["gone"],
-                ..named(Verb::Stop, &["coder", "gone", "other"])
-            },
-            Code::Usage,
-            "profile other does not exist",
-            "one that is not there spoils the request",
-        ),
+        (slot(Start), Usage, missing, "not started"),
+        (slot(Restart), Usage, missing, "not restarted"),
+        (named(Stop, &["gone"]), Usage, missing, "without a slot there is nothing to stop"),
+        (named(Remove, &["gone"]), Usage, missing, "nor to remove"),
+        (Case { slots: &["gone"], ..named(Stop, &["coder", "gone", "other"]) }, Usage, "profile other does not exist", "one that is not there spoils the request"),
     ]);
 }
 
 #[test]
 fn a_profile_that_cannot_be_one_is_told_why() {
+    let start = |survey| Case {
+        survey,
+        ..named(Start, &["gone"])
+    };
+    let soulless = Survey {
+        soulless: names(&["gone"]),
+        ..survey()
+    };
+    let no_soul = "profile gone has no SOUL.md: create that file in its home";
+    #[rustfmt::skip]
     refuse_all([
-        (
-            Case {
-                survey: with_skipped("gone", true),
-                ..named(Verb::Start, &["gone"])
-            },
-            Code::Usage,
-            "profile gone: it is a link",
-            "what is in its place has something wrong",
-        ),
-        (
-            Case {
-                survey: Survey {
-                    soulless: names(&["gone"]),
-                    ..survey()
-                },
-                ..named(Verb::Start, &["gone"])
-            },
-            Code::Usage,
-            "profile gone has no SOUL.md: create that file in its home",
-            "its home is not one yet",
-        ),
-        (
-            Case {
-                survey: with_skipped("profiles/", false),
-                ..named(Verb::Start, &["gone"])
-            },
-            Code::System,
-            "it is a link",
-            "the profiles could not be listed: it may be there",
-        ),
+        (start(with_skipped("gone", true)), Usage, "profile gone: it is a link", "what is in its place has something wrong"),
+        (start(soulless), Usage, no_soul, "its home is not one yet"),
+        (start(with_skipped("profiles/", false)), System, "it is a link", "the profiles could not be listed: it may be there"),
     ]);
 }
 
@@ -467,188 +325,70 @@ fn who_starts_what_the_default_profile_serves_is_warned() {
         ..named(verb, &["default", "coder"])
     };
     let both = ["default", "coder"];
+    let in_config = Survey {
+        multiplex_in_config: Some(true),
+        ..survey()
+    };
+    let not_in_env_file = Survey {
+        multiplex_in_env_file: Some(false),
+        ..survey()
+    };
+    let gateway_run = Command {
+        other_role: None,
+        gateway: Some(Gateway {
+            profile: Some(name("coder")),
+            supervised: false,
+        }),
+    };
+    #[rustfmt::skip]
     choose_all([
-        (
-            served(Verb::Start),
-            warning(&both, &[CODER_IS_SERVED]),
-            "a start",
-        ),
-        (
-            served(Verb::Restart),
-            warning(&both, &[CODER_IS_SERVED]),
-            "a restart",
-        ),
-        (served(Verb::Stop), plainly(&both), "a stop is right"),
-        (served(Verb::Remove), plainly(&both), "so is a removal"),
-        (
-            Case {
-                settings: settings(),
-                survey: Survey {
-                    multiplex_in_config: Some(true),
-                    ..survey()
-                },
-                ..served(Verb::Start)
-            },
-            warning(&both, &[CODER_IS_SERVED]),
-            "its config.yaml says so too",
-        ),
-        (
-            Case {
-                survey: Survey {
-                    multiplex_in_env_file: Some(false),
-                    ..survey()
-                },
-                ..served(Verb::Start)
-            },
-            plainly(&both),
-            "its .env goes before the environment",
-        ),
-        (
-            Case {
-                command: Command {
-                    other_role: None,
-                    gateway: Some(Gateway {
-                        profile: Some(name("coder")),
-                        supervised: false,
-                    }),
-                },
-                ..served(Verb::Start)
-            },
-            warning(&both, &[CODER_IS_SERVED]),
-            "whatever the container's command is",
-        ),
+        (served(Start), served_warning(), "a start"),
+        (served(Restart), served_warning(), "a restart"),
+        (served(Stop), plainly(&both), "a stop is right"),
+        (served(Remove), plainly(&both), "so is a removal"),
+        (Case { survey: in_config, ..named(Start, &["default", "coder"]) }, served_warning(), "its config.yaml says so too"),
+        (Case { survey: not_in_env_file, ..served(Start) }, plainly(&both), "its .env goes before the environment"),
+        (Case { command: gateway_run, ..served(Start) }, served_warning(), "whatever the container's command is"),
     ]);
 }
 
 #[test]
 fn a_start_of_all_takes_every_profile_that_nothing_holds_down_here() {
     let everyone = ["default", "coder", "viewer", "writer"];
-    let held = |why: &str| {
-        everyone
-            .map(|name| format!("gateway-{name} stays down here ({why})"))
-            .to_vec()
+    let served = || Case {
+        settings: multiplex(),
+        ..all(Start)
     };
+    let viewer_runs = Case {
+        slots: &["default", "coder", "viewer"],
+        wanted_up: &["viewer"],
+        ..served()
+    };
+    #[rustfmt::skip]
     choose_all([
-        (
-            all(Verb::Start),
-            plainly(&everyone),
-            "also those that were stopped",
-        ),
-        (
-            Case {
-                slots: &["coder", "gone"],
-                ..all(Verb::Start)
-            },
-            plainly(&everyone),
-            "not the slot of a profile that is gone",
-        ),
-        (
-            Case {
-                survey: with_skipped("Foo", true),
-                ..all(Verb::Start)
-            },
-            warning(&everyone, &["profile Foo: it is a link"]),
-            "what cannot be a profile is told",
-        ),
-        (
-            Case {
-                command: dashboard(),
-                ..all(Verb::Start)
-            },
-            Choice {
-                notes: held("role=dashboard"),
-                ..Choice::default()
-            },
-            "none in a container that is there for something else",
-        ),
-        (
-            Case {
-                settings: never(),
-                ..all(Verb::Start)
-            },
-            Choice {
-                notes: held("autostart=never"),
-                ..Choice::default()
-            },
-            "none where that is switched off",
-        ),
-        (
-            Case {
-                settings: multiplex(),
-                ..all(Verb::Start)
-            },
-            noting(
-                &["default"],
-                &[
-                    "gateway-coder stays down here (multiplex)",
-                    "gateway-viewer stays down here (multiplex)",
-                    "gateway-writer stays down here (multiplex)",
-                ],
-            ),
-            "one gateway serves all, and nobody is warned of what was not asked for",
-        ),
-        (
-            Case {
-                settings: multiplex(),
-                slots: &["default", "coder", "viewer"],
-                wanted_up: &["viewer"],
-                ..all(Verb::Start)
-            },
-            noting(
-                &["default", "viewer"],
-                &[
-                    "gateway-coder stays down here (multiplex)",
-                    "gateway-writer stays down here (multiplex)",
-                ],
-            ),
-            "one that runs all the same is not said to stay down",
-        ),
+        (all(Start), plainly(&everyone), "also those that were stopped"),
+        (Case { slots: &["coder", "gone"], ..all(Start) }, plainly(&everyone), "not the slot of a profile that is gone"),
+        (Case { survey: with_foo(), ..all(Start) }, warning(&everyone, &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
+        (Case { command: dashboard(), ..all(Start) }, leaving(&[], &everyone, "role=dashboard"), "none in a container that is there for something else"),
+        (Case { settings: never(), ..all(Start) }, leaving(&[], &everyone, "autostart=never"), "none where that is switched off"),
+        (served(), leaving(&["default"], &["coder", "viewer", "writer"], "multiplex"), "one gateway serves all, and nobody is warned of what was not asked for"),
+        (viewer_runs, leaving(&["default", "viewer"], &["coder", "writer"], "multiplex"), "one that runs all the same is not said to stay down"),
     ]);
 }
 
 #[test]
 fn a_restart_of_all_leaves_down_what_is_down_on_purpose() {
+    let held = || Case {
+        command: dashboard(),
+        ..all(Restart)
+    };
+    #[rustfmt::skip]
     choose_all([
-        (
-            all(Verb::Restart),
-            plainly(&["coder"]),
-            "what is wanted; nothing is said of the others",
-        ),
-        (
-            Case {
-                slots: &["viewer", "writer"],
-                wanted_up: &["viewer", "writer"],
-                ..all(Verb::Restart)
-            },
-            plainly(&["coder", "viewer", "writer"]),
-            "and what is up, whatever was said of it",
-        ),
-        (
-            Case {
-                command: dashboard(),
-                ..all(Verb::Restart)
-            },
-            noting(&[], &["gateway-coder stays down here (role=dashboard)"]),
-            "what is wanted and held down is told",
-        ),
-        (
-            Case {
-                command: dashboard(),
-                slots: &["coder", "viewer"],
-                wanted_up: &["coder", "viewer"],
-                ..all(Verb::Restart)
-            },
-            plainly(&["coder", "viewer"]),
-            "what runs all the same is restarted",
-        ),
-        (
-            Case {
-                survey: with_skipped("Foo", true),
-                ..all(Verb::Restart)
-            },
-            warning(&["coder"], &["profile Foo: it is a link"]),
-            "what cannot be a profile is told",
-        ),
+        (all(Restart), plainly(&["coder"]), "what is wanted; nothing is said of the others"),
+        (running(&["viewer", "writer"], all(Restart)), plainly(&["coder", "viewer", "writer"]), "and what is up, whatever was said of it"),
+        (held(), noting(&[], &["gateway-coder stays down here (role=dashboard)"]), "what is wanted and held down is told"),
+        (running(&["coder", "viewer"], held()), plainly(&["coder", "viewer"]), "what runs all the same is restarted"),
+        (Case { survey: with_foo(), ..all(Restart) }, warning(&["coder"], &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
     ]);
 }
 
@@ -658,43 +398,15 @@ fn to_stop_or_unregister_all_is_about_every_slot() {
         slots: &["viewer", "gone"],
         ..all(verb)
     };
+    let three = ["coder", "gone", "viewer"];
+    #[rustfmt::skip]
     choose_all([
-        (
-            slots(Verb::Stop),
-            plainly(&["coder", "gone", "viewer"]),
-            "also what is wanted without a slot: it is to be stopped from now on",
-        ),
-        (
-            slots(Verb::Remove),
-            plainly(&["gone", "viewer"]),
-            "without a slot there is nothing to remove",
-        ),
-        (all(Verb::Remove), plainly(&[]), "there are no slots"),
-        (
-            Case {
-                command: dashboard(),
-                settings: never(),
-                ..slots(Verb::Stop)
-            },
-            plainly(&["coder", "gone", "viewer"]),
-            "what holds down does not keep from being stopped",
-        ),
-        (
-            Case {
-                survey: Survey::default(),
-                ..slots(Verb::Stop)
-            },
-            plainly(&["gone", "viewer"]),
-            "nor does a volume that could not be read",
-        ),
-        (
-            Case {
-                survey: with_skipped("Foo", true),
-                ..slots(Verb::Stop)
-            },
-            warning(&["coder", "gone", "viewer"], &["profile Foo: it is a link"]),
-            "what cannot be a profile is told",
-        ),
+        (slots(Stop), plainly(&three), "also what is wanted without a slot: it is to be stopped from now on"),
+        (slots(Remove), plainly(&["gone", "viewer"]), "without a slot there is nothing to remove"),
+        (all(Remove), plainly(&[]), "there are no slots"),
+        (Case { command: dashboard(), settings: never(), ..slots(Stop) }, plainly(&three), "what holds down does not keep from being stopped"),
+        (Case { survey: Survey::default(), ..slots(Stop) }, plainly(&["gone", "viewer"]), "nor does a volume that could not be read"),
+        (Case { survey: with_foo(), ..slots(Stop) }, warning(&three, &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
     ]);
 }
 
@@ -704,62 +416,37 @@ fn unless_stopped_leaves_out_what_its_operator_stopped_and_what_is_held_down() {
         unless_stopped: true,
         ..case
     };
+    let held = |case| Case {
+        command: dashboard(),
+        ..case
+    };
+    let coder_alone = Case {
+        survey: Survey {
+            profiles: [survey().profiles.remove_entry(&name("coder"))]
+                .into_iter()
+                .flatten()
+                .collect(),
+            ..survey()
+        },
+        ..all(Start)
+    };
+    let served = Case {
+        settings: multiplex(),
+        ..named(Start, &["default", "coder"])
+    };
+    let coder_stays = "gateway-coder stays down here (role=dashboard)";
+    let warned = Choice {
+        warnings: vec![CODER_IS_SERVED.to_owned()],
+        ..leaving(&["default"], &["coder"], "multiplex")
+    };
+    #[rustfmt::skip]
     choose_all([
-        (
-            gently(named(Verb::Start, &["coder", "viewer", "writer"])),
-            noting(&["coder", "viewer"], &[WRITER_STAYS]),
-            "of whom nothing is said is not stopped",
-        ),
-        (
-            gently(named(Verb::Start, &["writer"])),
-            noting(&[], &[WRITER_STAYS]),
-            "nothing may be left",
-        ),
-        (
-            gently(Case {
-                command: dashboard(),
-                ..named(Verb::Start, &["coder", "writer"])
-            }),
-            noting(
-                &[],
-                &[
-                    "gateway-coder stays down here (role=dashboard)",
-                    WRITER_STAYS,
-                ],
-            ),
-            "the operator's word says more than the container's",
-        ),
-        (
-            gently(all(Verb::Start)),
-            noting(&["default", "coder", "viewer"], &[WRITER_STAYS]),
-            "of all",
-        ),
-        (
-            gently(Case {
-                command: dashboard(),
-                survey: Survey {
-                    profiles: [survey().profiles.remove_entry(&name("coder"))]
-                        .into_iter()
-                        .flatten()
-                        .collect(),
-                    ..survey()
-                },
-                ..all(Verb::Start)
-            }),
-            noting(&[], &["gateway-coder stays down here (role=dashboard)"]),
-            "what is left out already is not told twice",
-        ),
-        (
-            gently(Case {
-                settings: multiplex(),
-                ..named(Verb::Start, &["default", "coder"])
-            }),
-            Choice {
-                warnings: vec![CODER_IS_SERVED.to_owned()],
-                ..noting(&["default"], &["gateway-coder stays down here (multiplex)"])
-            },
-            "who named it is told what is wrong, too",
-        ),
+        (gently(named(Start, &["coder", "viewer", "writer"])), noting(&["coder", "viewer"], &[WRITER_STAYS]), "of whom nothing is said is not stopped"),
+        (gently(named(Start, &["writer"])), noting(&[], &[WRITER_STAYS]), "nothing may be left"),
+        (gently(held(named(Start, &["coder", "writer"]))), noting(&[], &[coder_stays, WRITER_STAYS]), "the operator's word says more than the container's"),
+        (gently(all(Start)), noting(&["default", "coder", "viewer"], &[WRITER_STAYS]), "of all"),
+        (gently(held(coder_alone)), noting(&[], &[coder_stays]), "what is left out already is not told twice"),
+        (gently(served), warned, "who named it is told what is wrong, too"),
     ]);
 }
 
@@ -770,13 +457,8 @@ fn what_the_gateway_wrote_itself_is_not_its_operators_word() {
         viewer.intent = intent(br#"{"gateway_state":"stopped"}"#).unwrap_or_default();
         assert_ne!(viewer.intent, Intent::default());
     }
-    choose_all([(
-        Case {
-            unless_stopped: true,
-            survey,
-            ..named(Verb::Start, &["viewer"])
-        },
-        plainly(&["viewer"]),
-        "it went down, and nobody has asked for that",
-    )]);
+    #[rustfmt::skip]
+    choose_all([
+        (Case { unless_stopped: true, survey, ..named(Start, &["viewer"]) }, plainly(&["viewer"]), "it went down, and nobody has asked for that"),
+    ]);
 }
