@@ -98,8 +98,8 @@ fn without_s6_it_says_what_to_install_and_127() {
         &message.replace("/command or PATH", &empty),
     );
     // What only looks needs no s6.
-    assert_eq!(env.run(&["detect"]).code, 1);
-    assert_eq!(env.run(&["status"]).code, 102);
+    env.run("detect").ends(1);
+    env.run("status").ends(102);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn without_a_tree_status_and_list_say_so_and_102() {
     );
     expect(&env, &["status"], 102, &message);
     expect(&env, &["list"], 102, &message);
-    let detected = env.run(&["detect"]);
+    let detected = env.run("detect");
     assert_eq!(
         (detected.code, detected.stdout),
         (1, format!("none: there is no scan directory {place}\n"))
@@ -148,7 +148,7 @@ fn a_scan_directory_that_cannot_be_made_has_a_remedy_and_111() {
 fn a_scan_directory_of_another_home_is_left_alone_and_100() {
     let env = TestEnv::new();
     env.running("coder");
-    assert_eq!(env.run(&["reconcile"]).code, 0);
+    env.run("reconcile").ends(0);
     let other = env.place.join("other");
     fs::create_dir(&other).unwrap();
     env.own();
@@ -175,7 +175,7 @@ fn a_profile_that_does_not_exist_is_100() {
     let message = "hermes-s6: fatal: profile coder does not exist: create it with hermes profile create coder\n";
     expect(&env, &["render", "-p", "coder"], 100, message);
     expect(&env, &["port", "-p", "coder"], 100, message);
-    assert_eq!(env.run(&["reconcile"]).code, 0);
+    env.run("reconcile").ends(0);
     expect(&env, &["status", "-p", "coder"], 100, message);
 }
 
@@ -201,7 +201,7 @@ fn values_that_are_not_understood_are_told_and_ignored() {
     env.set("HERMES_S6_STOP_TIMEOUT", "soon")
         .set("HERMES_S6_AUTOSTART", "perhaps")
         .set("HERMES_GATEWAY_BOOTSTRAP_STATE", "x");
-    let ran = env.run(&["reconcile", "--dry-run"]);
+    let ran = env.run("reconcile --dry-run");
     let expected =
         "hermes-s6: warning: HERMES_S6_STOP_TIMEOUT='soon' is ignored: it takes 1 to 86400 seconds
 hermes-s6: warning: HERMES_S6_AUTOSTART='perhaps' is ignored: it takes always or never
@@ -214,8 +214,7 @@ hermes-s6: warning: HERMES_GATEWAY_BOOTSTRAP_STATE='x' is ignored: it takes runn
 fn render_shows_every_file_and_writes_none_unless_told() {
     let env = TestEnv::new();
     env.running("coder");
-    let shown = env.run(&["render", "-p", "coder"]);
-    assert_eq!(shown.code, 0, "{shown:?}");
+    let shown = env.run("render -p coder").ends(0);
     for file in [
         "run (0755)",
         "finish (0755)",
@@ -253,9 +252,9 @@ fn render_shows_every_file_and_writes_none_unless_told() {
 fn a_dry_run_says_what_the_run_does_and_does_nothing() {
     let env = TestEnv::new();
     env.running("coder").profile("viewer", "");
-    let dry = env.run(&["reconcile", "--dry-run"]);
+    let dry = env.run("reconcile --dry-run");
     assert!(!env.scandir.exists() && !env.home.join("logs").exists());
-    let real = env.run(&["reconcile"]);
+    let real = env.run("reconcile");
     assert_eq!(dry.stdout.replace("would change", "changed"), real.stdout);
     assert_eq!(
         real.stdout,
@@ -271,14 +270,13 @@ reconcile: 3 changed
 fn json_is_one_object_with_a_version() {
     let env = TestEnv::new();
     env.running("coder");
-    let ran = env.run(&["reconcile", "--json"]);
+    let ran = env.run("reconcile --json");
     assert_eq!(
         ran.stdout,
         r#"{"version":1,"dry_run":false,"changed":true,"changes":[{"profile":"default","prior_state":null,"action":"registered","reason":null,"warning":null},{"profile":"coder","prior_state":"running","action":"started","reason":null,"warning":null}],"failures":[]}
 "#
     );
-    let status: serde_json::Value =
-        serde_json::from_str(&env.run(&["status", "--json"]).stdout).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&env.run("status --json").stdout).unwrap();
     assert_eq!(
         (status["version"].as_u64(), status["manager"].as_str()),
         (Some(1), Some("none"))

@@ -1,7 +1,7 @@
 //! `hermes-s6 doctor`: each thing that goes wrong is made to go wrong, and is found with its remedy.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::pid1::{self, Container};
 use crate::s6::elsewhere;
-use crate::support::{NOBODY, Ran, TestEnv, fingerprint, is_root, programs, skip, wait_for};
+use crate::support::{NOBODY, Ran, Run, TestEnv, chmod, fingerprint, is_root, programs, skip};
 
 /// What `doctor --json` has found.
 struct Found {
@@ -32,6 +32,12 @@ impl Found {
         assert_eq!(json["ok"], !bad, "{:?}", found.ran);
         assert_eq!(found.ran.code, i32::from(bad), "{:?}", found.ran);
         found
+    }
+
+    /// How many findings there are at a level.
+    fn count(&self, level: &str) -> usize {
+        let found = self.findings.iter();
+        found.filter(|finding| finding["level"] == level).count()
     }
 
     /// The texts of what a check has found at a level.
@@ -59,14 +65,12 @@ impl Found {
 }
 
 fn doctor(env: &TestEnv) -> Found {
-    Found::of(env.run(&["doctor", "--json"]))
+    Found::of(env.run("doctor --json"))
 }
 
 /// The same with one more variable in the environment.
 fn doctor_with(env: &TestEnv, name: &str, value: &str) -> Found {
-    let mut command = env.command(programs().join("hermes-s6"));
-    command.args(["doctor", "--json"]).env(name, value);
-    Found::of(Ran::from(command.output().unwrap()))
+    Found::of(env.hermes_s6("doctor --json").env(name, value).ran())
 }
 
 /// The s6 programs and execlineb in a directory of the test's own, where they can go wrong.
@@ -119,7 +123,7 @@ fn where_all_is_well_every_check_says_so_and_nothing_is_touched() {
     // The s6-svscan, and an s6-supervise for each of three gateways.
     assert!(found.texts("s6", "ok")[0].starts_with("4 processes are of the s6 in /"));
     assert!(found.texts("stop", "ok")[0].ends_with("docker stop --time 40"));
-    let ran = env.run(&["doctor"]);
+    let ran = env.run("doctor");
     assert_eq!(ran.stdout.lines().count(), checks.len() + 1, "{ran:?}");
     assert!(ran.stdout.starts_with("ok   pid1: PID 1 is "), "{ran:?}");
     assert!(
@@ -168,10 +172,7 @@ fn root_without_a_user_to_serve_opens_nothing_and_says_so() {
     let mut env = TestEnv::new();
     env.set("HERMES_S6_USER", "nobody-of-that-name");
     env.running("coder");
-    let mut command = env.root_command(programs().join("hermes-s6"));
-    let found = Found::of(Ran::from(
-        command.args(["doctor", "--json"]).output().unwrap(),
-    ));
+    let found = Found::of(env.run_as_root("doctor --json"));
     let remedy = found.remedy("rights", "problem", "", "unable to find user");
     assert!(remedy.contains("HERMES_S6_USER"), "{remedy}");
     found.remedy("volume", "unknown", "", "not looked at");
@@ -191,14 +192,7 @@ fn a_tree_that_is_dead_is_one_finding() {
         found.remedy("tree", "problem", "", "no s6-svscan watches"),
         "hermes-s6 supervise"
     );
-    assert_eq!(
-        found
-            .findings
-            .iter()
-            .filter(|finding| finding["level"] == "problem")
-            .count(),
-        1
-    );
+    assert_eq!(found.count("problem"), 1);
 }
 
 #[test]
@@ -207,23 +201,16 @@ fn a_wanted_profile_without_slot_or_supervisor_is_found() {
     env.running("coder");
     let _tree = env.supervise();
     env.await_state("coder", "ready");
-    env.running("new").running("late");
-    // Put there behind the back of s6-svscan, as a scan that was given up leaves it.
-    let rendered = env.place.join("rendered");
-    fs::create_dir(&rendered).unwrap();
-    env.own();
-    let out = rendered.to_str().unwrap();
-    assert_eq!(env.run(&["render", "-p", "late", "--out", out]).code, 0);
-    fs::rename(rendered.join("gateway-late"), env.slot("late")).unwrap();
+    env.running("new").running("late").slip_in("late");
     let found = doctor(&env);
     for (profile, state) in [("new", "unregistered"), ("late", "unsupervised")] {
         let remedy = found.remedy("profiles", "problem", profile, state);
         assert_eq!(remedy, "hermes-s6 reconcile");
     }
-    assert_eq!(env.run(&["reconcile"]).code, 0);
+    env.run("reconcile").ends(0);
     env.await_state("new", "ready");
     env.await_state("late", "ready");
-    assert_eq!(doctor(&env).ran.code, 0);
+    doctor(&env).ran.ends(0);
 }
 
 #[test]
@@ -267,7 +254,7 @@ fn programs_that_are_missing_are_named() {
     let bin = own_s6(&mut env);
     env.set("HERMES_S6_HERMES", "/nowhere/hermes");
     fs::remove_file(bin.join("s6-permafailon")).unwrap();
-    fs::set_permissions(bin.join("s6-log"), PermissionsExt::from_mode(0o644)).unwrap();
+    chmod(bin.join("s6-log"), 0o644);
     let found = doctor(&env);
     let bin = bin.display();
     let missing = format!("missing: {bin}/s6-log, {bin}/s6-permafailon");
@@ -292,7 +279,7 @@ fn mounted(env: &TestEnv, mount: &str) -> Found {
     command
         .args(["-m", "sh", "-c", &script])
         .stderr(Stdio::inherit());
-    Found::of(Ran::from(command.output().unwrap()))
+    Found::of(command.ran())
 }
 
 #[test]
@@ -369,11 +356,11 @@ fn files_that_the_gateways_cannot_use_are_found_and_the_remedy_helps() {
         chown(home.join(name), Some(0), Some(0)).unwrap();
     }
     chown(env.home.join("logs/gateways"), Some(0), Some(0)).unwrap();
-    fs::set_permissions(home.join("SOUL.md"), PermissionsExt::from_mode(0o000)).unwrap();
+    chmod(home.join("SOUL.md"), 0o000);
     env.write(&home.join("config.yaml"), "");
     chown(home.join("config.yaml"), Some(0), Some(0)).unwrap();
     env.write(&home.join(".env"), "");
-    fs::set_permissions(home.join(".env"), PermissionsExt::from_mode(0o666)).unwrap();
+    chmod(home.join(".env"), 0o666);
     // Whose a link is and what it leads to is not for the doctor.
     symlink("/etc/shadow", home.join("active_profile")).unwrap();
     let found = doctor(&env);
@@ -448,7 +435,7 @@ fn what_root_has_left_in_a_home_is_found_whatever_its_name_is() {
 fn a_home_that_is_closed_to_the_gateways_is_found() {
     let env = TestEnv::new();
     env.running("coder");
-    fs::set_permissions(env.home_of("coder"), PermissionsExt::from_mode(0o000)).unwrap();
+    chmod(env.home_of("coder"), 0o000);
     let found = doctor(&env);
     let remedy = found.remedy("volume", "problem", "coder", "/profiles/coder");
     assert_eq!(
@@ -493,7 +480,7 @@ fn what_two_profiles_share_is_named_and_never_shown() {
         ["TELEGRAM_BOT_TOKEN in its .env is also that of default"]
     );
     found.remedy("credentials", "warning", "coder", "");
-    for ran in [&found.ran, &env.run(&["doctor"])] {
+    for ran in [&found.ran, &env.run("doctor")] {
         assert!(!format!("{ran:?}").contains("sesame"), "{ran:?}");
     }
 }
@@ -509,15 +496,13 @@ fn another_container_that_runs_a_profile_is_named_unless_that_is_meant() {
     env.await_state("writer", "ready");
     // The lock of our own gateway is no other container's.
     assert_eq!(doctor(&env).texts("lock", "warning"), [""; 0]);
-    let mut other = elsewhere(&env, "60");
+    let _other = elsewhere(&env);
     let found = doctor(&env);
     let remedy = found.remedy("lock", "warning", "coder", "another-host pid 7 since then");
     assert!(remedy.contains("HERMES_S6_AUTOSTART=never"), "{remedy}");
     let found = doctor_with(&env, "HERMES_S6_AUTOSTART", "never");
     found.remedy("lock", "ok", "coder", "another-host pid 7 since then");
     assert_eq!(found.texts("lock", "warning"), [""; 0]);
-    other.kill().unwrap();
-    other.wait().unwrap();
 }
 
 #[test]
@@ -552,7 +537,7 @@ fn times_to_stop_that_do_not_fit_are_found() {
         "hermes-s6 reconcile"
     );
     assert_eq!(found.texts("stop", "warning").len(), 2, "{:?}", found.ran);
-    assert_eq!(env.run(&["reconcile"]).code, 0);
+    env.run("reconcile").ends(0);
     let found = doctor_with(&env, "HERMES_S6_STOP_TIMEOUT", "90");
     found.remedy(
         "stop",
@@ -569,26 +554,12 @@ fn more_profiles_than_s6_svscan_takes_are_found() {
     for name in ["a", "b", "c"] {
         env.profile(name, "");
     }
-    fs::create_dir_all(&env.scandir).unwrap();
-    env.own();
-    let mut probe = env.command("s6-svscan");
-    probe
-        .args(["-C", "8", "--", "/dev/null/none"])
-        .stderr(Stdio::null());
-    let old = probe.status().unwrap().code() == Some(100);
-    let mut svscan = env.command("s6-svscan");
-    svscan
-        .args(if old { ["-c", "4"] } else { ["-C", "8"] })
-        .arg("--")
-        .arg(&env.scandir);
-    let _tree = env.start(svscan);
-    let control = env.scandir.join(".s6-svscan/control");
-    wait_for("s6-svscan", || control.exists(), || env.out());
+    let _tree = env.svscan(4);
     assert_eq!(
         doctor(&env).remedy("tree", "problem", "", "it was never reconciled"),
         "hermes-s6 reconcile"
     );
-    assert_eq!(env.run(&["reconcile"]).code, 0);
+    env.run("reconcile").ends(0);
     let found = doctor(&env);
     assert_eq!(found.texts("capacity", "ok"), ["4 profiles have room"]);
     env.profile("d", "");
@@ -629,17 +600,17 @@ fn in_the_direct_layout_root_sees_all_and_hermes_says_what_he_cannot_see() {
     let Some(env) = pid1::volume() else { return };
     env.running("coder");
     let container = Container::start(&env, "web-1", "");
-    let run = |user: &str, words: &[&str]| container.hermes_s6(user, pid1::DIRECT, words);
-    assert_eq!(run("root", &["reconcile"]).code, 0);
+    let run = |user: &str, line: &str| container.hermes_s6(user, pid1::DIRECT, line);
+    run("root", "reconcile").ends(0);
     container.await_state(pid1::DIRECT, "coder", "ready");
-    let found = Found::of(run("root", &["doctor", "--json"]));
+    let found = Found::of(run("root", "doctor --json"));
     assert_eq!(found.ran.code, 0, "{:?}", found.ran);
     assert_eq!(
         found.texts("volume", "ok"),
         ["everything is owned by hermes, and usable"]
     );
     found.remedy("pid1", "ok", "", "PID 1 is s6-svscan");
-    let found = Found::of(run("hermes", &["doctor", "--json"]));
+    let found = Found::of(run("hermes", "doctor --json"));
     assert_eq!(found.ran.code, 0, "{:?}", found.ran);
     for check in ["s6", "capacity"] {
         assert_eq!(found.texts(check, "ok"), [""; 0], "{:?}", found.ran);
@@ -652,7 +623,7 @@ fn in_the_direct_layout_root_sees_all_and_hermes_says_what_he_cannot_see() {
     let home = env.home_of("coder");
     env.write(&home.join("auth.json"), "");
     chown(home.join("auth.json"), Some(0), Some(0)).unwrap();
-    let found = Found::of(run("root", &["doctor", "--json"]));
+    let found = Found::of(run("root", "doctor --json"));
     let remedy = found.remedy(
         "volume",
         "problem",
@@ -672,21 +643,16 @@ fn in_the_tree_layout_root_and_hermes_find_the_same_and_so_does_a_second_contain
     let container = Container::start(&env, "web-1", &pid1::tree_service());
     container.await_state(pid1::TREE, "coder", "ready");
     let [root, hermes] = ["root", "hermes"].map(|user| {
-        let found = container.hermes_s6(user, pid1::TREE, &["doctor", "--json"]);
-        assert_eq!(found.code, 0, "{found:?}");
+        let found = container
+            .hermes_s6(user, pid1::TREE, "doctor --json")
+            .ends(0);
         Found::of(found)
     });
     assert_eq!(root.ran.stdout, hermes.ran.stdout);
-    assert_eq!(
-        root.findings
-            .iter()
-            .filter(|finding| finding["level"] == "ok")
-            .count(),
-        12
-    );
+    assert_eq!(root.count("ok"), 12);
     // And one beside it, which sees no process of the first.
     let second = Container::start(&env, "web-2", "");
-    let found = Found::of(second.hermes_s6("hermes", pid1::TREE, &["doctor", "--json"]));
+    let found = Found::of(second.hermes_s6("hermes", pid1::TREE, "doctor --json"));
     found.remedy(
         "lock",
         "warning",

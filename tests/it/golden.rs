@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::support::{NOBODY, Ran, TestEnv, copy_tree, is_root, programs, skip};
+use crate::support::{NOBODY, Run, TestEnv, copy_tree, is_root, programs, skip};
 
 /// Programs that are called, or looked for, beneath the root of a case.
 const TOOLS: [&str; 4] = ["s6-svscan", "s6-svscanctl", "s6-setuidgid", "execlineb"];
@@ -64,13 +64,7 @@ fn case(name: &str, as_root: bool) {
             command.env_remove(variable);
         }
     }
-    let ran = Ran::from(
-        command
-            .env("HERMES_S6_ROOT", &root)
-            .arg("reconcile")
-            .output()
-            .unwrap(),
-    );
+    let ran = command.env("HERMES_S6_ROOT", &root).arg("reconcile").ran();
     let mut after = entries(&root);
     after.retain(|path, content| before.get(path) != Some(content));
     let modes: String = after

@@ -3,37 +3,54 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use crate::support::{TestEnv, skip, wait_for};
+use crate::support::{PATIENCE, PATIENCE_SECONDS, Run, TestEnv, skip};
 
 /// Asks a gateway's API server how it is, and gives the answer with its headers.
 fn health(port: &str) -> Option<String> {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
 }
 
+/// What a gateway has said in its own log.
 fn log(env: &TestEnv, profile: &str) -> String {
-    fs::read_to_string(env.home.join(format!("logs/gateways/{profile}/current")))
-        .unwrap_or_default()
+    fs::read_to_string(env.home_of(profile).join("logs/gateway.log")).unwrap_or_default()
 }
 
-/// How often a gateway has said in its own log that it was told to end.
+/// How often it was told to end.
 fn stops(env: &TestEnv, profile: &str) -> usize {
-    let log = fs::read_to_string(env.home_of(profile).join("logs/gateway.log")).unwrap_or_default();
-    log.lines()
-        .filter(|line| line.contains("SIGTERM") && line.contains("initiating shutdown"))
-        .count()
+    let log = log(env, profile);
+    let lines = log.lines().filter(|line| line.contains("SIGTERM"));
+    let stops = lines.filter(|line| line.contains("initiating shutdown"));
+    stops.count()
+}
+
+/// Waits until a gateway handles signals, which is a while after it has told that it runs.
+fn await_serving(env: &TestEnv, profile: &str, starts: usize) {
+    let serves = "Gateway housekeeping started";
+    env.wait_for("the gateway to serve", || {
+        log(env, profile).matches(serves).count() == starts
+    });
 }
 
 /// A home with two profiles that the real Hermes has made, with API servers on free ports.
-fn real() -> Option<(TestEnv, [String; 2])> {
+struct Real {
+    env: TestEnv,
+    profiles: [String; 2],
+    ports: [String; 2],
+    /// What keeps other tests, in whichever process, from taking the same ports.
+    _claims: [UnixListener; 2],
+}
+
+fn real() -> Option<Real> {
     // No two tests take the same names.
     static TESTS: AtomicU32 = AtomicU32::new(0);
     let Ok(hermes) = std::env::var("HERMES_S6_TEST_HERMES") else {
@@ -44,141 +61,119 @@ fn real() -> Option<(TestEnv, [String; 2])> {
     let mut env = TestEnv::new();
     // Hermes slows a sixth start within two minutes down; here nothing shall wait.
     env.set("HERMES_S6_HERMES", &hermes)
-        .set("HERMES_GATEWAY_MAX_STARTS", "0");
-    // Names whose ports nobody else on this machine uses.
-    let free = |name: &String| {
-        env.profile(name, "");
-        let port = env.run(&["port", "-p", name]).stdout;
-        std::fs::remove_dir_all(env.home_of(name)).unwrap();
-        TcpListener::bind(format!("127.0.0.1:{}", port.trim())).is_ok()
-    };
+        .set("HERMES_GATEWAY_MAX_STARTS", "0")
+        .set("HERMES_S6_STOP_TIMEOUT", PATIENCE_SECONDS);
     let test = TESTS.fetch_add(1, Ordering::Relaxed);
-    let mut names = (0..)
-        .map(|number| format!("t{}-{test}-{number}", std::process::id()))
-        .filter(free);
-    let profiles = [names.next().unwrap(), names.next().unwrap()];
+    // Names whose ports nobody else on this machine uses.
+    let free = |number: u32| {
+        let name = format!("t{}-{test}-{number}", std::process::id());
+        env.profile(&name, "");
+        let port = env.run(&["port", "-p", &name]).stdout.trim().to_owned();
+        fs::remove_dir_all(env.home_of(&name)).unwrap();
+        let claim = SocketAddr::from_abstract_name(format!("hermes-s6-test-port-{port}")).unwrap();
+        let claim = UnixListener::bind_addr(&claim).ok()?;
+        TcpListener::bind(format!("127.0.0.1:{port}")).ok()?;
+        Some((name, port, claim))
+    };
+    let mut free = (0..).filter_map(free);
+    let [one, two] = [free.next().unwrap(), free.next().unwrap()];
+    drop(free);
+    let profiles = [one.0, two.0];
     for profile in &profiles {
-        let created = env
-            .command(&hermes)
-            .args(["profile", "create", profile, "--no-alias", "--no-skills"])
-            .output()
-            .unwrap();
-        assert!(created.status.success(), "{created:?}");
+        let mut create = env.command(&hermes);
+        create.args(["profile", "create", profile, "--no-alias", "--no-skills"]);
+        create.ran().ends(0);
         let key = "0123456789abcdef0123456789abcdef";
         env.write(
             &env.home_of(profile).join(".env"),
             &format!("API_SERVER_ENABLED=true\nAPI_SERVER_KEY={key}\n"),
         );
     }
-    Some((env, profiles))
+    Some(Real {
+        env,
+        profiles,
+        ports: [one.1, two.1],
+        _claims: [one.2, two.2],
+    })
 }
 
 #[test]
 fn two_real_gateways_answer_on_their_ports_before_and_after_a_stop_of_the_tree() {
-    let Some((env, profiles)) = real() else {
-        return;
-    };
-    for profile in &profiles {
+    let Some(real) = real() else { return };
+    let (env, profiles) = (&real.env, &real.profiles);
+    for profile in profiles {
         env.write(
             &env.home_of(profile).join("gateway_state.json"),
             r#"{"desired_state":"running"}"#,
         );
     }
-    let ports = profiles
-        .each_ref()
-        .map(|profile| env.run(&["port", "-p", profile]).stdout.trim().to_owned());
-    assert_ne!(ports[0], ports[1]);
     for round in 1..=2 {
         let tree = env.supervise();
-        tree.await_watched();
-        for (profile, port) in profiles.iter().zip(&ports) {
-            wait_for(
-                "the slot",
-                || env.slot(profile).join("supervise/status").exists(),
-                || env.out(),
-            );
-            let ready = env
-                .command("s6-svwait")
-                .args(["-U", "-t", "30000"])
-                .arg(env.slot(profile))
-                .status()
-                .unwrap();
-            assert!(ready.success(), "{}\n{}", log(&env, profile), env.out());
-            assert_eq!(env.state(profile), "ready");
+        for (profile, port) in profiles.iter().zip(&real.ports) {
+            env.await_state(profile, "ready");
+            // s6 itself knows that it is ready.
+            let mut svstat = env.command("s6-svstat");
+            let svstat = svstat.args(["-o", "ready"]).arg(env.slot(profile));
+            svstat.ran().is(0, "true\n", "");
             let answer = health(port).unwrap_or_default();
             assert!(
                 answer.starts_with("HTTP/1.") && answer.contains(r#""status": "ok""#),
                 "{answer}\n{}",
-                log(&env, profile)
+                log(env, profile)
             );
+            await_serving(env, profile, round);
         }
-        assert_eq!(env.run(&["status"]).code, 0);
+        env.run("status").ends(0);
         assert_eq!(tree.stop(), 0);
-        for profile in &profiles {
-            let own = fs::read_to_string(env.home_of(profile).join("logs/gateway.log"))
-                .unwrap_or_default();
-            assert_eq!(stops(&env, profile), round, "{own}");
+        for profile in profiles {
+            assert_eq!(stops(env, profile), round, "{}", log(env, profile));
             // What the operator wants is on the volume as before.
-            let state =
-                fs::read_to_string(env.home_of(profile).join("gateway_state.json")).unwrap();
+            let state = env.state_file(profile);
             assert!(state.contains(r#""desired_state":"running""#), "{state}");
         }
         assert!(env.processes().is_empty(), "{:#?}", env.processes());
     }
     let boot = fs::read_to_string(env.home.join("logs/container-boot.log")).unwrap();
-    assert_eq!(
-        boot.matches(&format!(
-            "profile={} prior_state=running action=started",
-            profiles[0]
-        ))
-        .count(),
-        2,
-        "{boot}"
-    );
+    let started = format!("profile={} prior_state=running action=started", profiles[0]);
+    assert_eq!(boot.matches(&started).count(), 2, "{boot}");
 }
 
 #[test]
 fn a_real_gateway_is_started_restarted_and_stopped_and_told_why() {
-    let Some((env, [coder, _])) = real() else {
-        return;
+    let Some(real) = real() else { return };
+    let (env, coder, port) = (&real.env, &real.profiles[0], &real.ports[0]);
+    let _tree = env.supervise();
+    let run = |line: &str, said: &str| {
+        let ran = env.run(&*format!("{line} -p {coder}"));
+        assert_eq!(ran.code, 0, "{line} {ran:?}\n{}", log(env, coder));
+        ran.says(said);
     };
-    let tree = env.supervise();
-    tree.await_watched();
-    let run = |words: &[&str]| {
-        let ran = env.run(&[words, &["-p", &coder]].concat());
-        assert_eq!(ran.code, 0, "{words:?} {ran:?}\n{}", log(&env, &coder));
-        ran.stdout
-    };
-    let port = run(&["port"]).trim().to_owned();
-    assert!(run(&["start"]).contains("is ready (pid"));
-    assert!(health(&port).unwrap_or_default().contains("ok"));
-    let before = env.pid(&coder);
-    std::thread::sleep(Duration::from_millis(1100));
-    assert!(run(&["restart"]).contains("is ready (pid"));
-    assert_ne!(env.pid(&coder), before);
-    assert!(health(&port).unwrap_or_default().contains("ok"));
-    assert_eq!(stops(&env, &coder), 1);
+    let start = format!("start --timeout {PATIENCE_SECONDS}");
+    let restart = format!("re{start}");
+    run(&start, "is ready (pid");
+    assert!(health(port).unwrap_or_default().contains("ok"));
+    await_serving(env, coder, 1);
+    let before = env.pid(coder);
+    run(&restart, "is ready (pid");
+    assert_ne!(env.pid(coder), before);
+    assert!(health(port).unwrap_or_default().contains("ok"));
+    assert_eq!(stops(env, coder), 1);
+    await_serving(env, coder, 2);
     // What Hermes has written into its state file is still there beside what we have.
-    let state = || {
-        let text = fs::read(env.home_of(&coder).join("gateway_state.json")).unwrap();
-        serde_json::from_slice::<serde_json::Value>(&text).unwrap()
-    };
-    assert_eq!(state()["pid"], env.pid(&coder));
+    let state = || serde_json::from_str::<serde_json::Value>(&env.state_file(coder)).unwrap();
+    assert_eq!(state()["pid"], env.pid(coder));
     assert_eq!(state()["desired_state"], "running");
-    assert!(run(&["stop"]).contains("is down ("));
+    run("stop", "is down (");
     assert_eq!(state()["desired_state"], "stopped");
     assert_eq!(state()["kind"], "hermes-gateway");
-    assert!(
-        !env.home_of(&coder)
-            .join(".gateway-planned-stop.json")
-            .exists()
-    );
-    let own = fs::read_to_string(env.home_of(&coder).join("logs/gateway.log")).unwrap();
+    let announcement = env.home_of(coder).join(".gateway-planned-stop.json");
+    assert!(!announcement.exists());
+    let own = log(env, coder);
     assert!(
         own.contains("planned"),
         "it was told that this is on purpose: {own}"
     );
-    assert!(run(&["restart"]).contains("is ready (pid"));
-    assert!(run(&["unregister"]).contains("is unregistered"));
-    assert!(health(&port).is_none());
+    run(&restart, "is ready (pid");
+    run("unregister", "is unregistered");
+    assert!(health(port).is_none());
 }

@@ -17,18 +17,13 @@ mod pair;
 mod real;
 mod stop;
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
-use crate::support::{Ran, skip};
-
-/// Longer than anything in a container takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{PATIENCE_SECONDS, Ran, Words, skip, wait_for};
 
 /// The scan directory of the gateways.
 const TREE: &str = "/run/hermes-s6/service";
@@ -77,7 +72,7 @@ fn docker(words: &[&str]) -> Ran {
 
 fn docker_with_input(words: &[&str], input: Option<&str>) -> Ran {
     let mut child = Command::new("timeout")
-        .args(["120", "docker"])
+        .args(["600", "docker"])
         .args(words)
         .stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()))
         .stdout(Stdio::piped())
@@ -180,11 +175,11 @@ struct Container<'a> {
 
 impl Container<'_> {
     /// Runs a program in the container, with the working directory and environment of `docker exec`.
-    fn exec_as(&self, user: &str, words: &[&str]) -> Ran {
-        docker(&[&["exec", "--user", user, &self.name], words].concat())
+    fn exec_as(&self, user: &str, words: &(impl Words + ?Sized)) -> Ran {
+        docker(&[&["exec", "--user", user, &self.name], &*words.words()].concat())
     }
 
-    fn exec(&self, words: &[&str]) -> Ran {
+    fn exec(&self, words: &(impl Words + ?Sized)) -> Ran {
         self.exec_as("root", words)
     }
 
@@ -197,9 +192,9 @@ impl Container<'_> {
     }
 
     /// Runs hermes-s6, which must succeed, and gives what it printed.
-    fn hermes_s6(&self, words: &[&str]) -> String {
-        let ran = self.exec_as("hermes", &[&["hermes-s6"], words].concat());
-        assert_eq!(ran.code, 0, "{words:?}: {ran:?}\n{}", self.explain());
+    fn hermes_s6(&self, line: &str) -> String {
+        let ran = self.exec_as("hermes", &*format!("hermes-s6 {line}"));
+        assert_eq!(ran.code, 0, "{line}: {ran:?}\n{}", self.explain());
         ran.stdout
     }
 
@@ -224,21 +219,13 @@ impl Container<'_> {
 
     /// Waits until it has ended, and gives its exit code.
     fn exit_code(&self) -> i32 {
-        let start = Instant::now();
-        while self.runs() {
-            assert!(
-                start.elapsed() < PATIENCE,
-                "it does not end\n{}",
-                self.explain()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_for("its end", || !self.runs(), || self.explain());
         self.inspect("{{.State.ExitCode}}").parse().unwrap()
     }
 
     /// Stops it in order, and gives its exit code.
     fn stop(&self) -> i32 {
-        docker_ok(&["stop", "--time", "20", &self.name]);
+        docker_ok(&["stop", "--time", PATIENCE_SECONDS, &self.name]);
         self.exit_code()
     }
 
@@ -252,7 +239,7 @@ impl Container<'_> {
     }
 
     fn restart(&self) {
-        docker_ok(&["restart", "--time", "20", &self.name]);
+        docker_ok(&["restart", "--time", PATIENCE_SECONDS, &self.name]);
     }
 
     /// What there is to say about it when a test fails.
@@ -272,17 +259,14 @@ impl Container<'_> {
 
     /// Waits for something that must come while the container runs.
     fn wait_for(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let start = Instant::now();
         let mut polls = 0;
-        while !condition() {
+        let condition = || {
             polls += 1;
-            assert!(
-                start.elapsed() < PATIENCE && (polls % 20 != 0 || self.runs()),
-                "waited in vain for {what}\n{}",
-                self.explain()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            let runs = polls % 20 != 0 || self.runs();
+            assert!(runs, "no {what}: it has ended\n{}", self.explain());
+            condition()
+        };
+        wait_for(what, condition, || self.explain());
     }
 
     /// What `hermes-s6 list` says: a line for each profile, name and state.
@@ -293,15 +277,13 @@ impl Container<'_> {
 
     /// Waits until profiles have a state.
     fn await_states(&self, state: &str, profiles: &[&str]) {
-        let last = RefCell::new(String::new());
         self.wait_for(&format!("{profiles:?} to be {state}"), || {
-            *last.borrow_mut() = self.list();
-            let lines = last.borrow();
-            profiles.iter().all(|profile| {
-                lines
-                    .lines()
-                    .any(|line| line == format!("{profile} {state}"))
-            })
+            let list = self.list();
+            let is_so = |profile: &&str| {
+                let expected = format!("{profile} {state}");
+                list.lines().any(|line| line == expected)
+            };
+            profiles.iter().all(is_so)
         });
     }
 

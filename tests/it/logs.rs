@@ -3,27 +3,25 @@
 use std::fs;
 use std::io::Write;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
 
-use crate::support::{Ran, TestEnv, is_root, programs, skip, wait_for};
+use signal_hook::consts::SIGINT;
+
+use crate::support::{Background, Run, TestEnv, chmod, is_root, programs, skip, wait_for};
 
 /// A line of a log, said at that second.
 fn at(second: u32, text: &str) -> String {
     format!("2026-11-23 07:03:{second:02}.123456789  {text}\n")
 }
 
-fn directory(env: &TestEnv, profile: &str) -> PathBuf {
-    env.home.join("logs/gateways").join(profile)
-}
-
 /// Makes a profile and its log.
 fn logged(env: &TestEnv, profile: &str, current: &str) {
     env.profile(profile, "");
-    fs::create_dir_all(directory(env, profile)).unwrap();
-    env.write(&directory(env, profile).join("current"), current);
+    fs::create_dir_all(env.log(profile)).unwrap();
+    env.write(&env.log(profile).join("current"), current);
     env.own();
 }
 
@@ -35,7 +33,7 @@ struct Logger {
 
 impl Logger {
     fn start(env: &TestEnv, profile: &str) -> Self {
-        let place = directory(env, profile);
+        let place = env.log(profile);
         fs::create_dir_all(env.home.join("logs/gateways")).unwrap();
         env.own();
         let mut command = env.command("s6-log");
@@ -82,54 +80,33 @@ fn numbers(text: &str) -> Vec<u32> {
     text.lines().map(number).collect()
 }
 
-/// A `hermes-s6 logs` that goes on, with its output in files.
-struct Follower<'a>(&'a TestEnv, Child);
-
-impl<'a> Follower<'a> {
-    fn start(env: &'a TestEnv, arguments: &[&str]) -> Self {
-        let file = |name: &str| fs::File::create(env.place.join(name)).unwrap();
-        let mut command = env.command(programs().join("hermes-s6"));
-        command.args(["logs", "-f"]).args(arguments);
-        command.stdout(file("said")).stderr(file("noted"));
-        Self(env, command.spawn().unwrap())
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.0.place.join("said")).unwrap()
-    }
-
-    fn noted(&self) -> String {
-        fs::read_to_string(self.0.place.join("noted")).unwrap()
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.1.id().to_string();
-        let kill = Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(kill.unwrap().success());
-    }
-
-    fn await_end(&self, text: &str) {
-        let explain = || format!("{}\n{}", self.said(), self.noted());
-        wait_for(text, || self.said().ends_with(text), explain);
-    }
-
-    fn wait(mut self) -> ExitStatus {
-        let mut status = None;
-        let ended = || {
-            status = self.1.try_wait().unwrap();
-            status.is_some()
-        };
-        wait_for("logs -f to end", ended, String::new);
-        status.unwrap()
-    }
+/// Checks that a text is these lines of a logger.
+#[track_caller]
+fn are_lines(text: &str, expected: Range<u32>) {
+    assert_eq!(numbers(text), expected.collect::<Vec<_>>());
 }
 
-/// Runs hermes-s6 with a terminal for its output.
-fn on_terminal(env: &TestEnv, arguments: &str) -> Ran {
-    let program = programs().join("hermes-s6");
-    let line = format!("{} {arguments}", program.display());
-    let mut command = env.command("script");
-    Ran::from(command.args(["-qec", &line, "/dev/null"]).output().unwrap())
+/// Starts a `hermes-s6 logs` that goes on.
+fn follow<'a>(env: &'a TestEnv, line: &str) -> Background<'a> {
+    env.background(&*format!("logs -f {line}"))
+}
+
+#[track_caller]
+fn await_said(follower: &Background, text: &str) {
+    let explain = || format!("{}\n{}", follower.said(), follower.noted());
+    wait_for(text, || follower.said().ends_with(text), explain);
+}
+
+/// Waits until a follower, which sleeps between two looks, has looked at everything again.
+fn await_look(follower: &Background) {
+    let sleeps = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", follower.pid())).unwrap();
+        let mut lines = status.lines();
+        let sleeps = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        sleeps.unwrap().trim().parse::<u32>().unwrap()
+    };
+    let before = sleeps();
+    wait_for("two looks", || sleeps() >= before + 2, String::new);
 }
 
 #[test]
@@ -138,25 +115,19 @@ fn the_last_lines_are_found_across_rotations_of_the_real_s6_log() {
     env.profile("coder", "");
     let mut logger = Logger::start(&env, "coder");
     logger.say(0..400);
-    let files = fs::read_dir(directory(&env, "coder")).unwrap().count();
+    let files = fs::read_dir(env.log("coder")).unwrap().count();
     assert!(files > 7, "it has rotated: {files}");
     for wanted in [0, 1, 39, 40, 41, 100, 101, 399, 400, 100_000] {
-        let ran = env.run(&["logs", "-p", "coder", "-n", &wanted.to_string()]);
-        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-        let first = 400_u32.saturating_sub(wanted);
-        assert_eq!(
-            numbers(&ran.stdout),
-            (first..400).collect::<Vec<_>>(),
-            "{wanted}"
-        );
+        let ran = env.run(&*format!("logs -p coder -n {wanted}")).ends(0);
+        assert_eq!(ran.stderr, "");
+        are_lines(&ran.stdout, 400_u32.saturating_sub(wanted)..400);
     }
-    let usual = env.run(&["logs", "-p", "coder"]);
-    assert_eq!(numbers(&usual.stdout), (350..400).collect::<Vec<_>>());
+    are_lines(&env.run("logs -p coder").stdout, 350..400);
     // More than it keeps.
     logger.say(400..1000);
-    let all = numbers(&env.run(&["logs", "-p", "coder", "-n", "1000"]).stdout);
+    let all = numbers(&env.run("logs -p coder -n 1000").stdout);
     assert!(all.len() >= 600 && all.len() < 1000, "{}", all.len());
-    assert_eq!(all, (all[0]..1000).collect::<Vec<_>>());
+    assert!(all.iter().copied().eq(all[0]..1000), "{all:?}");
     logger.end();
 }
 
@@ -166,9 +137,9 @@ fn a_gateway_of_a_tree_is_read_as_it_speaks() {
     env.running("coder").behaviour("coder", "save 1\n");
     let tree = env.supervise();
     env.await_state("coder", "ready");
-    let follower = Follower::start(&env, &["-p", "coder"]);
+    let follower = follow(&env, "-p coder");
     assert_eq!(tree.stop(), 0);
-    follower.await_end(" has saved\n");
+    await_said(&follower, " has saved\n");
 }
 
 #[test]
@@ -177,7 +148,7 @@ fn every_line_comes_once_while_the_real_s6_log_rotates() {
     env.profile("coder", "");
     let mut logger = Logger::start(&env, "coder");
     logger.say(0..100);
-    let follower = Follower::start(&env, &["-p", "coder", "-n", "100000"]);
+    let follower = follow(&env, "-p coder -n 100000");
     for burst in 1..8 {
         let end = 100 + burst * 500;
         // Several files at a time, and a logger that starts anew.
@@ -189,9 +160,9 @@ fn every_line_comes_once_while_the_real_s6_log_rotates() {
         }
         logger.say(end - 10..end);
         follower.signal("CONT");
-        follower.await_end(&format!("  line {}\n", end - 1));
+        await_said(&follower, &format!("  line {}\n", end - 1));
     }
-    assert_eq!(numbers(&follower.said()), (0..3600).collect::<Vec<_>>());
+    are_lines(&follower.said(), 0..3600);
 }
 
 #[test]
@@ -200,12 +171,12 @@ fn of_what_s6_log_has_removed_before_it_was_read_the_rest_comes() {
     env.profile("coder", "");
     let mut logger = Logger::start(&env, "coder");
     logger.say(0..10);
-    let follower = Follower::start(&env, &["-p", "coder"]);
-    follower.await_end("  line 9\n");
+    let follower = follow(&env, "-p coder");
+    await_said(&follower, "  line 9\n");
     follower.signal("STOP");
     logger.say(10..1000);
     follower.signal("CONT");
-    follower.await_end("  line 999\n");
+    await_said(&follower, "  line 999\n");
     let said = numbers(&follower.said());
     let gap = said.windows(2).filter(|pair| pair[1] != pair[0] + 1);
     assert_eq!(gap.count(), 1, "{said:?}");
@@ -218,20 +189,20 @@ fn a_killed_logger_costs_no_line_that_it_has_written() {
     env.profile("coder", "");
     let mut logger = Logger::start(&env, "coder");
     logger.say(0..10);
-    let follower = Follower::start(&env, &["-p", "coder"]);
-    follower.await_end("  line 9\n");
+    let follower = follow(&env, "-p coder");
+    await_said(&follower, "  line 9\n");
     logger.process.kill().unwrap();
     logger.process.wait().unwrap();
     let mut logger = Logger::start(&env, "coder");
     logger.say(10..20);
-    follower.await_end("  line 19\n");
-    assert_eq!(numbers(&follower.said()), (0..20).collect::<Vec<_>>());
-    let all = env.run(&["logs", "-p", "coder"]);
+    await_said(&follower, "  line 19\n");
+    are_lines(&follower.said(), 0..20);
+    let all = env.run("logs -p coder");
     assert_eq!(
         all.stdout,
         follower.said(),
         "read from {:?}",
-        directory(&env, "coder")
+        env.log("coder")
     );
 }
 
@@ -248,7 +219,7 @@ fn lines_of_several_profiles_are_merged_by_time_behind_their_names() {
         "qa",
         &[at(0, "before"), at(2, "b"), at(3, "c")].concat(),
     );
-    let ran = env.run(&["logs", "-p", "coder", "-p", "qa", "-p", "coder", "-n", "3"]);
+    let ran = env.run("logs -p coder -p qa -p coder -n 3");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let expected = [
         format!("qa    | {}", at(0, "before")),
@@ -259,7 +230,7 @@ fn lines_of_several_profiles_are_merged_by_time_behind_their_names() {
         format!("coder | {}", at(4, "d")),
     ];
     assert_eq!(ran.stdout, expected.concat());
-    let all = env.run(&["logs", "--all", "-n", "1"]);
+    let all = env.run("logs --all -n 1");
     assert_eq!(
         all.stdout,
         format!("qa      | {}coder   | {}", at(3, "c"), at(4, "d"))
@@ -275,15 +246,11 @@ fn without_a_name_it_is_the_profile_that_other_commands_take() {
     let env = TestEnv::new();
     logged(&env, "coder", "of coder\n");
     logged(&env, "default", "of default\n");
-    assert_eq!(env.run(&["logs"]).stdout, "of default\n");
+    assert_eq!(env.run("logs").stdout, "of default\n");
     env.write(&env.home.join("active_profile"), "coder\n");
-    assert_eq!(env.run(&["logs"]).stdout, "of coder\n");
-    let home = env.home_of("default");
-    let by_home = env.run(&[
-        "logs",
-        "--home",
-        home.join("profiles/coder").to_str().unwrap(),
-    ]);
+    assert_eq!(env.run("logs").stdout, "of coder\n");
+    let home = env.home_of("coder");
+    let by_home = env.run(&["logs", "--home", home.to_str().unwrap()]);
     assert_eq!(by_home.stdout, "of coder\n");
 }
 
@@ -292,49 +259,42 @@ fn a_log_outlives_its_profile_and_a_name_without_either_is_wrong() {
     let env = TestEnv::new();
     logged(&env, "gone", "last words\n");
     fs::remove_dir_all(env.home_of("gone")).unwrap();
-    let ran = env.run(&["logs", "-p", "gone"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "last words\n"));
-    let ran = env.run(&["logs", "-p", "nobody-knows"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (100, ""));
+    env.run("logs -p gone").is(0, "last words\n", "");
     let said = "hermes-s6: fatal: profile nobody-knows does not exist: create it with hermes profile create nobody-knows\n";
-    assert_eq!(ran.stderr, said);
+    env.run("logs -p nobody-knows").is(100, "", said);
 }
 
 #[test]
 fn a_log_that_does_not_exist_yet_is_waited_for() {
     let env = TestEnv::new();
     env.profile("coder", "");
-    let ran = env.run(&["logs", "-p", "coder"]);
     let note = "hermes-s6: info: gateway-coder has not said anything yet\n";
-    assert_eq!(
-        (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
-        (0, "", note)
-    );
-    let follower = Follower::start(&env, &["-p", "coder"]);
-    wait_for("the note", || follower.noted() == note, || follower.noted());
+    env.run("logs -p coder").is(0, "", note);
+    let follower = follow(&env, "-p coder");
+    env.wait_for("the note", || follower.noted() == note);
     let mut logger = Logger::start(&env, "coder");
     logger.say(0..200);
-    follower.await_end("  line 199\n");
-    assert_eq!(numbers(&follower.said()), (0..200).collect::<Vec<_>>());
+    await_said(&follower, "  line 199\n");
+    are_lines(&follower.said(), 0..200);
 }
 
 #[test]
 fn a_log_that_is_emptied_or_removed_is_read_when_it_comes_back() {
     let env = TestEnv::new();
     logged(&env, "coder", "one\ntwo\n");
-    let current = directory(&env, "coder").join("current");
-    let follower = Follower::start(&env, &["-p", "coder"]);
-    follower.await_end("two\n");
+    let current = env.log("coder").join("current");
+    let follower = follow(&env, "-p coder");
+    await_said(&follower, "two\n");
     // Of an inode that stays, only a smaller size tells.
     env.write(&current, "3\n");
-    follower.await_end("two\n3\n");
+    await_said(&follower, "two\n3\n");
     fs::remove_dir_all(env.home.join("logs")).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    await_look(&follower);
     logged(&env, "coder", "four\nfi");
-    follower.await_end("3\nfour\n");
+    await_said(&follower, "3\nfour\n");
     let mut file = fs::OpenOptions::new().append(true).open(&current).unwrap();
     file.write_all(b"ve\n").unwrap();
-    follower.await_end("four\nfive\n");
+    await_said(&follower, "four\nfive\n");
     assert_eq!(follower.said(), "one\ntwo\n3\nfour\nfive\n");
     assert_eq!(follower.noted(), "");
 }
@@ -351,15 +311,11 @@ fn it_ends_when_its_reader_has_gone() {
         "-p writer -n 100000",
     ] {
         let line = format!(
-            "set -o pipefail; {} logs {arguments} | head -n 1",
+            "set -o pipefail; '{}' logs {arguments} | head -n 1",
             programs().join("hermes-s6").display()
         );
-        let ran = Ran::from(env.command("bash").args(["-c", &line]).output().unwrap());
-        assert_eq!(
-            (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
-            (0, "one\n", ""),
-            "{arguments}"
-        );
+        let mut bash = env.command("bash");
+        bash.args(["-c", &line]).ran().is(0, "one\n", "");
     }
 }
 
@@ -367,60 +323,42 @@ fn it_ends_when_its_reader_has_gone() {
 fn an_output_that_cannot_be_written_is_an_error() {
     let env = TestEnv::new();
     logged(&env, "coder", "one\n");
-    let full = fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
-    let mut command = env.command(programs().join("hermes-s6"));
-    let ran = Ran::from(
-        command
-            .args(["logs", "-p", "coder"])
-            .stdout(full)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-            .wait_with_output()
-            .unwrap(),
+    let line = format!(
+        "'{}' logs -p coder >/dev/full",
+        programs().join("hermes-s6").display()
     );
     let said = "hermes-s6: fatal: unable to write stdout: No space left on device\n";
-    assert_eq!((ran.code, ran.stderr.as_str()), (111, said));
+    let mut shell = env.command("sh");
+    shell.args(["-c", &line]).ran().is(111, "", said);
 }
 
 #[test]
 fn following_ends_by_sigint_as_a_process_does() {
     let env = TestEnv::new();
     logged(&env, "coder", "one\n");
-    let follower = Follower::start(&env, &["-p", "coder"]);
-    follower.await_end("one\n");
+    let mut follower = follow(&env, "-p coder");
+    await_said(&follower, "one\n");
     follower.signal("INT");
-    assert_eq!(follower.wait().signal(), Some(2));
+    assert_eq!(follower.wait().signal(), Some(SIGINT));
 }
 
 #[test]
 fn a_terminal_gets_colours_and_no_control_characters_of_a_gateway() {
-    let env = TestEnv::new();
+    let mut env = TestEnv::new();
     let hostile = "a\tb \x1b[2J\r\u{7f}\u{9b}31m\\ é";
     logged(&env, "coder", &at(1, hostile));
     logged(&env, "qa", &at(2, "b"));
-    let plain = env.run(&["logs", "-p", "coder"]);
+    let plain = env.run("logs -p coder");
     assert_eq!(plain.stdout, at(1, hostile), "bytes as they are");
     let escaped = at(1, "a\tb \\u{1b}[2J\\r\\u{7f}\\u{9b}31m\\ é").replace('\n', "\r\n");
-    let alone = on_terminal(&env, "logs -p coder");
-    assert_eq!((alone.code, alone.stdout.as_str()), (0, escaped.as_str()));
-    let both = on_terminal(&env, "logs -p coder -p qa").stdout;
-    assert!(
-        both.starts_with(&format!(
-            "\x1b[36mcoder |\x1b[0m {escaped}\x1b[33mqa    |\x1b[0m "
-        )),
-        "{both:?}"
-    );
-    let mut env = env;
-    env.set("NO_COLOR", "1");
-    let both = on_terminal(&env, "logs -p coder -p qa").stdout;
-    assert!(
-        both.starts_with(&format!("coder | {escaped}qa    | ")),
-        "{both:?}"
-    );
+    env.on_terminal("logs -p coder").is(0, &escaped, "");
+    let coloured = format!("\x1b[36mcoder |\x1b[0m {escaped}\x1b[33mqa    |\x1b[0m ");
+    let plain = format!("coder | {escaped}qa    | ");
+    for expected in [coloured, plain] {
+        let both = env.on_terminal("logs -p coder -p qa").stdout;
+        assert!(both.starts_with(&expected), "{both:?}");
+        env.set("NO_COLOR", "1");
+    }
 }
 
 #[test]
@@ -430,45 +368,34 @@ fn a_log_that_cannot_be_read_is_named_and_costs_only_itself() {
     logged(&env, "linked", "");
     logged(&env, "closed", "of closed\n");
     logged(&env, "pipe", "");
-    let place = |profile: &str| directory(&env, profile).join("current");
+    let place = |profile: &str| env.log(profile).join("current");
     fs::remove_file(place("linked")).unwrap();
     symlink(place("coder"), place("linked")).unwrap();
     fs::remove_file(place("pipe")).unwrap();
-    let made = env.command("mkfifo").arg(place("pipe")).status().unwrap();
-    assert!(made.success());
-    fs::set_permissions(directory(&env, "closed"), fs::Permissions::from_mode(0o000)).unwrap();
-    let logs = directory(&env, "").display().to_string();
-    let causes = [
+    env.command("mkfifo").arg(place("pipe")).ran().ends(0);
+    chmod(env.log("closed"), 0o000);
+    let logs = env.log("").display().to_string();
+    for (profile, verb, cause) in [
         (
             "linked",
-            format!("unable to open {logs}linked/current: Too many levels of symbolic links"),
+            "open",
+            "linked/current: Too many levels of symbolic links",
         ),
-        (
-            "closed",
-            format!("unable to open {logs}closed: Permission denied"),
-        ),
-        (
-            "pipe",
-            format!("unable to read {logs}pipe/current: it is not a regular file"),
-        ),
-    ];
-    for (profile, cause) in &causes {
+        ("closed", "open", "closed: Permission denied"),
+        ("pipe", "read", "pipe/current: it is not a regular file"),
+    ] {
+        let cause = format!("unable to {verb} {logs}{cause}\n");
         let ran = env.run(&["logs", "-p", profile, "-f"]);
-        let said = format!("hermes-s6: fatal: {cause}\n");
-        assert_eq!(
-            (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
-            (111, "", said.as_str())
-        );
-        let ran = env.run(&["logs", "-p", profile, "-p", "coder"]);
-        let said = format!("hermes-s6: warning: {cause}\n");
-        assert_eq!((ran.code, ran.stderr.as_str()), (111, said.as_str()));
+        ran.is(111, "", format!("hermes-s6: fatal: {cause}"));
+        let ran = env.run(&["logs", "-p", profile, "-p", "coder"]).ends(111);
+        assert_eq!(ran.stderr, format!("hermes-s6: warning: {cause}"));
         assert!(ran.stdout.ends_with(" | of coder\n"), "{ran:?}");
     }
-    fs::set_permissions(directory(&env, "closed"), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(env.log("closed"), 0o755);
     fs::rename(env.home.join("logs"), env.home.join("elsewhere")).unwrap();
     symlink("elsewhere", env.home.join("logs")).unwrap();
-    let ran = env.run(&["logs", "-p", "coder"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (111, ""), "{ran:?}");
+    let ran = env.run("logs -p coder").ends(111);
+    assert_eq!(ran.stdout, "", "{ran:?}");
 }
 
 #[test]
@@ -479,14 +406,6 @@ fn root_reads_with_the_rights_of_the_owner_in_every_layout() {
     let mut env = TestEnv::new();
     logged(&env, "coder", "of coder\n");
     env.set("HERMES_S6_USER", "nobody");
-    let run = |env: &TestEnv| {
-        let mut command = env.root_command(programs().join("hermes-s6"));
-        Ran::from(command.args(["logs", "-p", "coder"]).output().unwrap())
-    };
-    let set = |mode: u32| {
-        let permissions = fs::Permissions::from_mode(mode);
-        fs::set_permissions(directory(&env, "coder"), permissions).unwrap();
-    };
     // Root's slots, those of the owner, and no scan directory at all: there, nothing is supervised yet.
     for owner in [Some(0), Some(env.owner), None] {
         let _last = fs::remove_dir(&env.scandir);
@@ -496,20 +415,13 @@ fn root_reads_with_the_rights_of_the_owner_in_every_layout() {
             chown(&env.place, Some(0), Some(0)).unwrap();
             assert_eq!(fs::metadata(&env.scandir).unwrap().uid(), owner);
         }
-        set(0o700);
-        let ran = run(&env);
-        assert_eq!(
-            (ran.code, ran.stdout.as_str()),
-            (0, "of coder\n"),
-            "{ran:?}"
-        );
+        chmod(env.log("coder"), 0o700);
+        let ran = env.run_as_root("logs -p coder").ends(0);
+        assert_eq!(ran.stdout, "of coder\n", "{ran:?}");
         // What root itself could read.
-        set(0o000);
-        let ran = run(&env);
-        assert_eq!((ran.code, ran.stdout.as_str()), (111, ""), "{ran:?}");
-        assert!(
-            ran.stderr.ends_with("/coder: Permission denied\n"),
-            "{ran:?}"
-        );
+        chmod(env.log("coder"), 0o000);
+        let ran = env.run_as_root("logs -p coder").ends(111);
+        assert_eq!(ran.stdout, "", "{ran:?}");
+        ran.warns("/coder: Permission denied\n");
     }
 }

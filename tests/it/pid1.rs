@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use crate::support::{Process, Ran, TestEnv, is_root, mode, processes, programs, skip, wait_for};
+use crate::support::{
+    PATIENCE_SECONDS, Process, Ran, Run, TestEnv, Tree, Words, all_is_of, is_root, mode, processes,
+    programs, skip, wait_for, wait_some,
+};
 
 const HERMES: u32 = 10_000;
 
@@ -19,38 +20,21 @@ pub fn volume() -> Option<TestEnv> {
     let mut env = TestEnv::new();
     env.owner = HERMES;
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let others: Vec<&str> = passwd
-        .lines()
-        .filter(|line| !line.starts_with("hermes:"))
-        .collect();
-    let passwd = others.join("\n") + "\n";
-    fs::write(
-        env.place.join("passwd"),
-        format!("{passwd}hermes:x:{HERMES}:{HERMES}::/:/bin/sh\n"),
-    )
-    .unwrap();
-    fs::write(
-        env.place.join("group"),
-        format!("root:x:0:\nhermes:x:{HERMES}:\n"),
-    )
-    .unwrap();
+    let lines = passwd.lines();
+    let others: Vec<&str> = lines.filter(|line| !line.starts_with("hermes:")).collect();
+    let hermes = format!("hermes:x:{HERMES}:{HERMES}::/:/bin/sh\n");
+    let passwd = [&*others.join("\n"), "\n", &hermes].concat();
+    env.write(&env.place.join("passwd"), &passwd);
+    let group = format!("root:x:0:\nhermes:x:{HERMES}:\n");
+    env.write(&env.place.join("group"), &group);
     env.own();
     Some(env)
-}
-
-/// Checks that everything beneath a directory belongs to hermes.
-fn all_is_hermes(directory: impl AsRef<Path>) {
-    for entry in walkdir::WalkDir::new(directory) {
-        let entry = entry.unwrap();
-        let owner = entry.metadata().unwrap().uid();
-        assert_eq!(owner, HERMES, "{}", entry.path().display());
-    }
 }
 
 /// A container: namespaces whose PID 1 is an s6-svscan on /run/service.
 pub struct Container<'a> {
     env: &'a TestEnv,
-    unshare: Child,
+    unshare: Tree<'a>,
     init: Process,
 }
 
@@ -68,95 +52,51 @@ impl<'a> Container<'a> {
             {prepare}
             exec s6-svscan /run/service"
         );
-        let out = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(env.place.join("out"))
-            .unwrap();
-        let unshare = env
-            .root_command("unshare")
+        let mut unshare = env.root_command("unshare");
+        unshare
             .env_remove("HERMES_S6_SCANDIR")
-            .args(["-mpuf", "--kill-child", "--mount-proc", "sh", "-c", &script])
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        let parent = i32::try_from(unshare.id()).unwrap();
-        let find = || {
-            processes()
-                .into_iter()
-                .find(|process| process.parent == parent && process.comm == "s6-svscan")
-        };
-        wait_for("PID 1 to be s6-svscan", || find().is_some(), || env.out());
-        let init = find().unwrap();
+            .args(["-mpuf", "--kill-child", "--mount-proc", "sh", "-c"])
+            .arg(&script);
+        let unshare = env.start(unshare);
+        let parent = i32::try_from(unshare.pid()).unwrap();
+        let is_init = |process: &Process| process.parent == parent && process.comm == "s6-svscan";
+        let find = || processes().into_iter().find(is_init);
+        let init = wait_some("PID 1 to be s6-svscan", find, || env.out());
         Self { env, unshare, init }
     }
 
     /// Prepares a command in the container, as root or as hermes.
-    fn command(&self, user: &str, words: &[&str]) -> Command {
+    fn run(&self, user: &str, words: &(impl Words + ?Sized)) -> Ran {
         let mut command = self.env.root_command("nsenter");
         command.env_remove("HERMES_S6_SCANDIR");
-        command
-            .arg("-t")
-            .arg(self.init.pid.to_string())
-            .args(["-m", "-p", "-u", "--"]);
+        let pid = self.init.pid.to_string();
+        command.args(["-t", &pid, "-m", "-p", "-u", "--"]);
         if user == "hermes" {
-            let id = HERMES.to_string();
-            command.args([
-                "setpriv",
-                "--reuid",
-                &id,
-                "--regid",
-                &id,
-                "--clear-groups",
-                "--",
-            ]);
+            let become_hermes =
+                format!("setpriv --reuid {HERMES} --regid {HERMES} --clear-groups --");
+            command.args(become_hermes.words());
         }
-        command.args(words);
-        command
-    }
-
-    fn run(&self, user: &str, words: &[&str]) -> Ran {
-        Ran::from(self.command(user, words).output().unwrap())
+        command.args(words.words()).ran()
     }
 
     /// Runs hermes-s6 in the container, on the given scan directory.
-    pub fn hermes_s6(&self, user: &str, scandir: &str, words: &[&str]) -> Ran {
+    pub fn hermes_s6(&self, user: &str, scandir: &str, line: &str) -> Ran {
         let program = programs().join("hermes-s6");
-        let words = [&[program.to_str().unwrap()], words, &["--scandir", scandir]].concat();
-        self.run(user, &words)
+        let program = program.to_str().unwrap();
+        self.run(user, &*format!("{program} {line} --scandir {scandir}"))
     }
 
     pub fn await_state(&self, scandir: &str, profile: &str, state: &str) {
         let line = format!("{profile} {state}\n");
-        wait_for(
-            &format!("{profile} to be {state}"),
-            || {
-                self.hermes_s6("hermes", scandir, &["list"])
-                    .stdout
-                    .contains(&line)
-            },
-            || {
-                format!(
-                    "{:?}\n{}",
-                    self.hermes_s6("hermes", scandir, &["status"]),
-                    self.env.out()
-                )
-            },
-        );
+        let run = |line| self.hermes_s6("hermes", scandir, line).stdout;
+        let explain = || format!("{}\n{}", run("status"), self.env.out());
+        wait_for(&line, || run("list").contains(&line), explain);
     }
 
     /// Ends the container as `docker kill` does.
-    fn kill(mut self) {
+    fn kill(self) {
         self.init.kill("KILL");
-        self.unshare.wait().unwrap();
-    }
-}
-
-impl Drop for Container<'_> {
-    fn drop(&mut self) {
-        let _gone = self.unshare.kill();
-        let _reaped = self.unshare.wait();
+        self.unshare.wait();
     }
 }
 
@@ -185,13 +125,13 @@ fn in_the_direct_layout_root_supervises_and_hermes_serves() {
         "web-1",
         "echo secret >/run/s6/container_environment/TELEGRAM_BOT_TOKEN",
     );
-    let ran = container.hermes_s6("root", DIRECT, &["reconcile"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    container.hermes_s6("root", DIRECT, "reconcile").ends(0);
     container.await_state(DIRECT, "coder", "ready");
     container.await_state(DIRECT, "default", "ready");
     container.await_state(DIRECT, "viewer", "down");
-    let ours = env.processes();
-    for process in &ours {
+    let loggers = || env.processes_named("s6-log").len();
+    env.wait_for("a logger for each", || loggers() == 3);
+    for process in env.processes() {
         let expected = match process.comm.as_str() {
             "hermes" | "s6-log" | "sleep" => HERMES,
             _ => 0,
@@ -199,19 +139,13 @@ fn in_the_direct_layout_root_supervises_and_hermes_serves() {
         assert_eq!(process.uid, expected, "{process:?}");
     }
     // The container's environment reaches them; its tokens only the default profile.
-    assert!(
-        env.events("default")[0].contains(" token=secret "),
-        "{:?}",
-        env.events("default")
-    );
-    assert!(
-        env.events("coder")[0].contains(" token= "),
-        "{:?}",
-        env.events("coder")
-    );
-    let again = container.hermes_s6("root", DIRECT, &["reconcile"]);
+    for (profile, token) in [("default", " token=secret "), ("coder", " token= ")] {
+        let start = env.events(profile).remove(0);
+        assert!(start.contains(token), "{profile}: {start}");
+    }
+    let again = container.hermes_s6("root", DIRECT, "reconcile");
     assert_eq!(again.stdout, "reconcile: nothing changed\n", "{again:?}");
-    all_is_hermes(&env.home);
+    all_is_of(HERMES, &env.home);
 }
 
 #[test]
@@ -219,25 +153,17 @@ fn in_the_direct_layout_hermes_may_control_and_read_and_nothing_else() {
     let Some(env) = volume() else { return };
     env.running("coder");
     let container = Container::start(&env, "web-1", "");
-    assert_eq!(container.hermes_s6("root", DIRECT, &["reconcile"]).code, 0);
+    container.hermes_s6("root", DIRECT, "reconcile").ends(0);
     container.await_state(DIRECT, "coder", "ready");
     let slot = "/run/service/gateway-coder";
-    assert!(
-        container
-            .run("hermes", &["s6-svstat", slot])
-            .stdout
-            .starts_with("up ")
-    );
-    assert_eq!(container.run("hermes", &["s6-svc", "-d", slot]).code, 0);
+    let status = container.run("hermes", &["s6-svstat", slot]);
+    assert!(status.stdout.starts_with("up "), "{status:?}");
+    container.run("hermes", &["s6-svc", "-d", slot]).ends(0);
     container.await_state(DIRECT, "coder", "down");
-    assert_eq!(container.run("hermes", &["s6-svc", "-u", slot]).code, 0);
+    container.run("hermes", &["s6-svc", "-u", slot]).ends(0);
     container.await_state(DIRECT, "coder", "ready");
-    let detected = container.hermes_s6("hermes", DIRECT, &["detect"]);
-    assert_eq!(
-        (detected.code, detected.stdout.starts_with("s6: ")),
-        (0, true),
-        "{detected:?}"
-    );
+    let detected = container.hermes_s6("hermes", DIRECT, "detect").ends(0);
+    assert!(detected.stdout.starts_with("s6: "), "{detected:?}");
     // Through /proc/PID/root, since the tmpfs on /run is the container's.
     let service = format!("/proc/{}/root/run/service", container.init.pid);
     for entry in walkdir::WalkDir::new(&service) {
@@ -253,116 +179,84 @@ fn in_the_direct_layout_hermes_may_control_and_read_and_nothing_else() {
             meta.gid() == 0 || (meta.gid() == HERMES && control),
             "{path}: for hermes' group"
         );
-        let directory = entry.path().file_name().unwrap();
-        if directory == "supervise" {
+        if entry.file_name() == "supervise" {
             assert_eq!(mode(entry.path()), 0o711, "{path}");
         }
     }
-    for words in [
-        vec!["touch", "/run/service/gateway-coder/run"],
-        vec!["mkdir", "/run/service/gateway-x"],
-        vec!["touch", "/run/service/gateway-coder/supervise/x"],
-        vec!["ls", "/run/service/gateway-coder/event"],
-        vec!["s6-svscanctl", "-t", "/run/service"],
+    for line in [
+        "touch /run/service/gateway-coder/run",
+        "mkdir /run/service/gateway-x",
+        "touch /run/service/gateway-coder/supervise/x",
+        "ls /run/service/gateway-coder/event",
+        "s6-svscanctl -t /run/service",
     ] {
-        assert_ne!(container.run("hermes", &words).code, 0, "{words:?}");
+        assert_ne!(container.run("hermes", line).code, 0, "{line}");
     }
-    let refused = container.hermes_s6("hermes", DIRECT, &["reconcile"]);
-    assert_eq!(refused.code, 100, "{refused:?}");
-    assert!(
-        refused
-            .stderr
-            .contains("run this as the owner of the scan directory"),
-        "{refused:?}"
-    );
+    container
+        .hermes_s6("hermes", DIRECT, "reconcile")
+        .ends(100)
+        .warns("run this as the owner of the scan directory");
 }
 
 #[test]
 fn in_the_direct_layout_root_and_hermes_start_and_stop_and_only_root_registers() {
-    let Some(mut env) = volume() else { return };
-    env.set("HERMES_S6_STOP_TIMEOUT", "3");
+    let Some(env) = volume() else { return };
     env.profile("coder", "");
     let container = Container::start(&env, "web-1", "");
-    assert_eq!(container.hermes_s6("root", DIRECT, &["reconcile"]).code, 0);
+    container.hermes_s6("root", DIRECT, "reconcile").ends(0);
     let down = "/run/service/gateway-coder/down";
     for user in ["root", "hermes"] {
-        for (words, said) in [
-            (&["start", "-p", "coder"][..], "is ready (pid"),
-            (&["restart", "-p", "coder"], "is ready (pid"),
-            (&["stop", "-p", "coder"], "is down ("),
-            (&["restart", "-p", "coder"], "is ready (pid"),
-            (&["shutdown"], "is down ("),
-            (&["start", "--all"], "is ready (pid"),
+        for (line, said) in [
+            ("start -p coder", "is ready (pid"),
+            ("restart -p coder", "is ready (pid"),
+            ("stop -p coder", "is down ("),
+            ("restart -p coder", "is ready (pid"),
+            ("shutdown", "is down ("),
+            ("start --all", "is ready (pid"),
+            ("stop --all", "is down ("),
         ] {
-            let ran = container.hermes_s6(user, DIRECT, words);
-            assert_eq!(ran.code, 0, "{user} {words:?} {ran:?}");
-            assert!(ran.stdout.contains(said), "{user} {words:?} {ran:?}");
+            let ran = container.hermes_s6(user, DIRECT, line);
+            assert_eq!(ran.code, 0, "{user} {line} {ran:?}");
+            ran.says(said);
         }
-        let ran = container.hermes_s6(user, DIRECT, &["stop", "--all"]);
-        assert_eq!(ran.code, 0, "{user} {ran:?}");
-        let state = fs::read_to_string(env.home_of("coder").join("gateway_state.json")).unwrap();
+        let state = env.state_file("coder");
         assert!(state.contains("\"desired_state\":\"stopped\""), "{state}");
-        all_is_hermes(&env.home);
+        all_is_of(HERMES, &env.home);
     }
-    assert_eq!(
-        env.count("coder", "planned"),
-        4,
-        "{:?}",
-        env.events("coder")
-    );
+    let events = env.events("coder");
+    assert_eq!(env.count("coder", "planned"), 4, "{events:?}");
     // Where hermes may not write, root's down file of before stays as it is.
-    assert_eq!(container.run("root", &["test", "-e", down]).code, 0);
+    container.run("root", &["test", "-e", down]).ends(0);
     env.profile("late", "");
-    for words in [
-        &["register", "-p", "late"][..],
-        &["start", "-p", "late"],
-        &["unregister", "-p", "coder"],
-    ] {
-        let ran = container.hermes_s6("hermes", DIRECT, words);
-        assert_eq!(ran.code, 100, "{ran:?}");
-        assert!(ran.stderr.contains("docker exec -u root"), "{ran:?}");
+    let run = |user: &str, line: &str| container.hermes_s6(user, DIRECT, line);
+    for line in ["register -p late", "start -p late", "unregister -p coder"] {
+        run("hermes", line).ends(100).warns("docker exec -u root");
     }
-    let ran = container.hermes_s6("root", DIRECT, &["start", "-p", "late"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    run("root", "start -p late").ends(0);
     container.await_state(DIRECT, "late", "ready");
-    let ran = container.hermes_s6("root", DIRECT, &["unregister", "-p", "late"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!(
-        container
-            .run("root", &["test", "-e", "/run/service/gateway-late"])
-            .code,
-        1
-    );
+    run("root", "unregister -p late").ends(0);
+    container
+        .run("root", "test -e /run/service/gateway-late")
+        .ends(1);
     assert!(env.gateways("late").is_empty());
-    all_is_hermes(&env.home);
+    all_is_of(HERMES, &env.home);
 }
 
 #[test]
 fn in_the_direct_layout_root_names_what_a_killed_supervisor_has_left_and_calls_it_not_stopped() {
-    let Some(mut env) = volume() else { return };
-    env.set("HERMES_S6_STOP_TIMEOUT", "3");
+    let Some(env) = volume() else { return };
     env.profile("coder", "")
         .behaviour("coder", "ignore-term 1\n");
     let container = Container::start(&env, "web-1", "");
-    assert_eq!(container.hermes_s6("root", DIRECT, &["reconcile"]).code, 0);
-    let ran = container.hermes_s6("root", DIRECT, &["start", "-p", "coder"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    let gateway = env.gateways("coder")[0].clone();
-    let ran = container.hermes_s6("root", DIRECT, &["stop", "-p", "coder", "--no-wait"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    let supervisor = processes()
-        .into_iter()
-        .find(|process| process.pid == gateway.parent);
-    supervisor.unwrap().kill("KILL");
-    let ran = container.hermes_s6("root", DIRECT, &["stop", "-p", "coder"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(
-        ran.stderr.contains("one without a supervisor still runs"),
-        "{ran:?}"
-    );
+    let run = |user: &str, line: &str| container.hermes_s6(user, DIRECT, line);
+    run("root", "reconcile").ends(0);
+    run("root", "start -p coder").ends(0);
+    run("root", "stop -p coder --no-wait").ends(0);
+    env.supervisor("coder").kill("KILL");
+    let left = "one without a supervisor still runs";
+    run("root", "stop -p coder").ends(1).warns(left);
     // The one whom it belongs to may end it, and does.
-    let ran = container.hermes_s6("hermes", DIRECT, &["stop", "-p", "coder"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    run("hermes", "stop -p coder --timeout 1").ends(0);
     assert!(env.gateways("coder").is_empty());
 }
 
@@ -371,45 +265,31 @@ fn in_the_direct_layout_root_reads_no_log_and_says_who_shows_it() {
     let Some(env) = volume() else { return };
     env.running("coder");
     let container = Container::start(&env, "web-1", "");
-    assert_eq!(container.hermes_s6("root", DIRECT, &["reconcile"]).code, 0);
+    container.hermes_s6("root", DIRECT, "reconcile").ends(0);
     container.await_state(DIRECT, "coder", "ready");
     let line = "  stand-in gateway of coder, pid ";
-    let status = |user| container.hermes_s6(user, DIRECT, &["status", "-p", "coder"]);
-    wait_for(
-        "the line in the log",
-        || status("hermes").stdout.contains(line),
-        || format!("{:?}", status("hermes")),
-    );
-    let root = status("root");
-    assert!(
-        root.stdout
-            .ends_with("Last lines of its log:\n  see hermes-s6 logs -p coder\n"),
-        "{root:?}"
-    );
-    assert_eq!(root.code, 0, "{root:?}");
+    let status = |user| container.hermes_s6(user, DIRECT, "status -p coder");
+    let shown = || status("hermes").stdout;
+    wait_for("the line in the log", || shown().contains(line), shown);
+    let root = status("root").ends(0);
+    let end = "Last lines of its log:\n  see hermes-s6 logs -p coder\n";
+    assert!(root.stdout.ends_with(end), "{root:?}");
 }
 
 #[test]
 fn a_scan_directory_that_hermes_could_change_is_refused_by_root() {
     let Some(env) = volume() else { return };
     env.running("coder");
-    let container = Container::start(
-        &env,
-        "web-1",
-        "mkdir -m 777 /run/open; mkdir -m 755 /run/open/service",
-    );
+    let open = "mkdir -m 777 /run/open; mkdir -m 755 /run/open/service";
+    let container = Container::start(&env, "web-1", open);
     for scandir in ["/run/open", "/run/open/service"] {
-        let ran = container.hermes_s6("root", scandir, &["reconcile"]);
-        assert_eq!(ran.code, 100, "{ran:?}");
-        assert!(
-            ran.stderr
-                .contains("/run/open can be changed by others than root"),
-            "{ran:?}"
-        );
+        container
+            .hermes_s6("root", scandir, "reconcile")
+            .ends(100)
+            .warns("/run/open can be changed by others than root");
     }
     let inside = env.home.join("service").to_str().unwrap().to_owned();
-    let ran = container.hermes_s6("root", &inside, &["reconcile"]);
-    assert_eq!(ran.code, 100, "{ran:?}");
+    container.hermes_s6("root", &inside, "reconcile").ends(100);
     assert!(!env.home.join("service/gateway-coder").exists());
 }
 
@@ -418,25 +298,18 @@ fn slots_that_hermes_has_made_are_refused_by_root() {
     let Some(env) = volume() else { return };
     env.running("coder");
     let container = Container::start(&env, "web-1", "install -d -o hermes /run/own");
-    assert_eq!(
-        container
-            .hermes_s6("hermes", "/run/own", &["reconcile"])
-            .code,
-        0
-    );
-    assert_eq!(
-        container.run("root", &["chown", "root", "/run/own"]).code,
-        0
-    );
-    for words in [
-        &["reconcile"][..],
-        &["reconcile", "--dry-run"],
-        &["render", "-p", "coder"],
-        &["supervise"],
+    let run = |user: &str, line: &str| container.hermes_s6(user, "/run/own", line);
+    run("hermes", "reconcile").ends(0);
+    container.run("root", "chown root /run/own").ends(0);
+    let why =
+        " is not root's alone, and root would run what is in it: use a new, empty scan directory";
+    for line in [
+        "reconcile",
+        "reconcile --dry-run",
+        "render -p coder",
+        "supervise",
     ] {
-        let ran = container.hermes_s6("root", "/run/own", words);
-        assert_eq!(ran.code, 100, "{words:?} {ran:?}");
-        assert!(ran.stderr.contains(" is not root's alone, and root would run what is in it: use a new, empty scan directory"), "{ran:?}");
+        run("root", line).ends(100).warns(why);
     }
 }
 
@@ -444,27 +317,19 @@ fn slots_that_hermes_has_made_are_refused_by_root() {
 fn root_runs_no_program_from_a_directory_that_hermes_could_change() {
     let Some(env) = volume() else { return };
     env.running("coder");
-    let container = Container::start(
-        &env,
-        "web-1",
-        "install -d -o hermes /run/bin; cp /usr/bin/s6-svscan /usr/bin/s6-setuidgid /usr/lib/execline/bin/execlineb /run/bin",
-    );
-    let reconcile = format!(
-        "PATH=/run/bin:$PATH exec {} reconcile --scandir /run/service",
-        programs().join("hermes-s6").display()
-    );
-    assert_eq!(container.run("root", &["sh", "-c", &reconcile]).code, 0);
-    let run = container.run("root", &["cat", "/run/service/gateway-coder/run"]);
+    let programs_of_hermes = "install -d -o hermes /run/bin
+        cp /usr/bin/s6-svscan /usr/bin/s6-setuidgid /usr/lib/execline/bin/execlineb /run/bin";
+    let container = Container::start(&env, "web-1", programs_of_hermes);
+    let program = programs().join("hermes-s6");
+    let reconcile = |variable: &str| {
+        let program = program.display();
+        let script = format!("{variable} {program} reconcile --scandir /run/service");
+        container.run("root", &["sh", "-c", &script])
+    };
+    reconcile("PATH=/run/bin:$PATH").ends(0);
+    let run = container.run("root", "cat /run/service/gateway-coder/run");
     assert!(!run.stdout.contains("/run/bin"), "{run:?}");
-    let named = container.run(
-        "root",
-        &[
-            "sh",
-            "-c",
-            &format!("HERMES_S6_BINDIR=/run/bin {reconcile}").replace("exec ", ""),
-        ],
-    );
-    assert_eq!(named.code, 100, "{named:?}");
+    reconcile("HERMES_S6_BINDIR=/run/bin").ends(100);
 }
 
 #[test]
@@ -477,58 +342,29 @@ fn a_service_of_roots_starts_the_tree_and_drops_to_hermes() {
     container.await_state(TREE, "coder", "ready");
     container.await_state(TREE, "default", "ready");
     // Root's are its own s6-svscan and the s6-supervise of the one service that starts the tree.
-    let ours = env.processes();
-    let of_root: Vec<_> = ours
-        .iter()
-        .filter(|process| process.uid == 0)
-        .map(|process| process.comm.as_str())
-        .collect();
-    assert!(
-        of_root
-            .iter()
-            .all(|comm| ["unshare", "s6-svscan", "s6-supervise"].contains(comm)),
-        "{ours:#?}"
-    );
-    assert_eq!(
-        of_root
-            .iter()
-            .filter(|comm| **comm == "s6-supervise")
-            .count(),
-        1,
-        "{ours:#?}"
-    );
-    all_is_hermes(format!("/proc/{}/root{TREE}", container.init.pid));
-    assert!(
-        env.events("default")[0].contains(" token=secret "),
-        "{:?}",
-        env.events("default")
-    );
+    let mut of_root = env.processes();
+    of_root.retain(|process| process.uid == 0);
+    let mut of_root: Vec<_> = of_root.iter().map(|process| &*process.comm).collect();
+    of_root.sort_unstable();
+    assert_eq!(of_root, ["s6-supervise", "s6-svscan", "unshare"]);
+    all_is_of(HERMES, format!("/proc/{}/root{TREE}", container.init.pid));
+    let start = env.events("default").remove(0);
+    assert!(start.contains(" token=secret "), "{start}");
     // As root or as hermes: the same answers, and nothing of root's on the volume.
-    let (root, hermes) = (
-        container.hermes_s6("root", TREE, &["list"]),
-        container.hermes_s6("hermes", TREE, &["list"]),
-    );
-    assert_eq!(root.stdout, hermes.stdout);
+    let list = |user: &str| container.hermes_s6(user, TREE, "list").stdout;
+    assert_eq!(list("root"), list("hermes"));
     env.running("new");
-    let ran = container.hermes_s6("root", TREE, &["reconcile"]);
-    assert!(
-        ran.stdout
-            .contains("profile=new prior_state=running action=started"),
-        "{ran:?}"
-    );
+    container
+        .hermes_s6("root", TREE, "reconcile")
+        .says("profile=new prior_state=running action=started");
     container.await_state(TREE, "new", "ready");
-    all_is_hermes(&env.home);
+    all_is_of(HERMES, &env.home);
     // A stop of the service is a stop of the tree: one SIGTERM each.
-    assert_eq!(
-        container
-            .run("root", &["s6-svc", "-wD", "-d", "/run/service/hermes-tree"])
-            .code,
-        0
-    );
-    assert_eq!(
-        (env.count("coder", "TERM"), env.count("coder", "saved")),
-        (1, 1)
-    );
+    container
+        .run("root", "s6-svc -wD -d /run/service/hermes-tree")
+        .ends(0);
+    assert_eq!(env.count("coder", "TERM"), 1);
+    assert_eq!(env.count("coder", "saved"), 1);
 }
 
 #[test]
@@ -539,24 +375,24 @@ fn in_the_tree_root_and_hermes_can_do_everything_and_all_of_it_stays_hermes() {
     container.await_state(TREE, "default", "ready");
     for user in ["hermes", "root"] {
         env.profile("coder", "");
-        for words in [
-            &["register", "-p", "coder"][..],
-            &["start", "-p", "coder"],
-            &["restart", "-p", "coder"],
-            &["status", "-p", "coder"],
-            &["logs", "-p", "coder"],
-            &["stop", "-p", "coder"],
-            &["start", "--all"],
-            &["unregister", "-p", "coder"],
-            &["reconcile"],
-            &["list"],
+        for line in [
+            "register -p coder",
+            "start -p coder",
+            "restart -p coder",
+            "status -p coder",
+            "logs -p coder",
+            "stop -p coder",
+            "start --all",
+            "unregister -p coder",
+            "reconcile",
+            "list",
         ] {
-            let ran = container.hermes_s6(user, TREE, words);
-            assert_eq!(ran.code, 0, "{user} {words:?} {ran:?}");
+            let ran = container.hermes_s6(user, TREE, line);
+            assert_eq!(ran.code, 0, "{user} {line} {ran:?}");
         }
         let tree = format!("/proc/{}/root{TREE}", container.init.pid);
-        all_is_hermes(&tree);
-        all_is_hermes(&env.home);
+        all_is_of(HERMES, &tree);
+        all_is_of(HERMES, &env.home);
         for process in env.processes_named("hermes") {
             assert_eq!(process.uid, HERMES, "{process:?}");
         }
@@ -572,10 +408,8 @@ fn after_a_container_was_killed_the_next_has_the_same_gateways() {
         let container = Container::start(&env, "web-1", &tree_service());
         container.await_state(TREE, "coder", "ready");
         container.await_state(TREE, "viewer", "down");
-        assert_eq!(
-            (env.count("coder", "start"), env.count("viewer", "start")),
-            (round, 0)
-        );
+        assert_eq!(env.count("coder", "start"), round);
+        assert_eq!(env.count("viewer", "start"), 0);
         container.kill();
     }
     let log = fs::read_to_string(env.home.join("logs/container-boot.log")).unwrap();
@@ -584,54 +418,40 @@ fn after_a_container_was_killed_the_next_has_the_same_gateways() {
 
 #[test]
 fn a_second_container_on_the_volume_parks_the_profile_and_names_the_first() {
-    let Some(mut env) = volume() else { return };
-    // A gateway elsewhere is waited for that long, and 5 s more.
-    env.set("HERMES_S6_STOP_TIMEOUT", "1");
+    let Some(env) = volume() else { return };
     env.running("coder").running("default");
     let first = Container::start(&env, "web-1", &tree_service());
     first.await_state(TREE, "coder", "ready");
     first.await_state(TREE, "default", "ready");
     let pid = env.gateways("coder")[0].pid;
-    let second = Container::start(&env, "web-2", &tree_service());
-    second.await_state(TREE, "coder", "waiting-for-lock");
-    let status = second.hermes_s6("hermes", TREE, &["status", "-p", "coder"]);
-    assert!(
-        status
-            .stdout
-            .contains("\ncoder wants running, is waiting for lock: its lock is held by web-1 pid "),
-        "{status:?}"
-    );
-    assert_eq!(status.code, 1, "{status:?}");
+    // A gateway elsewhere is waited for that long, and 5 s more.
+    let second = |seconds: &str| {
+        let tree = tree_service();
+        let prepare = format!("export HERMES_S6_STOP_TIMEOUT={seconds}\n{tree}");
+        Container::start(&env, "web-2", &prepare)
+    };
+    let held = "its lock is held by web-1 pid ";
+    let waits = second(PATIENCE_SECONDS);
+    waits.await_state(TREE, "coder", "waiting-for-lock");
+    let status = waits.hermes_s6("hermes", TREE, "status -p coder").ends(1);
+    status.says(format!(
+        "\ncoder wants running, is waiting for lock: {held}"
+    ));
+    waits.kill();
+    let second = second("1");
     second.await_state(TREE, "coder", "parked");
     second.await_state(TREE, "default", "parked");
-    let status = second.hermes_s6("hermes", TREE, &["status"]);
-    assert!(
-        status
-            .stdout
-            .contains("coder wants running, is parked: exit 69 (its lock is held by web-1 pid "),
-        "{status:?}"
-    );
-    assert_eq!(
-        env.gateways("coder")
-            .iter()
-            .map(|process| process.pid)
-            .collect::<Vec<_>>(),
-        [pid]
-    );
-    assert_eq!(
-        (env.count("coder", "start"), env.count("coder", "TERM")),
-        (1, 0)
-    );
+    second
+        .hermes_s6("hermes", TREE, "status")
+        .says(format!("coder wants running, is parked: exit 69 ({held}"));
+    let gateways = env.gateways("coder");
+    let pids: Vec<i32> = gateways.iter().map(|process| process.pid).collect();
+    assert_eq!(pids, [pid]);
+    assert_eq!(env.count("coder", "start"), 1);
+    assert_eq!(env.count("coder", "TERM"), 0);
     first.kill();
-    assert_eq!(
-        second
-            .run(
-                "hermes",
-                &["s6-svc", "-u", &format!("{TREE}/gateway-coder")]
-            )
-            .code,
-        0
-    );
+    let start = format!("s6-svc -u {TREE}/gateway-coder");
+    second.run("hermes", &*start).ends(0);
     second.await_state(TREE, "coder", "ready");
 }
 
@@ -639,18 +459,10 @@ fn a_second_container_on_the_volume_parks_the_profile_and_names_the_first() {
 fn elsewhere_than_in_our_tree_s6_as_pid_1_is_not_enough() {
     let Some(env) = volume() else { return };
     let container = Container::start(&env, "web-1", "");
-    for (user, reason) in [
-        (
-            "root",
-            "none: /run/service has no gateways of hermes-s6: it was never reconciled\n",
-        ),
-        (
-            "hermes",
-            "none: /run/service has no gateways of hermes-s6: it was never reconciled\n",
-        ),
-    ] {
-        let ran = container.hermes_s6(user, DIRECT, &["detect"]);
-        assert_eq!((ran.code, ran.stdout.as_str()), (1, reason), "{ran:?}");
+    let none = "none: /run/service has no gateways of hermes-s6: it was never reconciled\n";
+    for user in ["root", "hermes"] {
+        let ran = container.hermes_s6(user, DIRECT, "detect").ends(1);
+        assert_eq!(ran.stdout, none, "{ran:?}");
     }
 }
 
@@ -663,25 +475,22 @@ fn supervise_itself_can_be_pid_1() {
         env.place.display(),
         programs().join("hermes-s6").display()
     );
-    let mut command = env.root_command("unshare");
-    command
-        .env_remove("HERMES_S6_SCANDIR")
-        .args(["-mpf", "--kill-child", "--mount-proc", "sh", "-c", &script])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut unshare = command.spawn().unwrap();
-    wait_for(
-        "the gateway",
-        || env.count("coder", "start") == 1,
-        || format!("{:#?}", env.processes()),
-    );
-    let parent = i32::try_from(unshare.id()).unwrap();
-    let init = processes()
-        .into_iter()
-        .find(|process| process.parent == parent)
-        .unwrap();
-    assert_eq!((init.comm.as_str(), init.uid), ("s6-svscan", HERMES));
+    let mut unshare = env.root_command("unshare");
+    unshare.env_remove("HERMES_S6_SCANDIR").args([
+        "-mpf",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    let unshare = env.spawn(unshare);
+    env.await_event("coder", "start", 1);
+    let parent = i32::try_from(unshare.pid()).unwrap();
+    let is_init = |process: &Process| process.parent == parent;
+    let init = processes().into_iter().find(is_init).unwrap();
+    assert_eq!((&*init.comm, init.uid), ("s6-svscan", HERMES));
     init.kill("TERM");
-    assert_eq!(unshare.wait().unwrap().code(), Some(0));
+    unshare.end().ends(0);
     assert_eq!(env.count("coder", "saved"), 1);
 }

@@ -1,28 +1,66 @@
 //! A directory of its own for each test, and the processes in it, gone when the test is over.
 
-use std::fmt::Write as _;
-use std::fs;
+use std::ffi::OsStr;
+use std::fmt::{Display, Write as _};
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGQUIT};
 
 /// The user whom tests run things as when they are run by root.
 pub const NOBODY: u32 = 65534;
 
-/// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything here takes, also beside a load of twenty on two processors.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
-pub fn is_root() -> bool {
-    rustix_uid() == 0
+/// The same in seconds, for programs that are told how long to wait.
+pub const PATIENCE_SECONDS: &str = "120";
+
+/// Waits for something that must come, and gives it; `explain` says what there was instead.
+#[track_caller]
+pub fn wait_some<T>(
+    what: &str,
+    mut find: impl FnMut() -> Option<T>,
+    explain: impl Fn() -> String,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "waited in vain for {what}\n{}",
+            explain()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
-fn rustix_uid() -> u32 {
-    fs::metadata("/proc/self").unwrap().uid()
+/// Waits for a condition that must come.
+#[track_caller]
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool, explain: impl Fn() -> String) {
+    wait_some(what, || condition().then_some(()), explain);
+}
+
+/// Waits for a process that must end.
+#[track_caller]
+pub fn wait_end(child: &mut Child, explain: impl Fn() -> String) -> ExitStatus {
+    let what = format!("process {} to end", child.id());
+    wait_some(&what, || child.try_wait().unwrap(), explain)
+}
+
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 /// Says that a test cannot run here, and why.
@@ -31,26 +69,70 @@ pub fn skip(reason: &str) {
     writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
 }
 
-/// The programs under test, where an ordinary user can run them: the source may lie beneath /root.
-pub fn programs() -> &'static Path {
-    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
-        let place = std::env::temp_dir().join(format!("hermes-s6-programs-{}", std::process::id()));
-        // Nothing runs when a test program ends: the next one removes what the ended ones have left.
-        for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
-            let name = entry.file_name().into_string().unwrap_or_default();
-            let pid = name.strip_prefix("hermes-s6-programs-");
-            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                let _others = fs::remove_dir_all(entry.path());
+/// Tells which of SIGINT and SIGQUIT a process ignores, as its `status` in /proc says, one bit each.
+pub fn ignored(status: &str) -> u64 {
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 0b110
+}
+
+/// Lets programs begin with the usual SIGINT and SIGQUIT, also where the tests run in the background and
+/// both are ignored: what is ignored stays so in another program, and what is handled does not. For the
+/// tests, the signals mean nothing, as before.
+fn handle_what_is_ignored() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap());
+        for signal in [SIGINT, SIGQUIT] {
+            if ignored >> (signal - 1) & 1 == 1 {
+                signal_hook::flag::register(signal, Arc::default()).unwrap();
             }
         }
-        let _old = fs::remove_dir_all(&place);
-        fs::create_dir(&place).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_hermes-s6"), place.join("hermes-s6")).unwrap();
+    });
+}
+
+/// The programs under test, where an ordinary user can run them: the source may lie beneath /root.
+///
+/// All processes of the same build share one copy, on which each has a lock. Nothing runs when one ends:
+/// the next one removes the copies that nobody uses any more.
+pub fn programs() -> &'static Path {
+    static PROGRAMS: OnceLock<(PathBuf, File)> = OnceLock::new();
+    let (place, _used) = PROGRAMS.get_or_init(|| {
+        let program = Path::new(env!("CARGO_BIN_EXE_hermes-s6"));
         let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-in/hermes");
-        fs::copy(stand_in, place.join("hermes")).unwrap();
-        place
-    })
+        // One process at a time.
+        let guard = File::open(program.parent().unwrap()).unwrap();
+        guard.lock().unwrap();
+        let mut build = DefaultHasher::new();
+        for file in [program, &stand_in] {
+            let meta = fs::metadata(file).unwrap();
+            (meta.ino(), meta.mtime(), meta.mtime_nsec()).hash(&mut build);
+        }
+        let mut checkout = DefaultHasher::new();
+        program.hash(&mut checkout);
+        let prefix = format!("hermes-s6-build-{:016x}-", checkout.finish());
+        let place = std::env::temp_dir().join(format!("{prefix}{:016x}", build.finish()));
+        for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+            let is_one = entry.file_name().to_string_lossy().starts_with(&prefix);
+            if is_one && entry.path() != place {
+                let unused = File::open(entry.path()).is_ok_and(|copy| copy.try_lock().is_ok());
+                let _others = unused.then(|| fs::remove_dir_all(entry.path()));
+            }
+        }
+        if !place.exists() {
+            let new = place.with_extension("new");
+            let _half = fs::remove_dir_all(&new);
+            fs::create_dir(&new).unwrap();
+            fs::copy(program, new.join("hermes-s6")).unwrap();
+            fs::copy(stand_in, new.join("hermes")).unwrap();
+            fs::rename(new, &place).unwrap();
+        }
+        let used = File::open(&place).unwrap();
+        used.lock_shared().unwrap();
+        drop(guard);
+        (place, used)
+    });
+    place
 }
 
 /// A directory with a home for Hermes and a scan directory, owned by an ordinary user.
@@ -66,6 +148,7 @@ pub struct TestEnv {
 impl TestEnv {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        handle_what_is_ignored();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("hermes-s6-test-{}-{number}", std::process::id());
         let place = std::env::temp_dir().join(name);
@@ -132,10 +215,30 @@ impl TestEnv {
         self.profile(name, r#"{"desired_state":"running"}"#)
     }
 
-    /// Tells the stand-in gateway of a profile how to behave.
+    /// Tells the stand-in gateway of a profile how to behave, as it says itself.
     pub fn behaviour(&self, profile: &str, text: &str) -> &Self {
         self.write(&self.home_of(profile).join("behaviour"), text);
         self
+    }
+
+    /// Holds the stand-in gateway of a profile before it is `ready`, or has its state to `save`.
+    pub fn hold(&self, profile: &str, what: &str) -> &Self {
+        self.write(&self.home_of(profile).join(format!("hold-{what}")), "");
+        self
+    }
+
+    pub fn let_go(&self, profile: &str, what: &str) {
+        fs::remove_file(self.home_of(profile).join(format!("hold-{what}"))).unwrap();
+    }
+
+    /// What the state file of a profile says.
+    pub fn state_file(&self, profile: &str) -> String {
+        fs::read_to_string(self.home_of(profile).join("gateway_state.json")).unwrap_or_default()
+    }
+
+    /// Where the log of a profile is.
+    pub fn log(&self, profile: &str) -> PathBuf {
+        self.home.join("logs/gateways").join(profile)
     }
 
     pub fn write(&self, path: &Path, content: &str) {
@@ -158,8 +261,13 @@ impl TestEnv {
             .count()
     }
 
+    pub fn await_event(&self, profile: &str, event: &str, count: usize) {
+        let what = format!("{count} times {event} of {profile}");
+        self.wait_for(&what, || self.count(profile, event) == count);
+    }
+
     /// Prepares a command as the ordinary user, with the environment of the test and no other.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.root_command(program);
         if is_root() {
             command.uid(self.owner).gid(self.owner);
@@ -168,7 +276,7 @@ impl TestEnv {
     }
 
     /// Prepares a command as whoever runs the tests.
-    pub fn root_command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub fn root_command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -183,32 +291,121 @@ impl TestEnv {
         command
     }
 
+    /// Prepares hermes-s6 as the ordinary user.
+    pub fn hermes_s6(&self, words: &(impl Words + ?Sized)) -> Command {
+        let mut command = self.command(programs().join("hermes-s6"));
+        command.args(words.words());
+        command
+    }
+
     /// Runs hermes-s6 as the ordinary user.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.command(programs().join("hermes-s6"));
-        Ran::from(command.args(arguments).output().unwrap())
+    pub fn run(&self, words: &(impl Words + ?Sized)) -> Ran {
+        self.hermes_s6(words).ran()
     }
 
-    /// Starts a tree with `hermes-s6 supervise`, in a session of its own.
+    /// Runs hermes-s6 as whoever runs the tests.
+    pub fn run_as_root(&self, words: &(impl Words + ?Sized)) -> Ran {
+        let mut command = self.root_command(programs().join("hermes-s6"));
+        command.args(words.words()).ran()
+    }
+
+    /// Runs hermes-s6 with a terminal for its output; `line` is what a shell reads behind its name.
+    pub fn on_terminal(&self, line: &str) -> Ran {
+        let line = format!("'{}' {line}", programs().join("hermes-s6").display());
+        let mut command = self.command("script");
+        command.args(["-qec", &line, "/dev/null"]).ran()
+    }
+
+    /// Starts hermes-s6 as the ordinary user.
+    pub fn background(&self, words: &(impl Words + ?Sized)) -> Background<'_> {
+        self.spawn(self.hermes_s6(words))
+    }
+
+    /// Starts a program, with its output in files.
+    pub fn spawn(&self, mut command: Command) -> Background<'_> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let files = ["stdout", "stderr"].map(|name| self.place.join(format!("{name}-{number}")));
+        let [stdout, stderr] = files.each_ref().map(|file| File::create(file).unwrap());
+        let child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
+        Background {
+            env: self,
+            child,
+            files,
+        }
+    }
+
+    /// Has another process hold a lock: `command` takes it, and executes the words behind it.
+    pub fn hold_lock(&self, mut command: Command) -> Background<'_> {
+        // Gateways sleep too, for another time.
+        let words = ["sleep", "86400"];
+        command.args(words);
+        let other = self.spawn(command);
+        let has_it =
+            |process: &Process| process.cmdline == words.map(|word| format!("{word}\0")).concat();
+        self.wait_for("the lock", || self.processes().iter().any(has_it));
+        other
+    }
+
+    /// Starts a tree with `hermes-s6 supervise`, and waits until it is watched.
     pub fn supervise(&self) -> Tree<'_> {
-        let mut command = self.command(programs().join("hermes-s6"));
-        command.arg("supervise");
-        self.start(command)
+        let tree = self.start(self.hermes_s6("supervise"));
+        self.wait_for("the tree to be watched", || self.run("detect").code == 0);
+        tree
     }
 
-    /// Starts a tree with the given command; its output goes to the file `out`.
+    /// Starts a second tree on the same volume, and gives its scan directory too.
+    pub fn second_tree(&self) -> (Tree<'_>, String) {
+        let scandir = self.place.join("second").to_str().unwrap().to_owned();
+        let mut command = self.hermes_s6("supervise");
+        command.env("HERMES_S6_SCANDIR", &scandir);
+        (self.start(command), scandir)
+    }
+
+    /// Starts an s6-svscan that has room for so many services with loggers, in whichever option it knows.
+    pub fn svscan(&self, room: u32) -> Tree<'_> {
+        fs::create_dir_all(&self.scandir).unwrap();
+        self.own();
+        let limit = if self.svscan_knows("-C") {
+            ["-C".to_owned(), (2 * room).to_string()]
+        } else {
+            ["-c".to_owned(), room.to_string()]
+        };
+        let mut svscan = self.command("s6-svscan");
+        svscan.args(limit).arg("--").arg(&self.scandir);
+        let tree = self.start(svscan);
+        let control = self.scandir.join(".s6-svscan/control");
+        self.wait_for("s6-svscan", || control.exists());
+        tree
+    }
+
+    pub fn svscan_knows(&self, option: &str) -> bool {
+        let mut probe = self.command("s6-svscan");
+        let ran = probe.args([option, "8", "--", "/dev/null/none"]).ran();
+        ran.code != 100
+    }
+
+    /// Puts the slot of a profile there behind the back of s6-svscan, as a scan that was given up leaves it.
+    pub fn slip_in(&self, profile: &str) {
+        let rendered = self.place.join("rendered");
+        fs::create_dir(&rendered).unwrap();
+        self.own();
+        let out = rendered.to_str().unwrap();
+        self.run(&["render", "-p", profile, "--out", out]).ends(0);
+        let slot = self.slot(profile);
+        fs::rename(rendered.join(slot.file_name().unwrap()), slot).unwrap();
+    }
+
+    /// Starts a tree with the given command, in a process group of its own; its output goes to the file
+    /// `out`.
     pub fn start(&self, mut command: Command) -> Tree<'_> {
-        let out = fs::OpenOptions::new()
+        let out = File::options()
             .create(true)
             .append(true)
             .open(self.place.join("out"))
             .unwrap();
-        let child = command
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        command.stdout(out.try_clone().unwrap()).stderr(out);
+        let child = command.process_group(0).spawn().unwrap();
         Tree { env: self, child }
     }
 
@@ -218,34 +415,31 @@ impl TestEnv {
 
     /// The state that `hermes-s6 list` gives for a profile.
     pub fn state(&self, profile: &str) -> String {
-        let list = self.run(&["list"]).stdout;
+        let list = self.run("list").stdout;
         let line = list
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{profile} ")));
         line.unwrap_or("missing").to_owned()
     }
 
+    #[track_caller]
     pub fn await_state(&self, profile: &str, state: &str) {
-        wait_for(
-            &format!("{profile} to be {state}"),
-            || self.state(profile) == state,
-            || format!("{}\n{}", self.run(&["status"]).stdout, self.out()),
-        );
+        let what = format!("{profile} to be {state}");
+        self.wait_for(&what, || self.state(profile) == state);
+    }
+
+    /// Waits for something that must come in the trees of this test.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, condition: impl FnMut() -> bool) {
+        let explain = || format!("{}\n{}", self.run("status").stdout, self.told());
+        wait_for(what, condition, explain);
     }
 
     /// The pid of a gateway, as s6-svstat tells it.
     pub fn pid(&self, profile: &str) -> i32 {
-        let output = self
-            .command("s6-svstat")
-            .arg("-o")
-            .arg("pid")
-            .arg(self.slot(profile))
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&output.stdout)
-            .trim()
-            .parse()
-            .unwrap_or(-1)
+        let mut svstat = self.command("s6-svstat");
+        let ran = svstat.args(["-o", "pid"]).arg(self.slot(profile)).ran();
+        ran.stdout.trim().parse().unwrap_or(-1)
     }
 
     /// All processes that have this test's directory in their environment or command line.
@@ -280,32 +474,45 @@ impl TestEnv {
         found
     }
 
+    /// The s6-supervise of a profile whose gateway runs.
+    pub fn supervisor(&self, profile: &str) -> Process {
+        let gateway = self.gateways(profile).remove(0);
+        Process::read(gateway.parent).unwrap()
+    }
+
+    /// Kills all processes of this test, as far as it takes: what was killed may have been started again.
     pub fn kill_all(&self) {
-        let mut rounds = 0;
-        loop {
+        let killed = || {
             let left = self.processes();
-            if left.is_empty() {
-                return;
-            }
-            for process in &left {
-                process.kill("KILL");
-            }
-            rounds += 1;
-            assert!(
-                rounds < 100 || std::thread::panicking(),
-                "cannot kill {left:?}"
-            );
-            if rounds > 100 {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+            let pids = left.iter().map(|process| process.pid.to_string());
+            let mut kill = Command::new("kill");
+            let kill = kill.args(["-s", "KILL"]).args(pids);
+            left.is_empty() || kill.stderr(Stdio::null()).status().is_err()
+        };
+        wait_for("all to be killed", killed, || self.told());
+    }
+
+    /// What there is to say of a test that fails: its processes, and what the trees have said.
+    fn told(&self) -> String {
+        let mut text = self.out();
+        for Process {
+            pid,
+            parent,
+            cmdline,
+            ..
+        } in self.processes()
+        {
+            let words = cmdline.replace('\0', " ");
+            writeln!(text, "pid {pid}, child of {parent}: {words}").unwrap();
         }
+        text
     }
 }
 
 impl Drop for TestEnv {
     fn drop(&mut self) {
-        self.kill_all();
+        // What a test has failed for is not to be hidden.
+        let _killed = catch_unwind(AssertUnwindSafe(|| self.kill_all()));
         let _gone = fs::remove_dir_all(&self.place);
     }
 }
@@ -318,6 +525,36 @@ pub struct Ran {
     pub stderr: String,
 }
 
+impl Ran {
+    /// Checks how it ended.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        self
+    }
+
+    /// Checks what is in its output.
+    #[track_caller]
+    pub fn says(&self, what: impl Display) -> &Self {
+        assert!(self.stdout.contains(&what.to_string()), "{what}: {self:?}");
+        self
+    }
+
+    /// Checks what is in its messages.
+    #[track_caller]
+    pub fn warns(&self, what: impl Display) -> &Self {
+        assert!(self.stderr.contains(&what.to_string()), "{what}: {self:?}");
+        self
+    }
+
+    /// Checks how it ended and all that it printed.
+    #[track_caller]
+    pub fn is(&self, code: i32, stdout: impl Display, stderr: impl Display) {
+        let seen = (self.code, &*self.stdout, &*self.stderr);
+        assert_eq!(seen, (code, &*stdout.to_string(), &*stderr.to_string()));
+    }
+}
+
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         Self {
@@ -325,6 +562,112 @@ impl From<Output> for Ran {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+}
+
+/// The arguments of a program: a line, to be split at blanks, or words.
+pub trait Words {
+    fn words(&self) -> Vec<&str>;
+}
+
+impl Words for str {
+    fn words(&self) -> Vec<&str> {
+        self.split(' ').collect()
+    }
+}
+
+impl Words for [&str] {
+    fn words(&self) -> Vec<&str> {
+        self.to_vec()
+    }
+}
+
+impl<const N: usize> Words for [&str; N] {
+    fn words(&self) -> Vec<&str> {
+        self.to_vec()
+    }
+}
+
+impl Words for Vec<&str> {
+    fn words(&self) -> Vec<&str> {
+        self.clone()
+    }
+}
+
+/// Commands that are run to their end.
+pub trait Run {
+    fn ran(&mut self) -> Ran;
+}
+
+impl Run for Command {
+    fn ran(&mut self) -> Ran {
+        Ran::from(self.output().unwrap())
+    }
+}
+
+/// A program that runs beside the test, and is killed when nobody needs it any more.
+pub struct Background<'a> {
+    env: &'a TestEnv,
+    child: Child,
+    files: [PathBuf; 2],
+}
+
+impl Background<'_> {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.files[0]).unwrap()
+    }
+
+    /// The messages that it has printed.
+    pub fn noted(&self) -> String {
+        fs::read_to_string(&self.files[1]).unwrap()
+    }
+
+    /// Waits for a message.
+    #[track_caller]
+    pub fn await_note(&self, what: &str) {
+        let noted = || self.noted().contains(what);
+        self.env.wait_for(what, noted);
+    }
+
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        assert!(kill(self.pid(), signal));
+    }
+
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let files = &self.files;
+        wait_end(&mut self.child, || {
+            files
+                .each_ref()
+                .map(|file| fs::read_to_string(file).unwrap())
+                .concat()
+        })
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn end(mut self) -> Ran {
+        Ran {
+            code: self.wait().code().unwrap_or(-1),
+            stdout: self.said(),
+            stderr: self.noted(),
+        }
+    }
+}
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
 
@@ -340,34 +683,12 @@ impl Tree<'_> {
         self.child.id()
     }
 
-    pub fn await_watched(&self) {
-        wait_for(
-            "the tree to be watched",
-            || self.env.run(&["detect"]).code == 0,
-            || self.env.out(),
-        );
-    }
-
     /// Stops the tree as s6 does, and gives the exit code of s6-svscan.
-    pub fn stop(mut self) -> i32 {
-        let asked = self
-            .env
-            .command("s6-svscanctl")
-            .arg("-t")
-            .arg(&self.env.scandir)
-            .status()
-            .unwrap();
-        assert!(asked.success());
-        let mut code = None;
-        wait_for(
-            "the tree to stop",
-            || {
-                code = self.child.try_wait().unwrap();
-                code.is_some()
-            },
-            || format!("{:#?}", self.env.processes()),
-        );
-        code.and_then(|code| code.code()).unwrap_or(-1)
+    #[track_caller]
+    pub fn stop(self) -> i32 {
+        let mut svscanctl = self.env.command("s6-svscanctl");
+        svscanctl.arg("-t").arg(&self.env.scandir).ran().ends(0);
+        self.wait()
     }
 
     /// Kills only the s6-svscan.
@@ -377,8 +698,11 @@ impl Tree<'_> {
     }
 
     /// Waits for a process that ends by itself.
+    #[track_caller]
     pub fn wait(mut self) -> i32 {
-        self.child.wait().unwrap().code().unwrap_or(-1)
+        let env = self.env;
+        let status = wait_end(&mut self.child, || env.told());
+        status.code().unwrap_or(-1)
     }
 }
 
@@ -428,12 +752,15 @@ impl Process {
     }
 
     pub fn kill(&self, signal: &str) {
-        let _gone = Command::new("kill")
-            .arg(format!("-{signal}"))
-            .arg(self.pid.to_string())
-            .stderr(Stdio::null())
-            .status();
+        kill(self.pid, signal);
     }
+}
+
+/// Sends a signal, and tells whether there was somebody to get it.
+pub fn kill(pid: impl Display, signal: &str) -> bool {
+    let mut kill = Command::new("kill");
+    let kill = kill.args(["-s", signal, &pid.to_string()]);
+    kill.stderr(Stdio::null()).status().unwrap().success()
 }
 
 pub fn processes() -> Vec<Process> {
@@ -441,19 +768,6 @@ pub fn processes() -> Vec<Process> {
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter_map(Process::read).collect()
-}
-
-/// Waits for something that must come; `explain` says what there was instead.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool, explain: impl Fn() -> String) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "waited in vain for {what}\n{}",
-            explain()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Lists everything beneath a directory with type, mode and, for files, a time and an inode: equal
@@ -498,6 +812,30 @@ pub fn copy_tree(from: &Path, to: &Path) {
             fs::copy(entry.path(), &target).unwrap();
         }
     }
+}
+
+/// Checks that everything beneath a directory belongs to a user.
+#[track_caller]
+pub fn all_is_of(user: u32, directory: impl AsRef<Path>) {
+    for entry in walkdir::WalkDir::new(directory) {
+        let entry = entry.unwrap();
+        let owner = entry.metadata().unwrap().uid();
+        assert_eq!(owner, user, "{}", entry.path().display());
+    }
+}
+
+/// The names in a directory, in order.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+pub fn chmod(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 pub fn mode(path: &Path) -> u32 {

@@ -3,20 +3,15 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Command;
+use std::os::unix::fs::symlink;
 
-use crate::support::{TestEnv, fingerprint, is_root, wait_for};
+use crate::support::{Run, TestEnv, chmod, fingerprint, names};
 
 /// Reconciles, and checks the code and that these lines are among those for the profiles.
 fn reconcile(env: &TestEnv, code: i32, lines: &[&str]) -> String {
-    let ran = env.run(&["reconcile"]);
-    assert_eq!(ran.code, code, "{ran:?}");
+    let ran = env.run("reconcile").ends(code);
     for line in lines {
-        assert!(
-            ran.stdout.contains(&format!("reconcile: profile={line}\n")),
-            "{line}\n{ran:?}"
-        );
+        ran.says(format!("reconcile: profile={line}\n"));
     }
     ran.stderr
 }
@@ -54,15 +49,8 @@ fn a_name_that_no_profile_can_have_costs_only_itself() {
         ],
     );
     assert_eq!(warnings.lines().count(), 6, "one line each: {warnings}");
-    let slots = fs::read_dir(&env.scandir).unwrap();
-    let slots = slots.filter(|entry| {
-        entry
-            .as_ref()
-            .unwrap()
-            .file_name()
-            .as_bytes()
-            .starts_with(b"gateway-")
-    });
+    let slots = names(&env.scandir).into_iter();
+    let slots = slots.filter(|name| name.starts_with("gateway-"));
     assert_eq!(slots.count(), 2);
 }
 
@@ -77,13 +65,7 @@ fn a_state_file_that_says_nothing_costs_only_its_own_intent() {
     }
     let state = |name: &str| env.home_of(name).join("gateway_state.json");
     fs::write(state("list"), "[\"running\"]").unwrap();
-    assert!(
-        Command::new("mkfifo")
-            .arg(state("fifo"))
-            .status()
-            .unwrap()
-            .success()
-    );
+    env.root_command("mkfifo").arg(state("fifo")).ran().ends(0);
     fs::create_dir(state("dir")).unwrap();
     fs::File::create(state("large"))
         .unwrap()
@@ -121,14 +103,8 @@ fn a_state_file_that_says_nothing_costs_only_its_own_intent() {
     let warnings = reconcile(&env, 1, &lines);
     assert_eq!(warnings.lines().count(), 11, "one line each: {warnings}");
     // Reported again, and nothing changed.
-    let again = env.run(&["reconcile"]);
-    assert_eq!(again.code, 1);
-    assert!(
-        again.stdout.contains(
-            "profile=list prior_state=None action=unchanged reason=state-not-an-object\n"
-        ),
-        "{again:?}"
-    );
+    let again = env.run("reconcile").ends(1);
+    again.says("profile=list prior_state=None action=unchanged reason=state-not-an-object\n");
     assert!(
         again.stdout.ends_with("reconcile: nothing changed\n"),
         "{again:?}"
@@ -143,17 +119,16 @@ fn a_profile_that_is_a_link_or_cannot_be_read_keeps_what_it_has() {
     let (home, moved) = (env.home_of("linked"), env.place.join("moved"));
     fs::rename(&home, &moved).unwrap();
     symlink(&moved, &home).unwrap();
-    fs::set_permissions(env.home_of("closed"), fs::Permissions::from_mode(0o000)).unwrap();
-    let ran = env.run(&["reconcile"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
+    chmod(env.home_of("closed"), 0o000);
+    let ran = env.run("reconcile").ends(1);
     for line in [
         "linked prior_state=None action=skipped reason=symlink",
         "closed prior_state=None action=skipped reason=unreadable",
     ] {
-        assert!(ran.stdout.contains(line), "{ran:?}");
+        ran.says(line);
     }
     assert!(env.slot("linked").is_dir() && env.slot("closed").is_dir());
-    fs::set_permissions(env.home_of("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+    chmod(env.home_of("closed"), 0o755);
 }
 
 #[test]
@@ -164,23 +139,18 @@ fn when_the_list_of_profiles_cannot_be_read_no_slot_goes() {
     let profiles = env.home.join("profiles");
     for make_bad in [
         (|path: &std::path::Path| {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+            chmod(path, 0o000);
         }) as fn(&std::path::Path),
         |path| {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+            chmod(path, 0o755);
             fs::rename(path, path.with_file_name("elsewhere")).unwrap();
             symlink("elsewhere", path).unwrap();
         },
     ] {
         make_bad(&profiles);
-        let ran = env.run(&["reconcile"]);
-        assert_eq!(ran.code, 1, "{ran:?}");
-        assert!(
-            ran.stdout.contains(
-                "profile=\"profiles/\" prior_state=None action=skipped reason=unreadable"
-            ),
-            "{ran:?}"
-        );
+        env.run("reconcile")
+            .ends(1)
+            .says("profile=\"profiles/\" prior_state=None action=skipped reason=unreadable");
         assert!(env.slot("coder").is_dir());
     }
 }
@@ -191,7 +161,7 @@ fn a_thousand_profiles_take_one_pass_and_the_second_touches_nothing() {
     for number in 0..999 {
         env.profile(&format!("p{number:03}"), r#"{"gateway_state":"running"}"#);
     }
-    let first = env.run(&["reconcile"]);
+    let first = env.run("reconcile");
     assert_eq!(first.code, 0, "{}", first.stderr);
     let lines: Vec<_> = first.stdout.lines().collect();
     assert_eq!(
@@ -206,11 +176,8 @@ fn a_thousand_profiles_take_one_pass_and_the_second_touches_nothing() {
         lines[1]
     );
     let before = (fingerprint(&env.scandir), fingerprint(&env.home));
-    let second = env.run(&["reconcile"]);
-    assert_eq!(
-        (second.code, second.stdout.as_str(), second.stderr.as_str()),
-        (0, "reconcile: nothing changed\n", "")
-    );
+    env.run("reconcile")
+        .is(0, "reconcile: nothing changed\n", "");
     assert!(
         before == (fingerprint(&env.scandir), fingerprint(&env.home)),
         "something was touched"
@@ -228,17 +195,10 @@ fn leftovers_of_a_killed_gateway_go_at_boot_and_only_then() {
     }
     // Somebody runs this one by hand, with the lock that Hermes itself takes.
     env.write(&env.home_of("used").join("gateway.lock"), "{}");
-    let mut by_hand = env
-        .command("flock")
-        .arg(env.home_of("used").join("gateway.lock"))
-        .args(["sleep", "60"])
-        .spawn()
-        .unwrap();
-    wait_for(
-        "the lock",
-        || env.processes_named("sleep").len() == 1,
-        String::new,
-    );
+    let mut flock = env.command("flock");
+    flock.arg("--no-fork");
+    flock.arg(env.home_of("used").join("gateway.lock"));
+    let by_hand = env.hold_lock(flock);
     let left = |profile: &str| {
         ["gateway.pid", "processes.json"].map(|file| env.home_of(profile).join(file).exists())
     };
@@ -247,14 +207,13 @@ fn leftovers_of_a_killed_gateway_go_at_boot_and_only_then() {
         (left("coder"), left("default"), left("used")),
         ([false; 2], [false; 2], [true; 2])
     );
-    by_hand.kill().unwrap();
-    by_hand.wait().unwrap();
+    drop(by_hand);
     let _tree = env.supervise();
     env.await_state("coder", "ready");
     env.write(&env.home_of("coder").join("gateway.pid"), "{}");
     env.profile("new", "");
     env.write(&env.home_of("new").join("gateway.pid"), "{}");
-    assert_eq!(env.run(&["reconcile"]).code, 0);
+    env.run("reconcile").ends(0);
     assert!(
         env.home_of("coder").join("gateway.pid").exists()
             && env.home_of("new").join("gateway.pid").exists()
@@ -297,29 +256,27 @@ fn a_port_never_moves_when_other_profiles_come_and_go() {
 fn a_port_that_a_profile_sets_itself_wins_and_is_given_to_nobody() {
     let env = TestEnv::new();
     env.profile("coder", "").profile("owner", "");
-    let natural = env.run(&["port", "-p", "coder"]).stdout;
+    let natural = env.run("port -p coder").stdout;
     env.write(
         &env.home_of("owner").join(".env"),
         &format!("API_SERVER_PORT={natural}"),
     );
-    assert_eq!(env.run(&["port", "-p", "owner"]).stdout, natural);
-    assert_ne!(env.run(&["port", "-p", "coder"]).stdout, natural);
+    assert_eq!(env.run("port -p owner").stdout, natural);
+    assert_ne!(env.run("port -p coder").stdout, natural);
 }
 
 #[test]
 fn on_a_volume_that_cannot_be_written_the_slots_come_all_the_same() {
     let env = TestEnv::new();
     env.running("coder");
-    fs::set_permissions(&env.home, fs::Permissions::from_mode(0o555)).unwrap();
+    chmod(&env.home, 0o555);
     let warnings = reconcile(&env, 1, &["coder prior_state=running action=started"]);
     assert!(
         warnings.contains("/home/logs: Permission denied"),
         "{warnings}"
     );
-    fs::set_permissions(&env.home, fs::Permissions::from_mode(0o755)).unwrap();
-    if is_root() {
-        env.own();
-    }
+    chmod(&env.home, 0o755);
+    env.own();
     assert!(env.slot("coder").is_dir());
 }
 
@@ -334,8 +291,7 @@ fn nothing_is_written_through_a_link_on_the_volume() {
     fs::write(&ports, "{}").unwrap();
     symlink(&ports, env.home.join(".hermes-s6-ports.json")).unwrap();
     env.own();
-    let ran = env.run(&["reconcile"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
+    env.run("reconcile").ends(1);
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     assert_eq!(fs::read_to_string(&ports).unwrap(), "{}");
     assert!(

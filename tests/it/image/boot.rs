@@ -17,7 +17,7 @@ fn pid_1_is_s6_svscan_and_the_directory_by_which_hermes_knows_it_is_there() {
     container.await_tree();
     assert_eq!(container.sh("cat /proc/1/comm"), "s6-svscan\n");
     assert_eq!(container.sh("test -d /run/s6/basedir && echo yes"), "yes\n");
-    let detected = container.hermes_s6(&["detect"]);
+    let detected = container.hermes_s6("detect");
     assert!(detected.starts_with("s6: "), "{detected}");
 }
 

@@ -210,7 +210,7 @@ fn a_new_profile_gets_its_slot_and_a_deleted_one_leaves_nothing() {
     assert_eq!(said, "/opt/data/profiles/coder\n");
     container.await_states("down", &["coder"]);
     container.sh("test -f /run/hermes-s6/service/gateway-coder/down");
-    container.hermes_s6(&["start", "-p", "coder"]);
+    container.hermes_s6("start -p coder");
     assert_eq!(processes(&container, "-p coder").len(), 1);
     let said = hermes(&container, "profiles.delete_profile('coder', yes=True)");
     assert!(said.contains("Profile 'coder' deleted."), "{said}");
@@ -225,7 +225,7 @@ fn a_new_profile_gets_its_slot_and_a_deleted_one_leaves_nothing() {
         &container,
         "profiles.create_profile('coder', no_alias=True, no_skills=True)",
     );
-    container.hermes_s6(&["start", "-p", "coder"]);
+    container.hermes_s6("start -p coder");
     assert_eq!(container.life("coder")[0], 1);
 }
 
@@ -357,8 +357,7 @@ fn a_real_gateway_is_told_once_when_its_profile_is_renamed() {
     assert_eq!(slots(&container), "gateway-builder\ngateway-default\n");
     // The name in PATH lets slots follow as well: the two of them do not get into each other's way.
     let rename = ["hermes", "profile", "rename", "builder", "third"];
-    let ran = container.exec_as("hermes", &rename);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = container.exec_as("hermes", &rename).ends(0);
     assert!(!(ran.stdout + &ran.stderr).contains("Could not"));
     container.await_states("ready", &["third"]);
     let log = volume.script("0", "cat /opt/data/profiles/third/logs/gateway.log");
@@ -433,9 +432,9 @@ profiles.delete_profile('other', yes=True)";
     let module = [PYTHON, "-m", "hermes_cli.main"];
     for door in [&["hermes"][..], &module] {
         for profile in [&[][..], &["-p", "default"]] {
-            let ran = inside(&[door, profile, &["profile", "delete", "coder", "-y"]].concat());
-            assert_eq!(ran.code, 1, "{ran:?}");
-            assert!(ran.stdout.contains("Refusing to "), "{ran:?}");
+            inside(&[door, profile, &["profile", "delete", "coder", "-y"]].concat())
+                .ends(1)
+                .says("Refusing to ");
         }
     }
     assert_eq!(container.pid("coder"), before);
@@ -518,8 +517,7 @@ fn hermes_as_a_module_says_what_hermes_in_path_says() {
         assert_eq!(module.stderr, path.stderr, "{words:?}");
     }
     let stop = [PYTHON, "-m", "hermes_cli.main", "gateway", "stop", "--all"];
-    let ran = container.exec_as("hermes", &stop);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    container.exec_as("hermes", &stop).ends(0);
     assert_eq!(container.list(), "default down\ncoder down\nwriter down\n");
 }
 
@@ -598,7 +596,7 @@ print(sm.S6ServiceManager.__module__, profiles.rename_profile.__module__, hasatt
     );
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
     assert!(ran.stderr.starts_with(warning), "{ran:?}");
-    assert!(ran.stderr.contains("install_distribution"), "{ran:?}");
+    ran.warns("install_distribution");
     container.sh(&format!("cd {HERMES} && mv old profile_distribution.py"));
     hermes(
         &container,
@@ -707,7 +705,7 @@ fn doctor_says_that_hermes_does_not_load_the_bridge() {
     let real = "--env=HERMES_S6_HERMES=/opt/hermes/.venv/bin/hermes";
     let container = volume.start(&[real], &[]);
     container.await_tree();
-    let doctor = || container.exec_as("hermes", &["hermes-s6", "doctor"]).stdout;
+    let doctor = || container.exec_as("hermes", "hermes-s6 doctor").stdout;
     let said = doctor();
     assert!(
         said.ends_with("problems: 0, warnings: 0, unknown: 0\n"),

@@ -1,10 +1,10 @@
 //! The container's command: its user, environment, streams and end, and `gateway run`.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use super::{TREE, Volume, name};
-use crate::support::skip;
+use super::{Container, TREE, Volume, name};
+use crate::support::{Ran, skip, wait_for};
 
 /// A PATH with nothing in it, and a stand-in that does not depend on it.
 const NO_PATH: [&str; 2] = [
@@ -20,13 +20,13 @@ fn orphans_are_reaped() {
     let Some(volume) = Volume::new() else { return };
     let container = volume.start(&[], &[]);
     container.await_tree();
-    let orphan = container.exec(&["sh", "-c", "sleep 1 >/dev/null 2>&1 & echo $!"]);
-    let stat = format!("/proc/{}/stat", orphan.stdout.trim());
-    let adopted = container.exec(&["cat", &stat]).stdout;
-    assert!(adopted.contains("(sleep) S 1 "), "{orphan:?} {adopted}");
-    container.wait_for("the orphan to be reaped", || {
-        container.exec(&["test", "-e", &stat]).code != 0
-    });
+    let orphan = container.sh("sleep 3600 >/dev/null 2>&1 & echo $!");
+    let orphan = orphan.trim();
+    let stat = format!("cat /proc/{orphan}/stat");
+    let stat = || container.exec(&*stat).stdout;
+    container.wait_for("PID 1 to adopt it", || stat().contains("(sleep) S 1 "));
+    container.sh(&format!("kill {orphan}"));
+    container.wait_for("the orphan to be reaped", || stat().is_empty());
 }
 
 #[test]
@@ -39,14 +39,11 @@ fn a_command_has_the_containers_streams_and_its_exit_code_is_the_containers() {
     ] {
         let ran = volume.run(&[], &["sh", "-c", script]);
         assert_eq!((ran.code, ran.stdout.as_str()), (code, "hi\n"), "{ran:?}");
-        assert!(
-            ran.stderr.contains("profile=default prior_state=None"),
-            "{ran:?}"
-        );
+        ran.warns("profile=default prior_state=None");
     }
     let ran = volume.run(&[], &["sh", "-c", "echo hi; echo oh >&2"]);
     assert_eq!(ran.stdout, "hi\n");
-    assert!(ran.stderr.contains("\noh\n"), "{ran:?}");
+    ran.warns("\noh\n");
     // Programs that are there can be named by path, and those that cannot run are said to be so.
     let ran = volume.run(&[], &["/bin/echo", "hi"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "hi\n"), "{ran:?}");
@@ -63,16 +60,12 @@ fn a_command_has_the_containers_streams_and_its_exit_code_is_the_containers() {
 fn what_is_no_program_is_a_subcommand_of_hermes() {
     let Some(volume) = Volume::new() else { return };
     for words in [&["version"][..], &["hermes", "version"]] {
-        let ran = volume.run(&[], words);
-        assert_eq!(ran.code, 0, "{ran:?}");
+        let ran = volume.run(&[], words).ends(0);
         assert!(ran.stdout.starts_with("Hermes Agent v"), "{ran:?}");
     }
     let ran = volume.run(&[], &["no-such-thing"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{ran:?}");
-    assert!(
-        ran.stderr.contains("invalid choice: 'no-such-thing'"),
-        "{ran:?}"
-    );
+    ran.warns("invalid choice: 'no-such-thing'");
     // A path is no subcommand.
     let ran = volume.run(&[], &["/no/such/program"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (127, ""), "{ran:?}");
@@ -89,7 +82,7 @@ fn a_command_runs_as_hermes_with_hermes_home_where_docker_put_it() {
     let ran = volume.run(&[], &["pwd"]);
     assert_eq!(ran.stdout, "/opt/data\n", "{ran:?}");
     let container = volume.start(&[], &[]);
-    assert_eq!(container.exec(&["pwd"]).stdout, "/\n");
+    assert_eq!(container.exec("pwd").stdout, "/\n");
 }
 
 /// Tells whether script(1) is there, which makes terminals.
@@ -195,7 +188,7 @@ fn without_a_command_and_a_terminal_the_gateways_are_all_and_their_lines_are_nam
     for profile in ["default", "coder"] {
         let pid = container.pid(profile);
         let line = format!("{profile}: stand-in gateway of {profile}, pid {pid}\n");
-        assert!(said.stdout.contains(&line), "{said:?}");
+        said.says(line);
     }
     assert!(container.runs());
     assert_eq!(container.stop(), 0);
@@ -233,7 +226,7 @@ fn after_a_stop_gateway_run_leaves_the_default_gateway_down_and_says_so() {
     let Some(volume) = Volume::new() else { return };
     let container = volume.start(&[], &["gateway", "run"]);
     container.await_states("ready", &["default"]);
-    container.hermes_s6(&["stop", "-p", "default"]);
+    container.hermes_s6("stop -p default");
     container.restart();
     container.await_states("down", &["default"]);
     container.wait_for("a word about it", || {
@@ -306,10 +299,7 @@ fn gateway_run_of_a_profile_that_is_not_there_is_hermes_to_refuse() {
     let Some(volume) = Volume::new() else { return };
     let ran = volume.run(&[], &["-p", "nobody", "gateway", "run"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
-    assert!(
-        ran.stderr.contains("Profile 'nobody' does not exist"),
-        "{ran:?}"
-    );
+    ran.warns("Profile 'nobody' does not exist");
 }
 
 #[test]
@@ -319,15 +309,15 @@ fn on_a_terminal_ctrl_c_is_for_the_command() {
         return;
     }
     // Says that it was interrupted, and goes on; so a container that ends was told to by somebody else.
-    let command = "trap 'echo interrupted' INT; echo begun; n=0
-        while [ $n -lt 40 ]; do sleep 0.1; n=$((n + 1)); done; echo ended; exit 7";
+    let command = "trap 'echo interrupted' INT; echo begun
+        until [ -e /tmp/go ]; do sleep 0.1; done; echo ended; exit 7";
     let name = name();
     let words = volume.run_words(&name, &["--interactive", "--tty"], &["sh", "-c", command]);
     let quoted: Vec<String> = words
         .iter()
         .map(|word| format!("'{}'", word.replace('\'', "'\\''")))
         .collect();
-    let container = super::Container {
+    let container = Container {
         volume: &volume,
         name,
     };
@@ -341,22 +331,16 @@ fn on_a_terminal_ctrl_c_is_for_the_command() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let begin = Instant::now();
-    while !super::docker(&["logs", &container.name])
-        .stdout
-        .contains("begun")
-    {
-        assert!(begin.elapsed() < super::PATIENCE, "{}", container.explain());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let await_said = |what: &str| {
+        let said = || container.logs().stdout.contains(what);
+        wait_for(what, said, || container.explain());
+    };
+    await_said("begun");
     let mut terminal = script.stdin.take().unwrap();
-    std::io::Write::write_all(&mut terminal, b"\x03").unwrap();
-    let output = script.wait_with_output().unwrap();
+    terminal.write_all(b"\x03").unwrap();
+    await_said("interrupted");
+    container.sh("touch /tmp/go");
+    let ran = Ran::from(script.wait_with_output().unwrap()).ends(7);
     drop(terminal);
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        said.contains("interrupted") && said.contains("ended"),
-        "{said}"
-    );
-    assert_eq!(output.status.code(), Some(7), "{said}");
+    ran.says("interrupted").says("ended");
 }

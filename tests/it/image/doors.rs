@@ -395,7 +395,7 @@ fn stop_all_announces_itself_in_each_home() {
             assert_eq!(intent(&container, profile), "stopped");
             assert_eq!(life(&container, profile), [round; 4], "{door}");
         }
-        container.hermes_s6(&["start", "--all"]);
+        container.hermes_s6("start --all");
     }
 }
 
@@ -420,7 +420,7 @@ fn start_all_starts_what_is_down_and_touches_nothing_else() {
             assert_eq!(life(&container, profile), wanted, "{door}");
         }
         assert_eq!(container.pid("default"), pid, "{door}");
-        container.hermes_s6(&["stop", "-p", "coder", "-p", "writer"]);
+        container.hermes_s6("stop -p coder -p writer");
     }
     assert_eq!(life(&container, "default"), [1, 0, 0, 0]);
 }
@@ -443,7 +443,7 @@ fn restart_all_restarts_what_runs_and_leaves_down_what_was_stopped() {
     }
     assert_eq!(supervised(&container, "writer"), DOWN);
     assert_eq!(intent(&container, "writer"), "stopped");
-    container.hermes_s6(&["stop", "--all"]);
+    container.hermes_s6("stop --all");
     let before = everything(&container);
     for door in DOORS {
         let done = "✗ No profile gateways to restart under s6\n";
@@ -613,15 +613,14 @@ fn a_delete_that_is_not_confirmed_changes_nothing() {
         for answer in ["", "no\n"] {
             let ran = door.run(&container, &[], &words, answer);
             assert_eq!((ran.code, &ran.stderr[..]), (0, ""), "{door}: {ran:?}");
-            assert!(ran.stdout.contains("Type 'coder' to confirm: "), "{ran:?}");
+            ran.says("Type 'coder' to confirm: ");
             assert!(ran.stdout.ends_with("Cancelled.\n"), "{door}: {ran:?}");
             assert_eq!(everything(&container), before, "{door}: {answer:?}");
         }
     }
     assert_eq!(life(&container, "coder"), [1, 0, 0, 0]);
     // The right one.
-    let ran = MODULE.run(&container, &[], &words, "coder\n");
-    assert_eq!(ran.code, 0, "{ran:?}");
+    MODULE.run(&container, &[], &words, "coder\n").ends(0);
     is_gone(&container, "coder");
 }
 
@@ -633,7 +632,7 @@ fn a_missing_slot_is_registered_on_the_spot_and_a_missing_profile_is_named() {
     };
     let container = begin(&volume, &[], &[]);
     for door in ALL_DOORS {
-        container.hermes_s6(&["unregister", "-p", door.tag]);
+        container.hermes_s6(&format!("unregister -p {}", door.tag));
         container.await_states("unregistered", &[door.tag]);
         door.start(&container, door.tag);
         assert_eq!(life(&container, door.tag), [1, 0, 0, 0], "{door}");
@@ -1040,18 +1039,15 @@ fn root_runs_nothing_that_hermes_could_name_and_nothing_without_dropping() {
     let evil = "printf '#!/bin/sh\\necho evil $(id -u)\\n' >/opt/data/evil; chmod +x /opt/data/evil
         cd /run/s6/container_environment
         printf root >HERMES_S6_USER; printf /opt/data/evil >HERMES_S6_HERMES";
-    let ran = container.exec_as("hermes", &["sh", "-c", evil]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    container.exec_as("hermes", &["sh", "-c", evil]).ends(0);
     for words in [&["hermes", "version"][..], &["hermes", "gateway", "list"]] {
         let ran = container.exec(words);
         assert!(ran.code == 0 && !ran.stdout.contains("evil"), "{ran:?}");
     }
     // A user who is not there is no reason to stay root.
     let words = ["env", "HERMES_S6_USER=hermez", "hermes", "version"];
-    let ran = container.exec(&words);
-    assert_eq!(ran.code, 100, "{ran:?}");
-    assert!(
-        ran.stderr.contains("unable to find user 'hermez'"),
-        "{ran:?}"
-    );
+    container
+        .exec(&words)
+        .ends(100)
+        .warns("unable to find user 'hermez'");
 }

@@ -375,8 +375,9 @@ fn somebodys_home_is_no_data_root() {
         assert_eq!(volume.script("0", &others), "");
     }
     // Whoever says that it is.
-    let ran = volume.run(&["--env=PUID=4321", "--env=PGID=4321"], &["true"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    volume
+        .run(&["--env=PUID=4321", "--env=PGID=4321"], &["true"])
+        .ends(0);
     assert_eq!(volume.script("0", "find /opt/data ! -user 4321"), "");
 }
 

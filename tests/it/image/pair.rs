@@ -19,7 +19,7 @@ fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
     dashboard.await_tree();
     dashboard.await_states("down", &["default", "coder"]);
     // Not missed: it is down on purpose.
-    let status = dashboard.hermes_s6(&["status"]);
+    let status = dashboard.hermes_s6("status");
     assert!(status.contains("role=dashboard"), "{status}");
     dashboard.wait_for("the dashboard", || {
         dashboard
@@ -48,18 +48,16 @@ fn a_second_container_on_the_volume_parks_its_gateways_and_names_the_first() {
     first.await_states("ready", &["default", "coder"]);
     let second = volume.start(&[wait, "--hostname=second"], &[]);
     second.await_states("parked", &["default", "coder"]);
-    let status = second.exec_as("hermes", &["hermes-s6", "status"]);
-    assert_eq!(status.code, 1, "{status:?}");
+    let status = second.exec_as("hermes", "hermes-s6 status").ends(1);
     for profile in ["default", "coder"] {
         let reason =
             format!("{profile} wants running, is parked: exit 69 (its lock is held by first pid ");
-        assert!(status.stdout.contains(&reason), "{status:?}");
+        status.says(reason);
         let counts = ["start", "TERM"].map(|event| first.count(profile, event));
         assert_eq!(counts, [1, 0], "{profile}");
     }
     // The second takes over when the first is gone.
     first.kill();
-    let ran = second.exec_as("hermes", &["hermes-s6", "start", "--all"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    second.exec_as("hermes", "hermes-s6 start --all").ends(0);
     second.await_states("ready", &["default", "coder"]);
 }

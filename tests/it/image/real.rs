@@ -25,8 +25,7 @@ fn what_hermes_does_for_root_is_hermes() {
         "--no-alias",
         "--no-skills",
     ];
-    let ran = container.exec(&create);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    container.exec(&create).ends(0);
     assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
     container.sh("test -d /opt/data/profiles/made");
 }
@@ -42,7 +41,7 @@ fn the_dashboard_serves_and_starts_no_gateway() {
     });
     container.await_tree();
     container.await_states("down", &["default", "coder"]);
-    let status = container.hermes_s6(&["status"]);
+    let status = container.hermes_s6("status");
     assert!(status.contains("role=dashboard"), "{status}");
     assert_eq!(container.stop(), 0);
     assert_eq!(
@@ -70,7 +69,7 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_restart() {
     for round in 1..=2 {
         container.await_states("ready", &["default", "coder"]);
         let ports = ["default", "coder"].map(|profile| {
-            let port = container.hermes_s6(&["port", "-p", profile]);
+            let port = container.hermes_s6(&format!("port -p {profile}"));
             port.trim().to_owned()
         });
         assert_ne!(ports[0], ports[1]);
@@ -82,7 +81,7 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_restart() {
                 container.explain()
             );
         }
-        container.hermes_s6(&["status"]);
+        container.hermes_s6("status");
         if round == 1 {
             container.restart();
         }
