@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::pid1::{self, Container};
 use crate::s6::elsewhere;
-use crate::support::{NOBODY, Ran, Run, TestEnv, chmod, fingerprint, is_root, programs, skip};
+use crate::support::{
+    NOBODY, Ran, Run, TestEnv, begins, chmod, closes, fingerprint, is_root, programs, skip,
+};
 
 /// What `doctor --json` has found.
 struct Found {
@@ -49,18 +51,27 @@ impl Found {
             .collect()
     }
 
-    /// The remedy of the finding that says so; `who` is a profile, or empty.
-    fn remedy(&self, check: &str, level: &str, who: &str, text: &str) -> &str {
-        let finding = self.findings.iter().find(|finding| {
-            finding["check"] == check
-                && finding["level"] == level
-                && finding["profile"].as_str().unwrap_or_default() == who
+    /// The remedy of a finding: `line` is its check, its level, its profile if it has one, and what is in
+    /// its text, as in "lock warning coder: another container".
+    fn remedy(&self, line: &str) -> &str {
+        let (head, text) = line.split_once(": ").unwrap();
+        let head: Vec<&str> = head.split(' ').collect();
+        let found = self.findings.iter().find(|finding| {
+            finding["check"] == head[0]
+                && finding["level"] == head[1]
+                && finding["profile"].as_str() == head.get(2).copied()
                 && finding["text"].as_str().unwrap().contains(text)
         });
-        let Some(finding) = finding else {
-            panic!("no {level} of {check} {who} says {text:?}: {:#?}", self.ran);
+        let Some(finding) = found else {
+            panic!("no finding is {line:?}: {:#?}", self.ran);
         };
         finding["remedy"].as_str().unwrap_or_default()
+    }
+
+    /// Checks the remedy of a finding.
+    #[track_caller]
+    fn is(&self, line: &str, remedy: &str) {
+        assert_eq!(self.remedy(line), remedy);
     }
 }
 
@@ -126,11 +137,7 @@ fn where_all_is_well_every_check_says_so_and_nothing_is_touched() {
     let ran = env.run("doctor");
     assert_eq!(ran.stdout.lines().count(), checks.len() + 1, "{ran:?}");
     assert!(ran.stdout.starts_with("ok   pid1: PID 1 is "), "{ran:?}");
-    assert!(
-        ran.stdout
-            .ends_with("\nproblems: 0, warnings: 0, unknown: 0\n"),
-        "{ran:?}"
-    );
+    closes(&ran.stdout, "\nproblems: 0, warnings: 0, unknown: 0\n");
     assert_eq!(before, (fingerprint(&env.home), fingerprint(&env.scandir)));
 }
 
@@ -143,24 +150,19 @@ fn without_anything_it_says_what_is_missing_and_does_not_fail() {
         .set("HERMES_S6_STOP_TIMEOUT", "soon");
     fs::remove_dir_all(&env.home).unwrap();
     let found = doctor(&env);
-    assert_eq!(
-        found.remedy("tree", "problem", "", "there is no scan directory"),
-        "hermes-s6 supervise"
+    found.is(
+        "tree problem: there is no scan directory",
+        "hermes-s6 supervise",
     );
-    found.remedy("tools", "problem", "", "unable to find s6-svscan");
+    found.remedy("tools problem: unable to find s6-svscan");
     assert!(
         found
-            .remedy("volume", "problem", "", "unable to open")
+            .remedy("volume problem: unable to open")
             .contains("--home or HERMES_HOME")
     );
-    assert_eq!(
-        found.remedy(
-            "settings",
-            "warning",
-            "",
-            "HERMES_S6_STOP_TIMEOUT='soon' is ignored"
-        ),
-        "it takes 1 to 86400 seconds"
+    found.is(
+        "settings warning: HERMES_S6_STOP_TIMEOUT='soon' is ignored",
+        "it takes 1 to 86400 seconds",
     );
 }
 
@@ -173,10 +175,10 @@ fn root_without_a_user_to_serve_opens_nothing_and_says_so() {
     env.set("HERMES_S6_USER", "nobody-of-that-name");
     env.running("coder");
     let found = Found::of(env.run_as_root("doctor --json"));
-    let remedy = found.remedy("rights", "problem", "", "unable to find user");
+    let remedy = found.remedy("rights problem: unable to find user");
     assert!(remedy.contains("HERMES_S6_USER"), "{remedy}");
-    found.remedy("volume", "unknown", "", "not looked at");
-    found.remedy("pid1", "ok", "", "PID 1 is ");
+    found.remedy("volume unknown: not looked at");
+    found.remedy("pid1 ok: PID 1 is ");
 }
 
 #[test]
@@ -188,10 +190,7 @@ fn a_tree_that_is_dead_is_one_finding() {
     env.kill_all();
     drop(tree);
     let found = doctor(&env);
-    assert_eq!(
-        found.remedy("tree", "problem", "", "no s6-svscan watches"),
-        "hermes-s6 supervise"
-    );
+    found.is("tree problem: no s6-svscan watches", "hermes-s6 supervise");
     assert_eq!(found.count("problem"), 1);
 }
 
@@ -204,12 +203,11 @@ fn a_wanted_profile_without_slot_or_supervisor_is_found() {
     env.running("new").running("late").slip_in("late");
     let found = doctor(&env);
     for (profile, state) in [("new", "unregistered"), ("late", "unsupervised")] {
-        let remedy = found.remedy("profiles", "problem", profile, state);
+        let remedy = found.remedy(&format!("profiles problem {profile}: {state}"));
         assert_eq!(remedy, "hermes-s6 reconcile");
     }
     env.run("reconcile").ends(0);
-    env.await_state("new", "ready");
-    env.await_state("late", "ready");
+    env.await_ready(&["new", "late"]);
     doctor(&env).ran.ends(0);
 }
 
@@ -230,7 +228,7 @@ fn another_s6_than_the_one_that_runs_is_found() {
     assert_eq!(doctor(&env).texts("s6", "problem"), [""; 0]);
     replace("s6-supervise", "s6-svc");
     let found = doctor(&env);
-    let remedy = found.remedy("s6", "problem", "", "s6-supervise (pid ");
+    let remedy = found.remedy("s6 problem: s6-supervise (pid ");
     assert!(remedy.contains("restart the container"), "{remedy}");
     assert!(!found.texts("s6", "problem")[0].contains("s6-svscan"));
     // A client of another version, from a directory that this environment names.
@@ -241,11 +239,8 @@ fn another_s6_than_the_one_that_runs_is_found() {
     }
     fs::rename(other.join("s6-svwait"), other.join("s6-svc")).unwrap();
     let found = doctor_with(&env, "HERMES_S6_BINDIR", other.to_str().unwrap());
-    let remedy = found.remedy("tools", "warning", "", "and here is another in");
-    assert!(
-        remedy.starts_with(&format!("call {}/s6-svc", bin.display())),
-        "{remedy}"
-    );
+    let remedy = found.remedy("tools warning: and here is another in");
+    begins(&remedy, format!("call {}/s6-svc", bin.display()));
 }
 
 #[test]
@@ -263,9 +258,9 @@ fn programs_that_are_missing_are_named() {
         "{:?}",
         found.ran
     );
-    assert_eq!(
-        found.remedy("tools", "problem", "", "/nowhere/hermes"),
-        "install Hermes Agent, or name it with HERMES_S6_HERMES"
+    found.is(
+        "tools problem: /nowhere/hermes",
+        "install Hermes Agent, or name it with HERMES_S6_HERMES",
     );
 }
 
@@ -293,7 +288,7 @@ fn a_scan_directory_where_no_script_can_run_is_found() {
     let mut inside = TestEnv::new();
     inside.scandir = env.home.join("hermes-s6/service");
     let found = mounted(&inside, &mount);
-    let remedy = found.remedy("scandir", "problem", "", "mounted noexec");
+    let remedy = found.remedy("scandir problem: mounted noexec");
     assert!(remedy.contains("--tmpfs /run:exec"), "{remedy}");
     let found = mounted(&inside, &mount.replace("noexec", "exec"));
     assert_eq!(found.texts("scandir", "problem"), [""; 0]);
@@ -312,18 +307,18 @@ fn a_volume_that_is_full_or_cannot_be_written_is_found() {
     assert_eq!(found.texts("volume", "problem"), [""; 0]);
     let full = format!("{mount} && head -c 3500k /dev/zero >{home}/big");
     let found = mounted(&env, &full);
-    found.remedy("volume", "problem", "", "less than 1 MiB is free: ");
+    found.remedy("volume problem: less than 1 MiB is free: ");
     let inodes = format!(
         "{} && : >{home}/x",
         mount.replace("size=4m", "size=4m,nr_inodes=2")
     );
     let found = mounted(&env, &inodes);
-    found.remedy("volume", "problem", "", "no more files can be made: ");
+    found.remedy("volume problem: no more files can be made: ");
     let found = mounted(
         &env,
         &format!("{mount} && mkdir {home}/logs && mount -o remount,ro {home}"),
     );
-    let remedy = found.remedy("volume", "problem", "", "read-only file system: ");
+    let remedy = found.remedy("volume problem: read-only file system: ");
     assert_eq!(remedy, "mount it writable");
     assert_eq!(
         found.texts("volume", "problem").len(),
@@ -365,21 +360,11 @@ fn files_that_the_gateways_cannot_use_are_found_and_the_remedy_helps() {
     symlink("/etc/shadow", home.join("active_profile")).unwrap();
     let found = doctor(&env);
     let remedies = [
-        found.remedy(
-            "volume",
-            "problem",
-            "coder",
-            "not owned by 65534, and not usable: ",
-        ),
-        found.remedy("volume", "problem", "", "logs/gateways"),
-        found.remedy(
-            "volume",
-            "problem",
-            "coder",
-            "not usable for 65534, the owner: ",
-        ),
-        found.remedy("volume", "warning", "coder", "not owned by 65534: "),
-        found.remedy("volume", "warning", "coder", "writable for everybody: "),
+        found.remedy("volume problem coder: not owned by 65534, and not usable: "),
+        found.remedy("volume problem: logs/gateways"),
+        found.remedy("volume problem coder: not usable for 65534, the owner: "),
+        found.remedy("volume warning coder: not owned by 65534: "),
+        found.remedy("volume warning coder: writable for everybody: "),
     ];
     let four = found.texts("volume", "problem");
     assert!(
@@ -437,12 +422,12 @@ fn a_home_that_is_closed_to_the_gateways_is_found() {
     env.running("coder");
     chmod(env.home_of("coder"), 0o000);
     let found = doctor(&env);
-    let remedy = found.remedy("volume", "problem", "coder", "/profiles/coder");
+    let remedy = found.remedy("volume problem coder: /profiles/coder");
     assert_eq!(
         remedy,
         format!("chmod u+rwX {}", env.home_of("coder").display())
     );
-    found.remedy("profiles", "warning", "coder", "unable to open");
+    found.remedy("profiles warning coder: unable to open");
 }
 
 #[test]
@@ -465,21 +450,14 @@ fn what_two_profiles_share_is_named_and_never_shown() {
         "TELEGRAM_BOT_TOKEN=sesame-4\nSLACK_APP_TOKEN=\n",
     );
     let found = doctor(&env);
-    let remedy = found.remedy(
-        "ports",
-        "problem",
-        "coder",
-        "its port 9000 is also that of default",
-    );
-    assert_eq!(
-        remedy,
-        "set another API_SERVER_PORT in the .env of one of them"
-    );
+    let remedy = found.remedy("ports problem coder: its port 9000 is also that of default");
+    let expected = "set another API_SERVER_PORT in the .env of one of them";
+    assert_eq!(remedy, expected);
     assert_eq!(
         found.texts("credentials", "warning"),
         ["TELEGRAM_BOT_TOKEN in its .env is also that of default"]
     );
-    found.remedy("credentials", "warning", "coder", "");
+    found.remedy("credentials warning coder: ");
     for ran in [&found.ran, &env.run("doctor")] {
         assert!(!format!("{ran:?}").contains("sesame"), "{ran:?}");
     }
@@ -498,10 +476,10 @@ fn another_container_that_runs_a_profile_is_named_unless_that_is_meant() {
     assert_eq!(doctor(&env).texts("lock", "warning"), [""; 0]);
     let _other = elsewhere(&env);
     let found = doctor(&env);
-    let remedy = found.remedy("lock", "warning", "coder", "another-host pid 7 since then");
+    let remedy = found.remedy("lock warning coder: another-host pid 7 since then");
     assert!(remedy.contains("HERMES_S6_AUTOSTART=never"), "{remedy}");
     let found = doctor_with(&env, "HERMES_S6_AUTOSTART", "never");
-    found.remedy("lock", "ok", "coder", "another-host pid 7 since then");
+    found.remedy("lock ok coder: another-host pid 7 since then");
     assert_eq!(found.texts("lock", "warning"), [""; 0]);
 }
 
@@ -516,35 +494,17 @@ fn times_to_stop_that_do_not_fit_are_found() {
     env.write(&env.home_of("viewer").join("config.yaml"), &drain("24"));
     env.write(&env.slot("viewer").join("timeout-kill"), "7\n");
     let found = doctor(&env);
-    let remedy = found.remedy(
-        "stop",
-        "warning",
-        "coder",
-        "drain for 60 s, and after 25 s it is killed",
-    );
-    assert!(
-        remedy.starts_with("set HERMES_S6_STOP_TIMEOUT=90, "),
-        "{remedy}"
-    );
+    let remedy = found.remedy("stop warning coder: drain for 60 s, and after 25 s it is killed");
+    begins(&remedy, "set HERMES_S6_STOP_TIMEOUT=90, ");
     assert!(remedy.ends_with("docker stop --time 105"), "{remedy}");
-    assert_eq!(
-        found.remedy(
-            "stop",
-            "warning",
-            "viewer",
-            "timeout-kill of its slot is '7'"
-        ),
-        "hermes-s6 reconcile"
+    found.is(
+        "stop warning viewer: timeout-kill of its slot is '7'",
+        "hermes-s6 reconcile",
     );
     assert_eq!(found.texts("stop", "warning").len(), 2, "{:?}", found.ran);
     env.run("reconcile").ends(0);
     let found = doctor_with(&env, "HERMES_S6_STOP_TIMEOUT", "90");
-    found.remedy(
-        "stop",
-        "warning",
-        "",
-        "HERMES_S6_STOP_TIMEOUT is 90, and the tree has 25",
-    );
+    found.remedy("stop warning: HERMES_S6_STOP_TIMEOUT is 90, and the tree has 25");
     assert_eq!(found.texts("stop", "warning").len(), 2, "{:?}", found.ran);
 }
 
@@ -555,21 +515,16 @@ fn more_profiles_than_s6_svscan_takes_are_found() {
         env.profile(name, "");
     }
     let _tree = env.svscan(4);
-    assert_eq!(
-        doctor(&env).remedy("tree", "problem", "", "it was never reconciled"),
-        "hermes-s6 reconcile"
+    doctor(&env).is(
+        "tree problem: it was never reconciled",
+        "hermes-s6 reconcile",
     );
     env.run("reconcile").ends(0);
     let found = doctor(&env);
     assert_eq!(found.texts("capacity", "ok"), ["4 profiles have room"]);
     env.profile("d", "");
     let found = doctor(&env);
-    let remedy = found.remedy(
-        "capacity",
-        "warning",
-        "",
-        "5 profiles, and s6-svscan has room for 4",
-    );
+    let remedy = found.remedy("capacity warning: 5 profiles, and s6-svscan has room for 4");
     assert!(remedy.contains("hermes-s6 supervise"), "{remedy}");
 }
 
@@ -581,17 +536,17 @@ fn what_is_parked_or_skipped_is_told_with_its_remedy() {
     let _tree = env.supervise();
     env.await_state("coder", "parked");
     let found = doctor(&env);
-    assert_eq!(
-        found.remedy("profiles", "problem", "coder", "parked: exit 78"),
-        "hermes-s6 start -p coder"
+    found.is(
+        "profiles problem coder: parked: exit 78",
+        "hermes-s6 start -p coder",
     );
-    assert_eq!(
-        found.remedy("profiles", "warning", "Foo", "'Foo' is not a profile name"),
-        "use 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit"
+    found.is(
+        "profiles warning Foo: 'Foo' is not a profile name",
+        "use 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit",
     );
-    assert_eq!(
-        found.remedy("profiles", "warning", "bad", "does not say what is wanted"),
-        "start or stop the profile once, or remove the file"
+    found.is(
+        "profiles warning bad: does not say what is wanted",
+        "start or stop the profile once, or remove the file",
     );
 }
 
@@ -609,14 +564,14 @@ fn in_the_direct_layout_root_sees_all_and_hermes_says_what_he_cannot_see() {
         found.texts("volume", "ok"),
         ["everything is owned by hermes, and usable"]
     );
-    found.remedy("pid1", "ok", "", "PID 1 is s6-svscan");
+    found.remedy("pid1 ok: PID 1 is s6-svscan");
     let found = Found::of(run("hermes", "doctor --json"));
     assert_eq!(found.ran.code, 0, "{:?}", found.ran);
     for check in ["s6", "capacity"] {
         assert_eq!(found.texts(check, "ok"), [""; 0], "{:?}", found.ran);
-        assert_eq!(
-            found.remedy(check, "unknown", "", ""),
-            "run hermes-s6 doctor as root"
+        found.is(
+            &format!("{check} unknown: "),
+            "run hermes-s6 doctor as root",
         );
     }
     // What root cannot open by itself it has the volume's owner look at.
@@ -624,12 +579,7 @@ fn in_the_direct_layout_root_sees_all_and_hermes_says_what_he_cannot_see() {
     env.write(&home.join("auth.json"), "");
     chown(home.join("auth.json"), Some(0), Some(0)).unwrap();
     let found = Found::of(run("root", "doctor --json"));
-    let remedy = found.remedy(
-        "volume",
-        "problem",
-        "coder",
-        "not owned by hermes, and not usable",
-    );
+    let remedy = found.remedy("volume problem coder: not owned by hermes, and not usable");
     assert_eq!(
         remedy,
         format!("chown -h hermes {}/auth.json", home.display())
@@ -653,10 +603,5 @@ fn in_the_tree_layout_root_and_hermes_find_the_same_and_so_does_a_second_contain
     // And one beside it, which sees no process of the first.
     let second = Container::start(&env, "web-2", "");
     let found = Found::of(second.hermes_s6("hermes", pid1::TREE, "doctor --json"));
-    found.remedy(
-        "lock",
-        "warning",
-        "coder",
-        "another container runs it: web-1 pid ",
-    );
+    found.remedy("lock warning coder: another container runs it: web-1 pid ");
 }

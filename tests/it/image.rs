@@ -6,6 +6,20 @@
 //! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
 //! `doors` its own commands, by its name and as a module.
 
+/// Makes a volume of a name, as a script leaves it; without an image, the test ends here.
+macro_rules! volume {
+    ($name:ident) => {
+        let Some($name) = crate::image::Volume::new() else {
+            return;
+        };
+    };
+    ($name:ident, $script:expr) => {
+        let Some($name) = crate::image::Volume::with($script) else {
+            return;
+        };
+    };
+}
+
 mod boot;
 mod bridge;
 mod command;
@@ -52,9 +66,8 @@ fn image() -> Option<&'static str> {
 fn init_is_ours() -> bool {
     static OURS: OnceLock<bool> = OnceLock::new();
     *OURS.get_or_init(|| {
-        let test = ["-x", "/usr/libexec/hermes-s6/boot"];
-        let image = image().unwrap();
-        docker(&[&["run", "--rm", "--entrypoint", "test", image], &test[..]].concat()).code == 0
+        let test = format!("run --rm --entrypoint test {}", image().unwrap());
+        docker(&*format!("{test} -x /usr/libexec/hermes-s6/boot")).code == 0
     })
 }
 
@@ -66,14 +79,14 @@ fn name() -> String {
 }
 
 /// Runs docker, for a limited time.
-fn docker(words: &[&str]) -> Ran {
+fn docker(words: &(impl Words + ?Sized)) -> Ran {
     docker_with_input(words, None)
 }
 
-fn docker_with_input(words: &[&str], input: Option<&str>) -> Ran {
+fn docker_with_input(words: &(impl Words + ?Sized), input: Option<&str>) -> Ran {
     let mut child = Command::new("timeout")
         .args(["600", "docker"])
-        .args(words)
+        .args(words.words())
         .stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -87,10 +100,9 @@ fn docker_with_input(words: &[&str], input: Option<&str>) -> Ran {
 }
 
 /// Runs docker, which must succeed, and gives what it printed.
-fn docker_ok(words: &[&str]) -> String {
-    let ran = docker(words);
-    assert_eq!(ran.code, 0, "docker {words:?}: {ran:?}");
-    ran.stdout
+#[track_caller]
+fn docker_ok(words: &(impl Words + ?Sized)) -> String {
+    docker(words).ends(0).stdout
 }
 
 /// A data root of its own for each test, gone when the test is over.
@@ -144,6 +156,14 @@ impl Volume {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let container = Container { volume: self, name };
         docker_ok(&[&["run", "--detach"], &words[..]].concat());
+        container
+    }
+
+    /// Starts a container without a command, and waits until its tree is up and these gateways are ready.
+    fn begin(&self, options: &[&str], gateways: &[&str]) -> Container<'_> {
+        let container = self.start(options, &[]);
+        container.await_tree();
+        container.await_states("ready", gateways);
         container
     }
 

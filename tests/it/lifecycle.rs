@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Background, PATIENCE, PATIENCE_SECONDS, Ran, Run, TestEnv, all_is_of, chmod, fingerprint,
-    is_root, mode, names, skip,
+    Background, PATIENCE, PATIENCE_SECONDS, Ran, Run, TestEnv, all_is_of, begins, chmod,
+    fingerprint, is_root, mode, names, skip,
 };
 
 /// How long a gateway has to end where it is to be killed, in seconds: longer than what happens before.
@@ -133,8 +133,7 @@ fn what_was_started_or_stopped_is_so_again_after_the_tree_was_killed() {
     env.kill_all();
     tree.wait();
     let _tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("default", "ready");
+    env.await_ready(&["coder", "default"]);
     assert_eq!(env.state("viewer"), "down");
 }
 
@@ -571,10 +570,7 @@ fn a_start_beside_a_gateway_that_serves_all_profiles_is_warned_of() {
         .warns("multiplex_profiles");
     env.run("stop -p coder");
     let ran = env.run("start --all");
-    assert!(
-        ran.stdout.starts_with("\u{2713} gateway-default"),
-        "{ran:?}"
-    );
+    begins(&ran.stdout, "\u{2713} gateway-default");
     assert_eq!(ran.stdout.lines().count(), 1, "{ran:?}");
     ran.warns("gateway-coder stays down here (multiplex)");
 }
@@ -678,10 +674,8 @@ fn what_was_changed_on_the_volume_from_outside_is_picked_up_by_the_next_command(
         assert!(ran.stderr.contains(said), "{said} {ran:?}");
     }
     env.await_state("builder", "ready");
-    assert_eq!(
-        env.run("list").stdout,
-        "default ready\nbuilder ready\nmade down\n"
-    );
+    let expected = "default ready\nbuilder ready\nmade down\n";
+    assert_eq!(env.run("list").stdout, expected);
     assert_eq!(env.pid("default"), before);
     let again = env.run("start");
     assert_eq!(again.stderr, "", "there is nothing left to do");
@@ -905,9 +899,7 @@ fn a_shutdown_stops_everything_within_its_budget_and_keeps_every_intent() {
     // Those that save have all of it.
     env.behaviour("stubborn", "").hold("slow", "save");
     let tree = env.supervise();
-    for profile in all {
-        env.await_state(profile, "ready");
-    }
+    env.await_ready(&all);
     let before = all.map(|profile| env.count(profile, "saved"));
     let shutdown = waits(&env, &format!("shutdown --timeout {PATIENCE_SECONDS}"));
     env.let_go("slow", "save");
@@ -920,9 +912,7 @@ fn a_shutdown_stops_everything_within_its_budget_and_keeps_every_intent() {
     wants(&env, "slow", "running");
     assert_eq!(tree.stop(), 0);
     let _tree = env.supervise();
-    for profile in all {
-        env.await_state(profile, "ready");
-    }
+    env.await_ready(&all);
 }
 
 #[test]

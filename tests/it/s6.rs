@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{
-    Background, PATIENCE_SECONDS, Process, Run, TestEnv, all_is_of, chmod, fingerprint, is_root,
-    mode, names, skip,
+    Background, PATIENCE_SECONDS, Process, Run, TestEnv, all_is_of, begins, chmod, fingerprint,
+    is_root, mode, names, skip,
 };
 
 const UNCHANGED: &str = "reconcile: nothing changed\n";
@@ -50,8 +50,7 @@ fn the_s6_under_test_is_the_version_asked_for() {
 fn wanted_gateways_get_ready_and_the_others_stay_down() {
     let env = three();
     let tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("drained", "ready");
+    env.await_ready(&["coder", "drained"]);
     assert_eq!(env.state("viewer"), "down");
     assert_eq!(env.state("default"), "down");
     assert!(env.gateways("viewer").is_empty());
@@ -60,12 +59,7 @@ fn wanted_gateways_get_ready_and_the_others_stay_down() {
     let svstat = svstat.args(["-o", "ready"]).arg(env.slot("coder"));
     svstat.ran().is(0, "true\n", "");
     let status = env.run("status").ends(0);
-    assert!(
-        status
-            .stdout
-            .starts_with("Manager: s6 (container supervisor)\n\n"),
-        "{status:?}"
-    );
+    begins(&status.stdout, "Manager: s6 (container supervisor)\n\n");
     assert_eq!(tree.stop(), 0);
     assert_eq!(env.run("status").code, 1, "what is wanted does not run");
 }
@@ -139,8 +133,7 @@ fn five_requests_of_hermes_for_a_restart_park_nothing() {
 fn no_process_of_ours_stays_beside_those_of_s6() {
     let env = three();
     let _tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("drained", "ready");
+    env.await_ready(&["coder", "drained"]);
     let ours = || env.processes_named("hermes-s6");
     env.wait_for("ours to be gone", || ours().is_empty());
 }
@@ -151,8 +144,7 @@ fn when_the_tree_stops_each_gateway_gets_one_sigterm_and_saves() {
     env.behaviour("coder", "save 1\n")
         .behaviour("drained", "save 1\n");
     let tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("drained", "ready");
+    env.await_ready(&["coder", "drained"]);
     assert_eq!(tree.stop(), 0);
     for profile in ["coder", "drained"] {
         let life = ["TERM", "saved"].map(|event| env.count(profile, event));
@@ -167,14 +159,12 @@ fn when_the_tree_stops_each_gateway_gets_one_sigterm_and_saves() {
 fn after_the_whole_tree_was_killed_the_same_gateways_are_back() {
     let env = three();
     let tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("drained", "ready");
+    env.await_ready(&["coder", "drained"]);
     env.kill_all();
     tree.wait();
     assert_eq!(env.state("coder"), "unsupervised");
     let _tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("drained", "ready");
+    env.await_ready(&["coder", "drained"]);
     assert_eq!(env.state("viewer"), "down");
     assert_eq!(
         (env.gateways("coder").len(), env.count("coder", "start")),
@@ -189,8 +179,7 @@ fn after_the_whole_tree_was_killed_the_same_gateways_are_back() {
 fn after_s6_svscan_was_killed_every_gateway_is_supervised_once_again() {
     let env = three();
     let tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("drained", "ready");
+    env.await_ready(&["coder", "drained"]);
     tree.kill();
     assert_eq!(env.gateways("coder").len(), 1, "it lives on");
     let _tree = env.supervise();
@@ -328,8 +317,7 @@ fn a_second_reconcile_of_a_live_tree_touches_nothing() {
     let env = three();
     env.profile("broken", "[");
     let _tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("drained", "ready");
+    env.await_ready(&["coder", "drained"]);
     let places = [
         env.scandir.clone(),
         env.home.join("logs"),
@@ -519,8 +507,7 @@ fn a_named_profile_gets_its_port_and_not_the_tokens_of_the_container() {
         .set("API_SERVER_PORT", "1");
     env.running("coder").running("default");
     let _tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("default", "ready");
+    env.await_ready(&["coder", "default"]);
     let port = env.run("port -p coder").stdout.trim().to_owned();
     let place = env.home.display();
     let [coder, default] = ["coder", "default"].map(|profile| env.events(profile).remove(0));
@@ -582,9 +569,7 @@ fn a_gateway_runs_although_its_log_cannot_be_written_or_is_anothers() {
     chmod(logs.join("reader"), 0o555);
     let _other = lock(&env, &logs.join("writer/lock"));
     let _tree = env.supervise();
-    env.await_state("coder", "ready");
-    env.await_state("reader", "ready");
-    env.await_state("writer", "ready");
+    env.await_ready(&["coder", "reader", "writer"]);
     for name in ["coder", "reader", "writer"] {
         let line = format!("{name}: stand-in gateway of {name}");
         env.wait_for(&line, || env.out().contains(&line));

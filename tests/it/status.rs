@@ -151,9 +151,7 @@ fn what_is_not_as_its_operator_wants_it_is_told_with_the_command_that_helps() {
     let _tree = env.supervise();
     env.await_state("config", "parked");
     env.await_state("clean", "parked");
-    for profile in ["told", "ending", "fine"] {
-        env.await_state(profile, "ready");
-    }
+    env.await_ready(&["told", "ending", "fine"]);
     svc(&env, "-d", "told");
     svc(&env, "-d", "ending");
     svc(&env, "-u", "busy");

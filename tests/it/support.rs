@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGQUIT};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 
 /// The user whom tests run things as when they are run by root.
 pub const NOBODY: u32 = 65534;
@@ -69,21 +69,21 @@ pub fn skip(reason: &str) {
     writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
 }
 
-/// Tells which of SIGINT and SIGQUIT a process ignores, as its `status` in /proc says, one bit each.
+/// Tells which signals a process ignores, as its `status` in /proc says: one bit each, from 1 on.
 pub fn ignored(status: &str) -> u64 {
     let mut lines = status.lines();
     let mask = lines.find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
-    u64::from_str_radix(mask.trim(), 16).unwrap() & 0b110
+    u64::from_str_radix(mask.trim(), 16).unwrap()
 }
 
-/// Lets programs begin with the usual SIGINT and SIGQUIT, also where the tests run in the background and
-/// both are ignored: what is ignored stays so in another program, and what is handled does not. For the
-/// tests, the signals mean nothing, as before.
+/// Lets programs begin with the usual signals, also where the tests run in the background, with SIGINT and
+/// SIGQUIT ignored, or under nohup, with SIGHUP: what is ignored stays so in another program, and what is
+/// handled does not. For the tests themselves, the signals mean nothing, as before.
 fn handle_what_is_ignored() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap());
-        for signal in [SIGINT, SIGQUIT] {
+        for signal in [SIGHUP, SIGINT, SIGQUIT] {
             if ignored >> (signal - 1) & 1 == 1 {
                 signal_hook::flag::register(signal, Arc::default()).unwrap();
             }
@@ -428,6 +428,13 @@ impl TestEnv {
         self.wait_for(&what, || self.state(profile) == state);
     }
 
+    #[track_caller]
+    pub fn await_ready(&self, profiles: &[&str]) {
+        for profile in profiles {
+            self.await_state(profile, "ready");
+        }
+    }
+
     /// Waits for something that must come in the trees of this test.
     #[track_caller]
     pub fn wait_for(&self, what: &str, condition: impl FnMut() -> bool) {
@@ -563,6 +570,30 @@ impl From<Output> for Ran {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// Checks what is in a text.
+#[track_caller]
+pub fn has(text: &impl AsRef<str>, part: impl Display) {
+    let (text, part) = (text.as_ref(), part.to_string());
+    assert!(text.contains(&part), "{part:?} is not in {text:?}");
+}
+
+/// Checks how a text begins.
+#[track_caller]
+pub fn begins(text: &impl AsRef<str>, start: impl Display) {
+    let (text, start) = (text.as_ref(), start.to_string());
+    assert!(
+        text.starts_with(&start),
+        "{start:?} does not begin {text:?}"
+    );
+}
+
+/// Checks how a text ends.
+#[track_caller]
+pub fn closes(text: &impl AsRef<str>, end: impl Display) {
+    let (text, end) = (text.as_ref(), end.to_string());
+    assert!(text.ends_with(&end), "{end:?} does not end {text:?}");
 }
 
 /// The arguments of a program: a line, to be split at blanks, or words.

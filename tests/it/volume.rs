@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
-use crate::support::{Run, TestEnv, chmod, fingerprint, names};
+use crate::support::{Run, TestEnv, chmod, closes, fingerprint, has, names};
 
 /// Reconciles, and checks the code and that these lines are among those for the profiles.
 fn reconcile(env: &TestEnv, code: i32, lines: &[&str]) -> String {
@@ -105,10 +105,7 @@ fn a_state_file_that_says_nothing_costs_only_its_own_intent() {
     // Reported again, and nothing changed.
     let again = env.run("reconcile").ends(1);
     again.says("profile=list prior_state=None action=unchanged reason=state-not-an-object\n");
-    assert!(
-        again.stdout.ends_with("reconcile: nothing changed\n"),
-        "{again:?}"
-    );
+    closes(&again.stdout, "reconcile: nothing changed\n");
 }
 
 #[test]
@@ -271,10 +268,7 @@ fn on_a_volume_that_cannot_be_written_the_slots_come_all_the_same() {
     env.running("coder");
     chmod(&env.home, 0o555);
     let warnings = reconcile(&env, 1, &["coder prior_state=running action=started"]);
-    assert!(
-        warnings.contains("/home/logs: Permission denied"),
-        "{warnings}"
-    );
+    has(&warnings, "/home/logs: Permission denied");
     chmod(&env.home, 0o755);
     env.own();
     assert!(env.slot("coder").is_dir());

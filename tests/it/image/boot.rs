@@ -1,6 +1,6 @@
 //! What comes back with a container, and what it leaves behind.
 
-use super::{Container, TREE, Volume};
+use super::{Container, TREE};
 
 /// The lines of the boot log for a profile, without their time.
 fn boots(container: &Container, profile: &str) -> Vec<String> {
@@ -12,9 +12,8 @@ fn boots(container: &Container, profile: &str) -> Vec<String> {
 
 #[test]
 fn pid_1_is_s6_svscan_and_the_directory_by_which_hermes_knows_it_is_there() {
-    let Some(volume) = Volume::new() else { return };
-    let container = volume.start(&[], &[]);
-    container.await_tree();
+    volume!(volume);
+    let container = volume.begin(&[], &[]);
     assert_eq!(container.sh("cat /proc/1/comm"), "s6-svscan\n");
     assert_eq!(container.sh("test -d /run/s6/basedir && echo yes"), "yes\n");
     let detected = container.hermes_s6("detect");
@@ -32,9 +31,7 @@ fn each_profile_is_as_its_state_file_says_at_every_start() {
     let leftovers = "for home in /opt/data /opt/data/profiles/active /opt/data/profiles/halted; do
           echo 17 >$home/gateway.pid; echo '{}' >$home/processes.json
         done";
-    let Some(volume) = Volume::with(&format!("{profiles}\n{leftovers}")) else {
-        return;
-    };
+    volume!(volume, &format!("{profiles}\n{leftovers}"));
     let container = volume.start(&[], &[]);
     let down = ["default", "failed", "halted", "none"];
     for boot in 1..=3 {
@@ -64,11 +61,8 @@ fn each_profile_is_as_its_state_file_says_at_every_start() {
 
 #[test]
 fn profiles_made_and_removed_while_the_container_is_stopped_come_and_go() {
-    let Some(volume) = Volume::with("profile active running; profile halted stopped") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["active"]);
+    volume!(volume, "profile active running; profile halted stopped");
+    let container = volume.begin(&[], &["active"]);
     container.stop();
     volume.script(
         "10000:10000",
@@ -90,9 +84,7 @@ fn profiles_made_and_removed_while_the_container_is_stopped_come_and_go() {
 
 #[test]
 fn what_ran_when_the_container_was_killed_runs_when_it_starts_again() {
-    let Some(volume) = Volume::with("profile active running; profile halted") else {
-        return;
-    };
+    volume!(volume, "profile active running; profile halted");
     let container = volume.start(&[], &[]);
     for round in 1..=3 {
         container.await_states("ready", &["active"]);
@@ -107,11 +99,10 @@ fn what_ran_when_the_container_was_killed_runs_when_it_starts_again() {
 
 #[test]
 fn twenty_restarts_leave_nothing_behind() {
-    let Some(volume) =
-        Volume::with("profile default running; profile active running; profile halted")
-    else {
-        return;
-    };
+    volume!(
+        volume,
+        "profile default running; profile active running; profile halted"
+    );
     let container = volume.start(&[], &[]);
     // Names of files, log rotation aside, and of processes, without those that ask. s6-rc's live
     // directory has another name each time.

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{Container, Volume, docker_ok, init_is_ours};
-use crate::support::Ran;
+use super::{Container, docker_ok, init_is_ours};
+use crate::support::{Ran, Words as _, begins, closes, has};
 
 pub(super) const PYTHON: &str = "/opt/hermes/.venv/bin/python";
+
+/// Hermes, as a module of its Python.
+const MODULE: &str = "/opt/hermes/.venv/bin/python -m hermes_cli.main";
 
 /// What code that runs in Hermes' Python has at hand.
 const NAMES: &str = r#"
@@ -48,9 +51,7 @@ pub(super) fn slots(container: &Container) -> String {
 
 #[test]
 fn the_service_manager_of_hermes_asks_hermes_s6() {
-    let Some(volume) = Volume::with("profile default; profile coder") else {
-        return;
-    };
+    volume!(volume, "profile default; profile coder");
     let container = volume.start(&[], &[]);
     container.await_states("down", &["default", "coder"]);
     let said = hermes(
@@ -93,9 +94,7 @@ False False
 #[test]
 fn what_cannot_be_done_raises_what_hermes_raises() {
     let prepare = "profile default; profile broken; behaviour broken 'exit 78'";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
+    volume!(volume, prepare);
     let container = volume.start(&[], &[]);
     container.await_states("down", &["default", "broken"]);
     let said = hermes(
@@ -134,27 +133,23 @@ of(manager.stop, "gateway-default")
         panic!("{rest:?}");
     };
     assert!(other.starts_with("GatewayNotRegisteredError: "), "{other}");
-    assert_eq!(
-        *taken,
-        "ValueError: profile gateway 'default' already registered at /run/hermes-s6/service/gateway-default"
-    );
+    let expected = "ValueError: profile gateway 'default' already registered at /run/hermes-s6/service/gateway-default";
+    assert_eq!(*taken, expected);
     assert_eq!(*none, "None");
     // The last one is what keeps the tree where the init is ours.
     assert_eq!(running.len(), 5, "{running:?}");
     assert!(running[..4].iter().all(|line| line.ends_with(" False")));
     assert_eq!(*failed, "gateway-broken start 1 True");
     assert!(why.contains("gateway-broken is parked: exit 78"), "{why}");
-    assert!(
-        inside.starts_with("S6CommandError: s6-svc stop on 'gateway-default' failed (rc=1): hermes-s6: fatal: refusing"),
-        "{inside}"
+    begins(
+        &inside,
+        "S6CommandError: s6-svc stop on 'gateway-default' failed (rc=1): hermes-s6: fatal: refusing",
     );
 }
 
 #[test]
 fn a_slot_is_registered_with_an_environment_of_its_own() {
-    let Some(volume) = Volume::with("profile default; profile coder") else {
-        return;
-    };
+    volume!(volume, "profile default; profile coder");
     let container = volume.start(&[], &[]);
     container.await_states("down", &["default", "coder"]);
     let said = hermes(
@@ -198,11 +193,8 @@ print(manager.is_running("gateway-coder"))
 
 #[test]
 fn a_new_profile_gets_its_slot_and_a_deleted_one_leaves_nothing() {
-    let Some(volume) = Volume::with("profile default running") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["default"]);
+    volume!(volume, "profile default running");
+    let container = volume.begin(&[], &["default"]);
     let said = hermes(
         &container,
         "print(profiles.create_profile('coder', no_alias=True, no_skills=True))",
@@ -231,9 +223,7 @@ fn a_new_profile_gets_its_slot_and_a_deleted_one_leaves_nothing() {
 
 #[test]
 fn in_a_container_that_was_never_roots_a_new_profile_has_one_slot() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
+    volume!(volume, "profile default");
     // Hermes itself could write into /run/service there.
     let mut options = vec!["--user=10000:10000"];
     if !init_is_ours() {
@@ -254,27 +244,19 @@ fn in_a_container_that_was_never_roots_a_new_profile_has_one_slot() {
 #[test]
 fn a_renamed_profile_keeps_its_gateway() {
     let prepare = "profile default; profile ran running; profile stopped stopped; profile guess running gateway_state";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["ran", "guess"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["ran", "guess"]);
     container.await_states("down", &["stopped"]);
     for name in ["ran", "stopped", "guess"] {
         let said = hermes(
             &container,
             &format!("print(profiles.rename_profile('{name}', 'new-{name}'))"),
         );
-        assert!(
-            said.ends_with(&format!("/opt/data/profiles/new-{name}\n")),
-            "{said}"
-        );
+        closes(&said, format!("/opt/data/profiles/new-{name}\n"));
         assert!(!said.contains("Could not"), "{said}");
     }
-    assert_eq!(
-        container.list(),
-        "default down\nnew-guess ready\nnew-ran ready\nnew-stopped down\n"
-    );
+    let expected = "default down\nnew-guess ready\nnew-ran ready\nnew-stopped down\n";
+    assert_eq!(container.list(), expected);
     assert_eq!(container.life("new-ran"), [2, 1, 1]);
     assert_eq!(container.life("new-guess"), [2, 1, 1]);
     assert_eq!(container.life("new-stopped"), [0, 0, 0]);
@@ -288,11 +270,11 @@ fn a_renamed_profile_keeps_its_gateway() {
 
 #[test]
 fn a_rename_that_fails_leaves_the_gateway_as_it_was() {
-    let Some(volume) = Volume::with("profile default; profile ran running; profile other") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["ran"]);
+    volume!(
+        volume,
+        "profile default; profile ran running; profile other"
+    );
+    let container = volume.begin(&[], &["ran"]);
     // What is refused does not even stop it.
     let said = hermes(
         &container,
@@ -325,23 +307,18 @@ of(profiles.rename_profile, 'ran', 'new')",
     assert_eq!(said, "OSError: no space\n");
     container.await_states("ready", &["ran"]);
     assert_eq!(container.life("ran"), [2, 1, 1]);
-    assert_eq!(
-        slots(&container),
-        "gateway-default\ngateway-other\ngateway-ran\n"
-    );
+    let expected = "gateway-default\ngateway-other\ngateway-ran\n";
+    assert_eq!(slots(&container), expected);
 }
 
 #[test]
 fn a_real_gateway_is_told_once_when_its_profile_is_renamed() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
-        return;
-    };
+    volume!(volume, "profile default; profile coder running");
     let real = [
         "--env=HERMES_S6_HERMES=/opt/hermes/.venv/bin/hermes",
         "--env=HERMES_GATEWAY_MAX_STARTS=0",
     ];
-    let container = volume.start(&real, &[]);
-    container.await_states("ready", &["coder"]);
+    let container = volume.begin(&real, &["coder"]);
     // It has told the world of itself before it can be told anything.
     container.wait_for("its pid file", || {
         !volume
@@ -369,9 +346,7 @@ fn a_real_gateway_is_told_once_when_its_profile_is_renamed() {
 
 #[test]
 fn an_imported_and_an_installed_profile_get_slots() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
+    volume!(volume, "profile default");
     let container = volume.start(&[], &[]);
     container.await_states("down", &["default"]);
     container.sh(
@@ -389,32 +364,21 @@ print(install_distribution('/tmp/package').target_dir)
 print(install_distribution('/tmp/package', name='third', create_alias=False).manifest.name)
 print(install_distribution('/tmp/package', force=True).existing)",
     );
-    assert_eq!(
-        said,
-        "/opt/data/profiles/archive\n/opt/data/profiles/second\n/opt/data/profiles/package\nthird\nTrue\n"
-    );
-    assert_eq!(
-        container.list(),
-        "default down\narchive down\npackage down\nsecond down\nthird down\n"
-    );
+    let expected = "/opt/data/profiles/archive\n/opt/data/profiles/second\n/opt/data/profiles/package\nthird\nTrue\n";
+    assert_eq!(said, expected);
+    let expected = "default down\narchive down\npackage down\nsecond down\nthird down\n";
+    assert_eq!(container.list(), expected);
 }
 
 #[test]
 fn inside_a_gateway_its_own_profile_is_neither_renamed_nor_deleted() {
-    let Some(volume) = Volume::with("profile default; profile coder running; profile other") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["coder"]);
+    volume!(
+        volume,
+        "profile default; profile coder running; profile other"
+    );
+    let container = volume.begin(&[], &["coder"]);
     let before = container.pid("coder");
-    let inside = |words: &[&str]| {
-        let gateway = [
-            "env",
-            "_HERMES_GATEWAY=1",
-            "HERMES_HOME=/opt/data/profiles/coder",
-        ];
-        container.exec_as("hermes", &[&gateway, words].concat())
-    };
+    let gateway = "env _HERMES_GATEWAY=1 HERMES_HOME=/opt/data/profiles/coder";
     let code = "from hermes_cli import profiles
 for change in (lambda: profiles.rename_profile('coder', 'builder'), lambda: profiles.delete_profile('Coder', yes=True)):
     try:
@@ -422,19 +386,19 @@ for change in (lambda: profiles.rename_profile('coder', 'builder'), lambda: prof
     except ValueError as error:
         print(error)
 profiles.delete_profile('other', yes=True)";
-    let said = inside(&[PYTHON, "-c", code]).stdout;
+    let words = [&*gateway.words(), &[PYTHON, "-c", code]].concat();
+    let said = container.exec_as("hermes", &words).stdout;
     let refused = "Refusing to rename or delete 'coder' from inside its own gateway process.\n";
     assert!(said.starts_with(&[refused, refused].concat()), "{said}");
     assert!(!said.contains('⚠'), "{said}");
     assert_eq!(container.pid("coder"), before);
     container.sh("test -d /opt/data/profiles/coder; test ! -e /opt/data/profiles/other");
     // By its command line, too, whichever profile that is about.
-    let module = [PYTHON, "-m", "hermes_cli.main"];
-    for door in [&["hermes"][..], &module] {
-        for profile in [&[][..], &["-p", "default"]] {
-            inside(&[door, profile, &["profile", "delete", "coder", "-y"]].concat())
-                .ends(1)
-                .says("Refusing to ");
+    for door in ["hermes", MODULE] {
+        for profile in ["", " -p default"] {
+            let line = format!("{gateway} {door}{profile} profile delete coder -y");
+            let ran = container.exec_as("hermes", &*line).ends(1);
+            ran.says("Refusing to ");
         }
     }
     assert_eq!(container.pid("coder"), before);
@@ -442,11 +406,8 @@ profiles.delete_profile('other', yes=True)";
 
 #[test]
 fn hermes_says_that_s6_supervises() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["coder"]);
+    volume!(volume, "profile default; profile coder running");
+    let container = volume.begin(&[], &["coder"]);
     let said = hermes(
         &container,
         "import os, hermes_constants
@@ -466,79 +427,57 @@ doctor._check_s6_supervision([])",
     let expected = format!("{up}{down}{up}{down}");
     assert!(said.starts_with(&expected), "{said}");
     assert!(said.contains("s6 Supervision"), "{said}");
-    assert!(
-        said.contains("Per-profile gateways: 1/2 supervised up (coder, default)"),
-        "{said}"
+    has(
+        &said,
+        "Per-profile gateways: 1/2 supervised up (coder, default)",
     );
 }
 
 #[test]
 fn hermes_as_a_module_says_what_hermes_in_path_says() {
-    let Some(volume) = Volume::with("profile default; profile coder; profile writer") else {
-        return;
-    };
+    volume!(volume, "profile default; profile coder; profile writer");
     let container = volume.start(&[], &[]);
     container.await_states("down", &["default", "coder", "writer"]);
     volume.script("10000:10000", "echo writer >/opt/data/active_profile");
     // Another profile than the active one: the child must not work that out anew.
-    let both = |words: &[&str]| {
-        let module = [&[PYTHON, "-m", "hermes_cli.main"], words].concat();
-        [module, [&["hermes"], words].concat()].map(|line| container.exec_as("hermes", &line))
-    };
-    for words in [
-        &["-p", "coder", "gateway", "start"][..],
-        &["-p", "default", "gateway", "start"],
-        &["gateway", "start"],
+    let module = |line: &str| container.exec_as("hermes", &*format!("{MODULE} {line}"));
+    let path = |line: &str| container.exec_as("hermes", &*format!("hermes {line}"));
+    for line in [
+        "-p coder gateway start",
+        "-p default gateway start",
+        "gateway start",
     ] {
-        let ran = container.exec_as(
-            "hermes",
-            &[&[PYTHON, "-m", "hermes_cli.main"], words].concat(),
-        );
-        assert_eq!(ran.code, 0, "{words:?} {ran:?}");
+        module(line).ends(0);
     }
-    assert_eq!(
-        container.list(),
-        "default ready\ncoder ready\nwriter ready\n"
-    );
-    for words in [
-        &["-p", "coder", "gateway", "start"][..],
-        &["gateway", "list"],
-        &["-p", "coder", "gateway", "status"],
-        &["gateway", "install"],
-        &["gateway", "uninstall"],
+    let all = "default ready\ncoder ready\nwriter ready\n";
+    assert_eq!(container.list(), all);
+    for line in [
+        "-p coder gateway start",
+        "gateway list",
+        "-p coder gateway status",
+        "gateway install",
+        "gateway uninstall",
     ] {
-        let [module, path] = both(words);
-        assert_eq!(module.code, path.code, "{words:?} {module:?} {path:?}");
+        let (module, path) = (module(line), path(line));
+        assert_eq!(module.code, path.code, "{line} {module:?} {path:?}");
         // Below its first line, the status tells times.
-        let lines = if words.contains(&"status") { 1 } else { 99 };
+        let lines = if line.ends_with("status") { 1 } else { 99 };
         let [said, wanted] = [&module, &path].map(|ran| ran.stdout.lines().take(lines));
-        assert!(said.eq(wanted), "{words:?} {module:?} {path:?}");
-        assert_ne!(module.stdout, "", "{words:?}");
-        assert_eq!(module.stderr, path.stderr, "{words:?}");
+        assert!(said.eq(wanted), "{line} {module:?} {path:?}");
+        assert_ne!(module.stdout, "", "{line}");
+        assert_eq!(module.stderr, path.stderr, "{line}");
     }
-    let stop = [PYTHON, "-m", "hermes_cli.main", "gateway", "stop", "--all"];
-    container.exec_as("hermes", &stop).ends(0);
+    module("gateway stop --all").ends(0);
     assert_eq!(container.list(), "default down\ncoder down\nwriter down\n");
 }
 
 #[test]
 fn gateway_run_as_a_module_starts_the_supervised_gateway() {
-    let Some(volume) = Volume::with("profile default; profile coder") else {
-        return;
-    };
+    volume!(volume, "profile default; profile coder");
     let container = volume.start(&[], &[]);
     container.await_states("down", &["default", "coder"]);
-    let run = ["exec", "--detach", "--user", "hermes", &container.name];
-    let module = [
-        PYTHON,
-        "-m",
-        "hermes_cli.main",
-        "-p",
-        "coder",
-        "gateway",
-        "run",
-    ];
-    docker_ok(&[&run[..], &module].concat());
+    let exec = format!("exec --detach --user hermes {}", container.name);
+    docker_ok(&*format!("{exec} {MODULE} -p coder gateway run"));
     container.await_states("ready", &["coder"]);
     assert_eq!(container.life("coder"), [1, 0, 0]);
 }
@@ -563,11 +502,8 @@ const HERMES: &str = "/opt/hermes/.venv/lib/python3*/site-packages/hermes_cli";
 
 #[test]
 fn what_it_does_not_know_stays_as_it_is() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_tree();
+    volume!(volume, "profile default");
+    let container = volume.begin(&[], &[]);
     let warning = "Hermes does not use hermes-s6: ";
     container.sh(&format!(
         "sed -i.old 's/0\\.19\\.0/0.19.99/' {HERMES}/__init__.py"
@@ -606,11 +542,8 @@ print(sm.S6ServiceManager.__module__, profiles.rename_profile.__module__, hasatt
 
 #[test]
 fn a_bridge_that_cannot_work_breaks_no_python() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_tree();
+    volume!(volume, "profile default");
+    let container = volume.begin(&[], &[]);
     let quiet = |why: &str| {
         let ran = python(
             &container,
@@ -648,9 +581,7 @@ fn a_bridge_that_cannot_work_breaks_no_python() {
 
 #[test]
 fn a_program_that_goes_away_is_an_error_that_hermes_knows() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
+    volume!(volume, "profile default");
     let container = volume.start(&[], &[]);
     container.await_states("down", &["default"]);
     container.sh("printf '#!/bin/sh\\nexec sleep 60\\n' >/usr/local/bin/hangs; chmod 755 /usr/local/bin/hangs");
@@ -677,11 +608,8 @@ S6CommandError: s6-svc stop on 'gateway-default' failed (rc=99): /usr/local/bin/
 
 #[test]
 fn another_finder_of_modules_does_not_set_two_of_ours_on_each_other() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_tree();
+    volume!(volume, "profile default");
+    let container = volume.begin(&[], &[]);
     let other = "import sys; sys.meta_path.insert(0, type('Z', (), {'find_spec': staticmethod(lambda *a: None)}))";
     container.sh(&format!(
         "cd /opt/hermes/.venv/lib/python3*/site-packages; echo \"{other}\" >zzz.pth"
@@ -699,26 +627,15 @@ fn another_finder_of_modules_does_not_set_two_of_ours_on_each_other() {
 
 #[test]
 fn doctor_says_that_hermes_does_not_load_the_bridge() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
+    volume!(volume, "profile default");
     let real = "--env=HERMES_S6_HERMES=/opt/hermes/.venv/bin/hermes";
     let container = volume.start(&[real], &[]);
     container.await_tree();
     let doctor = || container.exec_as("hermes", "hermes-s6 doctor").stdout;
     let said = doctor();
-    assert!(
-        said.ends_with("problems: 0, warnings: 0, unknown: 0\n"),
-        "{said}"
-    );
+    closes(&said, "problems: 0, warnings: 0, unknown: 0\n");
     container.sh("rm /opt/hermes/.venv/lib/python3*/site-packages/hermes-s6.pth");
     let said = doctor();
-    assert!(
-        said.contains("tools: Hermes' own code does not use hermes-s6: "),
-        "{said}"
-    );
-    assert!(
-        said.contains("link or copy /usr/share/hermes-s6/python/"),
-        "{said}"
-    );
+    has(&said, "tools: Hermes' own code does not use hermes-s6: ");
+    has(&said, "link or copy /usr/share/hermes-s6/python/");
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use super::{Container, TREE, Volume, name};
+use super::{Container, TREE, name};
 use crate::support::{Ran, skip, wait_for};
 
 /// A PATH with nothing in it, and a stand-in that does not depend on it.
@@ -17,9 +17,8 @@ const WITHOUT_PATH: &str = r#"
 
 #[test]
 fn orphans_are_reaped() {
-    let Some(volume) = Volume::new() else { return };
-    let container = volume.start(&[], &[]);
-    container.await_tree();
+    volume!(volume);
+    let container = volume.begin(&[], &[]);
     let orphan = container.sh("sleep 3600 >/dev/null 2>&1 & echo $!");
     let orphan = orphan.trim();
     let stat = format!("cat /proc/{orphan}/stat");
@@ -31,7 +30,7 @@ fn orphans_are_reaped() {
 
 #[test]
 fn a_command_has_the_containers_streams_and_its_exit_code_is_the_containers() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     for (script, code) in [
         ("echo hi; exit 7", 7),
         ("echo hi", 0),
@@ -58,7 +57,7 @@ fn a_command_has_the_containers_streams_and_its_exit_code_is_the_containers() {
 
 #[test]
 fn what_is_no_program_is_a_subcommand_of_hermes() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     for words in [&["version"][..], &["hermes", "version"]] {
         let ran = volume.run(&[], words).ends(0);
         assert!(ran.stdout.starts_with("Hermes Agent v"), "{ran:?}");
@@ -73,7 +72,7 @@ fn what_is_no_program_is_a_subcommand_of_hermes() {
 
 #[test]
 fn a_command_runs_as_hermes_with_hermes_home_where_docker_put_it() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     let ask = "pwd; id -un; id -Gn; echo $HOME; umask";
     let ran = volume.run(&["--workdir=/tmp"], &["sh", "-c", ask]);
     let expected = "/tmp\nhermes\nhermes\n/opt/data\n0022\n";
@@ -96,7 +95,7 @@ fn has_terminals() -> bool {
 
 #[test]
 fn what_root_starts_on_a_terminal_of_hermes_has_another_one() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     if !has_terminals() {
         return;
     }
@@ -141,7 +140,7 @@ fn what_root_starts_on_a_terminal_of_hermes_has_another_one() {
 
 #[test]
 fn the_environment_of_the_container_reaches_programs_as_it_is() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     let values = [
         ("SPACES", "  two  words "),
         ("QUOTES", r#"it's "quoted" \n $HOME `id` #"#),
@@ -179,11 +178,8 @@ fn the_environment_of_the_container_reaches_programs_as_it_is() {
 
 #[test]
 fn without_a_command_and_a_terminal_the_gateways_are_all_and_their_lines_are_named() {
-    let Some(volume) = Volume::with("profile default running; profile coder running") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["default", "coder"]);
+    volume!(volume, "profile default running; profile coder running");
+    let container = volume.begin(&[], &["default", "coder"]);
     let said = container.logs();
     for profile in ["default", "coder"] {
         let pid = container.pid(profile);
@@ -196,9 +192,7 @@ fn without_a_command_and_a_terminal_the_gateways_are_all_and_their_lines_are_nam
 
 #[test]
 fn gateway_run_starts_the_default_gateway_and_stays_until_it_is_told_to_end() {
-    let Some(volume) = Volume::with(WITHOUT_PATH) else {
-        return;
-    };
+    volume!(volume, WITHOUT_PATH);
     for words in [
         &["gateway", "run"][..],
         &["hermes", "gateway", "run", "--replace", "--quiet", "-vv"],
@@ -223,7 +217,7 @@ fn gateway_run_starts_the_default_gateway_and_stays_until_it_is_told_to_end() {
 
 #[test]
 fn after_a_stop_gateway_run_leaves_the_default_gateway_down_and_says_so() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     let container = volume.start(&[], &["gateway", "run"]);
     container.await_states("ready", &["default"]);
     container.hermes_s6("stop -p default");
@@ -245,9 +239,7 @@ fn after_a_stop_gateway_run_leaves_the_default_gateway_down_and_says_so() {
 
 #[test]
 fn gateway_run_of_a_named_profile_starts_that_one() {
-    let Some(volume) = Volume::with("profile coder") else {
-        return;
-    };
+    volume!(volume, "profile coder");
     let container = volume.start(&[], &["-p", "coder", "gateway", "run"]);
     container.await_states("ready", &["coder"]);
     container.await_states("down", &["default"]);
@@ -256,7 +248,7 @@ fn gateway_run_of_a_named_profile_starts_that_one() {
 
 #[test]
 fn gateway_run_unsupervised_is_hermes_itself() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     let container = volume.start(&[], &["gateway", "run", "--no-supervise"]);
     container.wait_for("Hermes", || {
         container
@@ -296,7 +288,7 @@ fn gateway_run_unsupervised_is_hermes_itself() {
 
 #[test]
 fn gateway_run_of_a_profile_that_is_not_there_is_hermes_to_refuse() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     let ran = volume.run(&[], &["-p", "nobody", "gateway", "run"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
     ran.warns("Profile 'nobody' does not exist");
@@ -304,7 +296,7 @@ fn gateway_run_of_a_profile_that_is_not_there_is_hermes_to_refuse() {
 
 #[test]
 fn on_a_terminal_ctrl_c_is_for_the_command() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     if !has_terminals() {
         return;
     }

@@ -1,10 +1,8 @@
 //! What is in the image, before anything runs.
 
-use super::Volume;
-
 #[test]
 fn nothing_in_the_image_can_be_changed_by_everybody_or_gives_rights_that_debian_does_not() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     // Sticky directories let nobody change what is not theirs.
     let writable = volume.script(
         "0",
@@ -25,7 +23,7 @@ fn nothing_in_the_image_can_be_changed_by_everybody_or_gives_rights_that_debian_
 
 #[test]
 fn what_root_runs_belongs_to_root_and_hermes_cannot_change_it() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     let places = "/init /command /usr/local/bin /etc/cont-init.d /opt/hermes /usr/libexec/hermes-s6 \
         /usr/share/hermes-s6 /etc/s6-overlay /package/admin /etc/passwd /etc/group";
     // Each of them, all that is in it, and all that leads to it; where it is a link, what it leads to.
@@ -56,7 +54,7 @@ fn what_root_runs_belongs_to_root_and_hermes_cannot_change_it() {
 
 #[test]
 fn programs_are_where_people_and_scripts_look_for_them() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     let ran = volume.script(
         "10000:10000",
         "for program in s6-svstat s6-svscan execlineb with-contenv s6-setuidgid; do

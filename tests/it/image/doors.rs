@@ -19,7 +19,7 @@
 use std::fmt;
 
 use super::bridge::{PYTHON, hermes as python, processes, slots};
-use super::{Container, FUNCTIONS, TREE, Volume, docker_ok, docker_with_input};
+use super::{Container, FUNCTIONS, TREE, docker_ok, docker_with_input};
 use crate::support::Ran;
 
 /// A way to run Hermes in a container.
@@ -113,14 +113,6 @@ fn ready(profile: &str) -> String {
     format!("✓ gateway-{profile} is ready (pid ")
 }
 
-/// Starts a container, and waits for its gateways.
-fn begin<'a>(volume: &'a Volume, options: &[&str], gateways: &[&str]) -> Container<'a> {
-    let container = volume.start(options, &[]);
-    container.await_tree();
-    container.await_states("ready", gateways);
-    container
-}
-
 /// Gateways of the real Hermes, which slows a sixth start within two minutes down unless it is told not to.
 const REAL: [&str; 2] = [
     "--env=HERMES_S6_HERMES=/opt/hermes/.venv/bin/hermes",
@@ -188,10 +180,8 @@ fn is_gone(container: &Container, profile: &str) {
 
 #[test]
 fn a_created_profile_has_its_slot_down() {
-    let Some(volume) = Volume::with("profile default running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default"]);
+    volume!(volume, "profile default running");
+    let container = volume.begin(&[], &["default"]);
     for door in ALL_DOORS {
         door.create(&container, door.tag);
         container.sh(&format!("test -f {TREE}/gateway-{}/down", door.tag));
@@ -205,10 +195,8 @@ fn a_created_profile_has_its_slot_down() {
 
 #[test]
 fn what_root_does_to_profiles_is_hermes() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
-    let container = begin(&volume, &[], &[]);
+    volume!(volume, "profile default");
+    let container = volume.begin(&[], &[]);
     let strangers = format!("find /opt/data {TREE}/gateway-* ! -user hermes");
     AS_ROOT.create(&container, "coder");
     AS_ROOT.start(&container, "coder");
@@ -237,10 +225,8 @@ fn a_start_is_waited_for_and_confirmed() {
     let prepare = "profile default; for name in name module asroot; do
           profile $name; behaviour $name 'ready-after 1'
         done; profile broken; behaviour broken 'exit 78'";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &[]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &[]);
     for Door { tag, .. } in ALL_DOORS {
         assert_eq!(supervised(&container, tag), DOWN);
     }
@@ -267,10 +253,8 @@ fn the_status_is_that_of_s6() {
     let prepare =
         "profile default running; profile coder; profile viewer stopped; profile broken running
         behaviour broken 'exit 78'";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default"]);
     container.await_states("parked", &["broken"]);
     let manager = "Manager: s6 (container supervisor)\n";
     for door in ALL_DOORS {
@@ -302,10 +286,8 @@ fn the_status_is_that_of_s6() {
 
 #[test]
 fn the_summary_of_hermes_names_s6() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["coder"]);
+    volume!(volume, "profile default; profile coder running");
+    let container = volume.begin(&[], &["coder"]);
     // Else Hermes tries for a long time to install what its summary could use.
     let options = ["--env=HERMES_DISABLE_LAZY_INSTALLS=1"];
     for door in DOORS {
@@ -326,10 +308,8 @@ fn the_summary_of_hermes_names_s6() {
 fn a_restart_runs_a_gateway_whatever_it_did() {
     let prepare = "profile default
         for name in name module asroot; do profile $name stopped; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &[]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &[]);
     for door in ALL_DOORS {
         let tag = door.tag;
         let line = format!("-p {tag} gateway restart");
@@ -348,11 +328,9 @@ fn a_restart_runs_a_gateway_whatever_it_did() {
 #[test]
 fn a_stopped_gateway_has_ended_well_and_stays_down_with_its_container() {
     let prepare = "for name in default name module asroot; do profile $name running; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
+    volume!(volume, prepare);
     let tags = ALL_DOORS.map(|door| door.tag);
-    let container = begin(&volume, &[], &["default"]);
+    let container = volume.begin(&[], &["default"]);
     container.await_states("ready", &tags);
     for door in ALL_DOORS {
         let tag = door.tag;
@@ -377,10 +355,8 @@ fn a_stopped_gateway_has_ended_well_and_stays_down_with_its_container() {
 fn stop_all_announces_itself_in_each_home() {
     let all = ["default", "coder", "writer"];
     let prepare = "for name in default coder writer; do profile $name running; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &all);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &all);
     let lines = ["gateway stop --all", "-p coder gateway stop --all"];
     let mut round = 0;
     for (door, line) in ALL_DOORS.iter().zip(lines.into_iter().cycle()) {
@@ -402,10 +378,8 @@ fn stop_all_announces_itself_in_each_home() {
 #[test]
 fn start_all_starts_what_is_down_and_touches_nothing_else() {
     let prepare = "profile default running; profile coder stopped; profile writer";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default"]);
     let pid = container.pid("default");
     for (round, door) in (1..).zip(ALL_DOORS) {
         let done = "✓ Started 3 profile gateway(s) under s6\n";
@@ -428,10 +402,8 @@ fn start_all_starts_what_is_down_and_touches_nothing_else() {
 #[test]
 fn restart_all_restarts_what_runs_and_leaves_down_what_was_stopped() {
     let prepare = "profile default running; profile coder running; profile writer stopped";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default", "coder"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default", "coder"]);
     for (round, door) in (1..).zip(DOORS) {
         let done = "✓ Restarted 2 profile gateway(s) under s6\n";
         door.says(&container, "gateway restart --all", done);
@@ -457,14 +429,8 @@ fn a_renamed_profile_takes_its_gateway_along_and_leaves_nothing() {
     let prepare = "profile default running; for name in name module asroot; do
           profile $name-ran running; profile $name-held stopped
         done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(
-        &volume,
-        &[],
-        &["default", "name-ran", "module-ran", "asroot-ran"],
-    );
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default", "name-ran", "module-ran", "asroot-ran"]);
     for door in ALL_DOORS {
         let tag = door.tag;
         for what in ["ran", "held"] {
@@ -493,10 +459,8 @@ fn a_renamed_profile_takes_its_gateway_along_and_leaves_nothing() {
 #[test]
 fn a_deleted_profile_leaves_no_process_and_no_slot() {
     let prepare = "for name in default name module asroot; do profile $name running; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default"]);
     container.await_states("ready", &ALL_DOORS.map(|door| door.tag));
     for door in ALL_DOORS {
         let tag = door.tag;
@@ -518,10 +482,8 @@ fn a_deleted_profile_leaves_no_process_and_no_slot() {
 
 #[test]
 fn an_imported_and_an_installed_profile_have_their_slots_down() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["coder"]);
+    volume!(volume, "profile default; profile coder running");
+    let container = volume.begin(&[], &["coder"]);
     container.sh("mkdir /tmp/package; touch /tmp/package/SOUL.md
         echo 'name: package' >/tmp/package/distribution.yaml");
     for door in ALL_DOORS {
@@ -551,10 +513,8 @@ fn an_imported_and_an_installed_profile_have_their_slots_down() {
 #[test]
 fn what_hermes_refuses_changes_nothing() {
     let prepare = "profile default running; profile coder running; profile writer";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default", "coder"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default", "coder"]);
     let before = everything(&container);
     let long = "a".repeat(65);
     let lines = [
@@ -603,10 +563,8 @@ fn what_hermes_refuses_changes_nothing() {
 
 #[test]
 fn a_delete_that_is_not_confirmed_changes_nothing() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["coder"]);
+    volume!(volume, "profile default; profile coder running");
+    let container = volume.begin(&[], &["coder"]);
     let before = everything(&container);
     let words = ["profile", "delete", "coder"];
     for door in ALL_DOORS {
@@ -627,10 +585,8 @@ fn a_delete_that_is_not_confirmed_changes_nothing() {
 #[test]
 fn a_missing_slot_is_registered_on_the_spot_and_a_missing_profile_is_named() {
     let prepare = "profile default; for name in name module asroot; do profile $name; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &[]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &[]);
     for door in ALL_DOORS {
         container.hermes_s6(&format!("unregister -p {}", door.tag));
         container.await_states("unregistered", &[door.tag]);
@@ -652,10 +608,8 @@ fn a_missing_slot_is_registered_on_the_spot_and_a_missing_profile_is_named() {
 
 #[test]
 fn the_active_profile_is_meant_where_none_is_named() {
-    let Some(volume) = Volume::with("profile default running; profile coder running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default", "coder"]);
+    volume!(volume, "profile default running; profile coder running");
+    let container = volume.begin(&[], &["default", "coder"]);
     let [default, coder] = ["gateway-default", "gateway-coder"];
     for door in DOORS {
         let done = "Switched to: coder\n";
@@ -676,10 +630,8 @@ fn the_active_profile_is_meant_where_none_is_named() {
 
 #[test]
 fn a_profile_can_be_named_wherever_hermes_takes_it() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["coder"]);
+    volume!(volume, "profile default; profile coder running");
+    let container = volume.begin(&[], &["coder"]);
     let running = format!("✓ Gateway is running (PID: {})\n", container.pid("coder"));
     for door in DOORS {
         for line in [
@@ -698,10 +650,8 @@ fn a_profile_can_be_named_wherever_hermes_takes_it() {
 #[test]
 fn a_profile_that_is_named_otherwise_is_refused() {
     let prepare = "for name in default coder writer; do profile $name running; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default", "coder", "writer"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default", "coder", "writer"]);
     let before = everything(&container);
     for door in DOORS {
         for line in [
@@ -722,11 +672,9 @@ fn a_profile_that_is_named_otherwise_is_refused() {
 fn inside_a_gateway_nothing_that_would_end_it_is_done() {
     let prepare = "profile default running; profile coder running
         for name in name module; do profile $name; profile $name-other running; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
+    volume!(volume, prepare);
     let others = ["name-other", "module-other"];
-    let container = begin(&volume, &[], &["default", "coder"]);
+    let container = volume.begin(&[], &["default", "coder"]);
     container.await_states("ready", &others);
     let inside = [
         "--env=_HERMES_GATEWAY=1",
@@ -762,10 +710,8 @@ fn inside_a_gateway_nothing_that_would_end_it_is_done() {
 #[test]
 fn gateway_run_at_docker_exec_starts_the_supervised_gateway_and_blocks() {
     let prepare = "profile default; for name in name module asroot; do profile $name; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &[]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &[]);
     let before = container.said();
     for door in ALL_DOORS {
         let tag = door.tag;
@@ -795,10 +741,8 @@ fn gateway_run_at_docker_exec_starts_the_supervised_gateway_and_blocks() {
 #[test]
 fn gateway_run_unsupervised_at_docker_exec_is_the_real_one() {
     let prepare = "profile default; for name in name module; do profile $name; done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &[], &[]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &[]);
     let before = slots(&container);
     for door in DOORS {
         let tag = door.tag;
@@ -829,9 +773,9 @@ fn gateway_run_unsupervised_at_docker_exec_is_the_real_one() {
                 "{door}: {line}"
             );
             assert_eq!(supervised(&container, tag), DOWN, "{door}");
-            container.sh(&format!(
-                "kill -INT {pid}; while test -e /proc/{pid}; do sleep 0.1; done"
-            ));
+            container.sh(&format!("kill -INT {pid}"));
+            let there = format!("test -e /proc/{pid}");
+            container.wait_for("its end", || container.exec(&*there).code != 0);
         }
         assert_eq!(life(&container, tag), [0; 4]);
     }
@@ -840,10 +784,8 @@ fn gateway_run_unsupervised_at_docker_exec_is_the_real_one() {
 
 #[test]
 fn profiles_that_others_change_on_the_volume_are_seen_by_the_next_command() {
-    let Some(volume) = Volume::with("profile default; profile coder running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["coder"]);
+    volume!(volume, "profile default; profile coder running");
+    let container = volume.begin(&[], &["coder"]);
     let pid = container.pid("coder");
     for door in DOORS {
         let tag = door.tag;
@@ -877,10 +819,8 @@ fn profiles_that_others_change_on_the_volume_are_seen_by_the_next_command() {
 
 #[test]
 fn one_process_of_hermes_takes_a_profile_through_its_whole_life() {
-    let Some(volume) = Volume::with("profile default running") else {
-        return;
-    };
-    let container = begin(&volume, &[], &["default"]);
+    volume!(volume, "profile default running");
+    let container = volume.begin(&[], &["default"]);
     // As the dashboard does, in one process that goes on.
     let said = python(
         &container,
@@ -950,10 +890,8 @@ fn await_serving(container: &Container, profile: &str, starts: usize) {
 #[test]
 fn a_real_gateway_starts_restarts_and_stops() {
     let prepare = "profile default; profile name; profile module";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = begin(&volume, &REAL, &[]);
+    volume!(volume, prepare);
+    let container = volume.begin(&REAL, &[]);
     for door in DOORS {
         let tag = door.tag;
         door.start(&container, tag);
@@ -979,11 +917,9 @@ fn a_real_gateway_starts_restarts_and_stops() {
 
 #[test]
 fn all_real_gateways_are_told_that_their_stop_is_planned() {
-    let Some(volume) = Volume::with("profile default running; profile coder running") else {
-        return;
-    };
+    volume!(volume, "profile default running; profile coder running");
     let all = ["default", "coder"];
-    let container = begin(&volume, &REAL, &all);
+    let container = volume.begin(&REAL, &all);
     for (round, door) in (1..).zip(DOORS) {
         for profile in all {
             await_serving(&container, profile, round);
@@ -1003,12 +939,11 @@ fn all_real_gateways_are_told_that_their_stop_is_planned() {
 
 #[test]
 fn a_real_gateway_follows_its_profile_when_it_is_renamed_and_ends_when_it_is_deleted() {
-    let Some(volume) =
-        Volume::with("profile default; profile name running; profile module running")
-    else {
-        return;
-    };
-    let container = begin(&volume, &REAL, &["name", "module"]);
+    volume!(
+        volume,
+        "profile default; profile name running; profile module running"
+    );
+    let container = volume.begin(&REAL, &["name", "module"]);
     for door in DOORS {
         let tag = door.tag;
         let new = format!("new-{tag}");
@@ -1030,9 +965,7 @@ fn a_real_gateway_follows_its_profile_when_it_is_renamed_and_ends_when_it_is_del
 
 #[test]
 fn root_runs_nothing_that_hermes_could_name_and_nothing_without_dropping() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
+    volume!(volume, "profile default");
     let container = volume.start(&["--user=10000:10000"], &["tail", "-f", "/dev/null"]);
     container.await_tree();
     // In such a container, its environment belongs to hermes.

@@ -1,6 +1,7 @@
 //! Containers that may do less: read-only ones, without capabilities, never root, and what cannot work.
 
 use super::{TREE, Volume, init_is_ours};
+use crate::support::has;
 
 /// What root needs, and why: CHOWN to make the scan directory hermes', SETUID and SETGID to become
 /// hermes, KILL to tell the container's command, which is hermes', to end.
@@ -66,9 +67,7 @@ fn works(volume: &Volume, options: &[&str]) -> String {
 
 #[test]
 fn a_read_only_container_works_with_a_run_and_a_tmp_of_its_own() {
-    let Some(volume) = Volume::with(PREPARE) else {
-        return;
-    };
+    volume!(volume, PREPARE);
     works(
         &volume,
         &["--read-only", "--tmpfs=/run:exec", "--tmpfs=/tmp"],
@@ -77,35 +76,26 @@ fn a_read_only_container_works_with_a_run_and_a_tmp_of_its_own() {
 
 #[test]
 fn root_needs_four_capabilities() {
-    let Some(volume) = Volume::with(PREPARE) else {
-        return;
-    };
+    volume!(volume, PREPARE);
     works(&volume, &CAPABILITIES);
 }
 
 #[test]
 fn root_needs_a_fifth_where_the_volume_is_not_hermes() {
-    let Some(volume) = Volume::with(PREPARE) else {
-        return;
-    };
+    volume!(volume, PREPARE);
     volume.script("0", "chown -R 4321:4321 /opt/data");
     // Nobody but its owner, and who may override that, can look into it.
     let said = works(
         &volume,
         &[&CAPABILITIES[..], &["--cap-add=DAC_OVERRIDE"]].concat(),
     );
-    assert!(
-        said.contains("hermes-setup: giving /opt/data to hermes"),
-        "{said}"
-    );
+    has(&said, "hermes-setup: giving /opt/data to hermes");
     assert_eq!(volume.script("0", "find /opt/data ! -user 10000"), "");
 }
 
 #[test]
 fn a_container_that_was_never_roots_needs_none() {
-    let Some(volume) = Volume::with(PREPARE) else {
-        return;
-    };
+    volume!(volume, PREPARE);
     let mut options = vec![
         "--user=10000:10000",
         "--cap-drop=ALL",
@@ -120,9 +110,7 @@ fn a_container_that_was_never_roots_needs_none() {
 
 #[test]
 fn a_container_that_was_never_roots_can_be_read_only() {
-    let Some(volume) = Volume::with(PREPARE) else {
-        return;
-    };
+    volume!(volume, PREPARE);
     let options = [
         "--user=10000:10000",
         "--cap-drop=ALL",
@@ -139,9 +127,7 @@ fn a_container_that_was_never_roots_can_be_read_only() {
 ///
 /// What s6-overlay cannot work with either, it refuses in its own words, before any script of ours.
 fn refused(code: i32, options: &[&str], words: &[&str]) {
-    let Some(volume) = Volume::with("profile default running") else {
-        return;
-    };
+    volume!(volume, "profile default running");
     let ran = volume.run(options, &["echo", "it runs"]);
     assert_eq!(ran.stdout, "", "{options:?} {ran:?}");
     if init_is_ours() {
@@ -222,11 +208,11 @@ fn another_scan_directory_is_refused() {
 
 #[test]
 fn the_tree_of_a_read_only_container_is_no_other() {
-    let Some(volume) = Volume::with("profile coder running") else {
-        return;
-    };
-    let container = volume.start(&["--read-only", "--tmpfs=/run:exec", "--tmpfs=/tmp"], &[]);
-    container.await_states("ready", &["coder"]);
+    volume!(volume, "profile coder running");
+    let container = volume.begin(
+        &["--read-only", "--tmpfs=/run:exec", "--tmpfs=/tmp"],
+        &["coder"],
+    );
     assert_eq!(container.sh(&format!("stat -c %U {TREE}")), "hermes\n");
     let wrote = container.exec("touch /opt/hermes/written");
     assert_ne!(wrote.code, 0, "the container is read-only");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Container, Volume};
+use crate::support::has;
 
 /// What on the volume is not a user's, as `uid:gid`.
 fn strangers(container: &Container, owner: &str) -> String {
@@ -22,28 +23,25 @@ fn owners(container: &Container, profile: &str) -> String {
 
 #[test]
 fn root_and_hermes_can_do_everything_and_all_of_it_stays_hermes() {
-    let Some(volume) = Volume::with("profile default running; profile coder") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["default"]);
+    volume!(volume, "profile default running; profile coder");
+    let container = volume.begin(&[], &["default"]);
     for user in ["root", "hermes"] {
-        for words in [
-            &["status"][..],
-            &["start", "-p", "coder"],
-            &["status"],
-            &["stop", "-p", "coder"],
-            &["start", "--all"],
-            &["restart", "-p", "coder"],
-            &["reconcile"],
-            &["logs", "-p", "coder"],
-            &["stop", "-p", "coder"],
+        for line in [
+            "status",
+            "start -p coder",
+            "status",
+            "stop -p coder",
+            "start --all",
+            "restart -p coder",
+            "reconcile",
+            "logs -p coder",
+            "stop -p coder",
         ] {
-            let ran = container.exec_as(user, &[&["hermes-s6"], words].concat());
-            assert_eq!(ran.code, 0, "{user} {words:?} {ran:?}");
+            let ran = container.exec_as(user, &*format!("hermes-s6 {line}"));
+            assert_eq!(ran.code, 0, "{user} {line} {ran:?}");
         }
-        let svstat = ["s6-svstat", "/run/hermes-s6/service/gateway-default"];
-        let ran = container.exec_as(user, &svstat);
+        let svstat = "s6-svstat /run/hermes-s6/service/gateway-default";
+        let ran = container.exec_as(user, svstat);
         assert!(ran.stdout.starts_with("up (pid "), "{user} {ran:?}");
         assert_eq!(strangers(&container, "10000:10000"), "", "{user}");
         assert_eq!(owners(&container, "default"), "10000:10000\n10000:10000\n");
@@ -59,27 +57,21 @@ fn what_belongs_to_another_id_becomes_hermes_when_that_is_asked_for() {
         touch '/opt/data/cron/two words'
         chown -R 10000:10000 /opt/data
         chown -R 0:0 /opt/data/profiles/roots /opt/data/.env";
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     volume.script("0", prepare);
-    let container = volume.start(&["--env=PUID=1234", "--env=PGID=2345"], &[]);
-    container.await_states("ready", &["default", "coder", "roots"]);
+    let container = volume.begin(
+        &["--env=PUID=1234", "--env=PGID=2345"],
+        &["default", "coder", "roots"],
+    );
     for profile in ["default", "coder", "roots"] {
         assert_eq!(owners(&container, profile), "1234:2345\n1234:2345\n");
     }
     assert_eq!(strangers(&container, "1234:2345"), "");
-    assert_eq!(
-        container.sh("id hermes"),
-        "uid=1234(hermes) gid=2345(hermes) groups=2345(hermes)\n"
-    );
+    let expected = "uid=1234(hermes) gid=2345(hermes) groups=2345(hermes)\n";
+    assert_eq!(container.sh("id hermes"), expected);
     let said = container.logs().stderr;
-    assert!(
-        said.contains("hermes-setup: hermes is 1234:2345\n"),
-        "{said}"
-    );
-    assert!(
-        said.contains("giving /opt/data to hermes (1234:2345)"),
-        "{said}"
-    );
+    has(&said, "hermes-setup: hermes is 1234:2345\n");
+    has(&said, "giving /opt/data to hermes (1234:2345)");
     // Once: a container keeps its /etc/passwd.
     container.restart();
     container.await_states("ready", &["default", "coder", "roots"]);
@@ -95,9 +87,7 @@ fn what_belongs_to_another_id_becomes_hermes_when_that_is_asked_for() {
 
 #[test]
 fn an_id_that_makes_no_sense_is_named_and_hermes_stays_what_it_is() {
-    let Some(volume) = Volume::with("profile coder running") else {
-        return;
-    };
+    volume!(volume, "profile coder running");
     for values in [
         ["HERMES_UID=0", "HERMES_GID=abc"],
         ["PUID=70000", "PGID=0"],
@@ -120,9 +110,7 @@ fn an_id_that_makes_no_sense_is_named_and_hermes_stays_what_it_is() {
 
 #[test]
 fn hermes_uid_wins_over_puid() {
-    let Some(volume) = Volume::with("profile coder running") else {
-        return;
-    };
+    volume!(volume, "profile coder running");
     let container = volume.start(
         &[
             "--env=HERMES_UID=1234",
@@ -138,11 +126,8 @@ fn hermes_uid_wins_over_puid() {
 
 #[test]
 fn a_container_that_was_never_roots_runs_its_gateways_and_ends_in_order() {
-    let Some(volume) = Volume::with("profile coder running; profile halted") else {
-        return;
-    };
-    let container = volume.start(&["--user=10000:10000"], &[]);
-    container.await_states("ready", &["coder"]);
+    volume!(volume, "profile coder running; profile halted");
+    let container = volume.begin(&["--user=10000:10000"], &["coder"]);
     assert_eq!(owners(&container, "coder"), "10000:10000\n10000:10000\n");
     let of_root =
         container.sh("find /proc -maxdepth 1 -name '[0-9]*' -user root ! -path \"/proc/$$\"");
@@ -185,14 +170,13 @@ fn links_on_the_volume_give_nothing_of_roots_away() {
         "ln -s /etc /opt/data/logs",
         "mkdir /opt/data/logs; ln -s /etc /opt/data/logs/gateways",
     ] {
-        let Some(volume) = Volume::new() else { return };
+        volume!(volume);
         volume.script(
             "0",
             &format!("{prepare}\n{logs}\nchown -hR 4321:4321 /opt/data/logs"),
         );
         let before = volume.script("0", IMAGE_OWNERS);
-        let container = volume.start(&[], &[]);
-        container.await_states("ready", &["default", "coder"]);
+        let container = volume.begin(&[], &["default", "coder"]);
         let after = container.sh(IMAGE_OWNERS);
         let before: BTreeSet<&str> = before.lines().collect();
         let changed: Vec<&str> = after
@@ -216,7 +200,7 @@ fn links_on_the_volume_give_nothing_of_roots_away() {
 
 #[test]
 fn a_second_name_of_a_file_is_nobodys_to_give_away() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     // What a user on the volume's host could have linked to.
     let prepare = "profile default running
         mkdir /opt/data/elsewhere
@@ -225,19 +209,16 @@ fn a_second_name_of_a_file_is_nobodys_to_give_away() {
         chown -R 10000:10000 /opt/data
         chown -R 0:0 /opt/data/elsewhere; touch /opt/data/logs.txt";
     volume.script("0", prepare);
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["default"]);
+    let container = volume.begin(&[], &["default"]);
     let owners =
         container.sh("cd /opt/data; stat -c '%n %u' .env elsewhere elsewhere/secret logs.txt");
-    assert_eq!(
-        owners,
-        ".env 0\nelsewhere 0\nelsewhere/secret 0\nlogs.txt 10000\n"
-    );
+    let expected = ".env 0\nelsewhere 0\nelsewhere/secret 0\nlogs.txt 10000\n";
+    assert_eq!(owners, expected);
 }
 
 #[test]
 fn what_has_a_name_unknown_to_hermes_and_another_owner_than_the_data_root_keeps_it() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     volume.script(
         "0",
         "profile default running; profile coder; cd /opt/data
@@ -248,8 +229,7 @@ fn what_has_a_name_unknown_to_hermes_and_another_owner_than_the_data_root_keeps_
         chown -R 4321:4321 .
         chown -R 5555:5555 my-project",
     );
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["default"]);
+    let container = volume.begin(&[], &["default"]);
     for (places, owner) in [
         ("SOUL.md profiles profiles/coder/.env", "10000"),
         ("workspace workspace/deep workspace/deep/file", "10000"),
@@ -266,7 +246,7 @@ fn what_has_a_name_unknown_to_hermes_and_another_owner_than_the_data_root_keeps_
 
 #[test]
 fn what_is_mounted_on_the_volume_keeps_its_owner() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     volume.script(
         "0",
         "profile default running; profile coder running; mkdir -p /opt/data/workspace/own /opt/data/cron
@@ -283,7 +263,7 @@ fn what_is_mounted_on_the_volume_keeps_its_owner() {
     ];
     let mut mounts = Vec::new();
     for place in places {
-        let Some(other) = Volume::new() else { return };
+        volume!(other);
         other.script(
             "0",
             "cd /opt/data; mkdir dir; touch dir/file; chown -R 4321:4321 .",
@@ -291,8 +271,7 @@ fn what_is_mounted_on_the_volume_keeps_its_owner() {
         mounts.push((format!("--volume={}:{place}", other.name), other));
     }
     let options: Vec<&str> = mounts.iter().map(|(option, _)| option.as_str()).collect();
-    let container = volume.start(&options, &[]);
-    container.await_states("ready", &["default", "coder"]);
+    let container = volume.begin(&options, &["default", "coder"]);
     for place in places {
         let owners = container.sh(&format!("cd '{place}' && stat -c %u . dir dir/file"));
         assert_eq!(owners, "4321\n4321\n4321\n", "{place}");
@@ -308,15 +287,12 @@ fn where_all_is_hermes_nothing_is_touched() {
         mkdir -p /opt/data/cron /opt/data/profiles/coder/sessions /opt/data/workspace/deep
         touch /opt/data/cron/jobs.json /opt/data/.env /opt/data/profiles/coder/sessions/1 \
           /opt/data/workspace/deep/file";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
+    volume!(volume, prepare);
     // chown changes this time also where it changes no owner.
     let times = "cd /opt/data; find cron .env SOUL.md profiles/coder/SOUL.md profiles/coder/sessions workspace \
         -printf '%p %C@\\n' | sort";
     let before = volume.script("0", times);
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["default", "coder"]);
+    let container = volume.begin(&[], &["default", "coder"]);
     assert_eq!(container.sh(times), before);
     assert!(
         !container.said().contains("hermes-setup: "),
@@ -332,7 +308,7 @@ fn a_new_volume_becomes_hermes_without_what_its_file_system_keeps_there() {
         (&[], "touch /opt/data/.env"),
         (&["--env=HERMES_HOME=//opt/data/"], "touch /opt/data/.env"),
     ] {
-        let Some(volume) = Volume::new() else { return };
+        volume!(volume);
         volume.script("0", &format!("{script}; chown -R 0:0 /opt/data"));
         let container = volume.start(options, &["gateway", "run"]);
         container.await_states("ready", &["default"]);
@@ -351,9 +327,7 @@ fn a_new_volume_becomes_hermes_without_what_its_file_system_keeps_there() {
 #[test]
 fn a_data_root_that_is_not_there_yet_is_made() {
     for home in ["/srv/hermes", "/opt/data/.hermes"] {
-        let Some(volume) = Volume::with("") else {
-            return;
-        };
+        volume!(volume, "");
         let container = volume.start(&[&format!("--env=HERMES_HOME={home}")], &["gateway", "run"]);
         container.await_states("ready", &["default"]);
         assert_eq!(container.sh(&format!("stat -c %U {home}")), "hermes\n");
@@ -363,7 +337,7 @@ fn a_data_root_that_is_not_there_yet_is_made() {
 
 #[test]
 fn somebodys_home_is_no_data_root() {
-    let Some(volume) = Volume::new() else { return };
+    volume!(volume);
     volume.script("0", "mkdir /opt/data/Documents /opt/data/.ssh");
     for owner in ["0", "4321"] {
         volume.script("0", &format!("chown -R {owner}:{owner} /opt/data"));

@@ -1,7 +1,5 @@
 //! Two containers on one volume.
 
-use super::Volume;
-
 #[test]
 fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
     // A program of that name in PATH stands for the dashboard, and is the container's command.
@@ -9,11 +7,8 @@ fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
         mkdir /opt/data/bin
         printf '#!/bin/sh\\nexec sleep 3600\\n' >/opt/data/bin/dashboard
         chmod 755 /opt/data/bin/dashboard";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let main = volume.start(&[], &[]);
-    main.await_states("ready", &["default", "coder"]);
+    volume!(volume, prepare);
+    let main = volume.begin(&[], &["default", "coder"]);
     let path = "--env=PATH=/opt/data/bin:/command:/usr/local/bin:/usr/bin:/bin";
     let dashboard = volume.start(&[path], &["dashboard"]);
     dashboard.await_tree();
@@ -39,13 +34,10 @@ fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
 
 #[test]
 fn a_second_container_on_the_volume_parks_its_gateways_and_names_the_first() {
-    let Some(volume) = Volume::with("profile default running; profile coder running") else {
-        return;
-    };
+    volume!(volume, "profile default running; profile coder running");
     // A gateway elsewhere is waited for that long, and 5 s more.
     let wait = "--env=HERMES_S6_STOP_TIMEOUT=1";
-    let first = volume.start(&[wait, "--hostname=first"], &[]);
-    first.await_states("ready", &["default", "coder"]);
+    let first = volume.begin(&[wait, "--hostname=first"], &["default", "coder"]);
     let second = volume.start(&[wait, "--hostname=second"], &[]);
     second.await_states("parked", &["default", "coder"]);
     let status = second.exec_as("hermes", "hermes-s6 status").ends(1);

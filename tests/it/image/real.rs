@@ -1,6 +1,6 @@
 //! The real Hermes Agent that is in the image.
 
-use super::{Container, Volume};
+use super::Container;
 
 /// Asks the API server of a gateway in a container how it is.
 fn health(container: &Container, port: &str) -> String {
@@ -12,29 +12,17 @@ fn health(container: &Container, port: &str) -> String {
 
 #[test]
 fn what_hermes_does_for_root_is_hermes() {
-    let Some(volume) = Volume::with("profile default") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_tree();
-    let create = [
-        "hermes",
-        "profile",
-        "create",
-        "made",
-        "--no-alias",
-        "--no-skills",
-    ];
-    container.exec(&create).ends(0);
+    volume!(volume, "profile default");
+    let container = volume.begin(&[], &[]);
+    let create = "hermes profile create made --no-alias --no-skills";
+    container.exec(create).ends(0);
     assert_eq!(container.sh("find /opt/data ! -user hermes"), "");
     container.sh("test -d /opt/data/profiles/made");
 }
 
 #[test]
 fn the_dashboard_serves_and_starts_no_gateway() {
-    let Some(volume) = Volume::with("profile default running; profile coder running") else {
-        return;
-    };
+    volume!(volume, "profile default running; profile coder running");
     let container = volume.start(&[], &["dashboard", "--no-open"]);
     container.wait_for("the dashboard", || {
         container.said().contains("HERMES_DASHBOARD_READY")
@@ -57,9 +45,7 @@ fn two_real_gateways_answer_on_their_ports_before_and_after_a_restart() {
           printf 'API_SERVER_ENABLED=true\\nAPI_SERVER_KEY=0123456789abcdef0123456789abcdef\\n' \\
             >\"$(home $name)/.env\"
         done";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
+    volume!(volume, prepare);
     // Hermes slows a sixth start within two minutes down; here nothing shall wait.
     let real = [
         "--env=HERMES_S6_HERMES=/opt/hermes/.venv/bin/hermes",

@@ -6,11 +6,8 @@ use crate::support::{PATIENCE_SECONDS, skip};
 #[test]
 fn a_stop_gives_each_gateway_one_sigterm_and_the_time_that_it_needs_to_save() {
     let prepare = "profile default running; profile slow running; behaviour slow 'save 4'";
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["default", "slow"]);
+    volume!(volume, prepare);
+    let container = volume.begin(&[], &["default", "slow"]);
     assert_eq!(container.stop(), 0, "{}", container.explain());
     for profile in ["default", "slow"] {
         let counts = container.life(profile);
@@ -43,9 +40,7 @@ fn a_stop_that_comes_before_s6_svscan_is_up_is_not_lost() {
 
 #[test]
 fn while_a_command_takes_its_time_to_end_no_gateway_is_started_again() {
-    let Some(volume) = Volume::with("profile coder running") else {
-        return;
-    };
+    volume!(volume, "profile coder running");
     // It ignores SIGTERM, and ends when it is killed.
     let command = "trap '' TERM; while :; do sleep 0.2; done";
     let container = volume.start(&[], &["sh", "-c", command]);
@@ -61,11 +56,8 @@ fn while_a_command_takes_its_time_to_end_no_gateway_is_started_again() {
 
 #[test]
 fn a_gateway_that_was_killed_is_back() {
-    let Some(volume) = Volume::with("profile active running") else {
-        return;
-    };
-    let container = volume.start(&[], &[]);
-    container.await_states("ready", &["active"]);
+    volume!(volume, "profile active running");
+    let container = volume.begin(&[], &["active"]);
     let pid = container.pid("active");
     container.sh(&format!("kill -KILL {pid}"));
     container.wait_for("another gateway", || {
@@ -88,9 +80,7 @@ fi
 exec /stand-in/hermes "$@"
 END
         chmod 755 /opt/data/hungry"#;
-    let Some(volume) = Volume::with(prepare) else {
-        return;
-    };
+    volume!(volume, prepare);
     let container = volume.start(
         &[
             "--memory=128m",
@@ -148,8 +138,10 @@ fn a_stop_is_in_order_also_when_run_is_full() {
         ("size=2m", "cat /dev/zero >.x"),
     ] {
         volume.script("0", "rm -f /opt/data/events");
-        let container = volume.start(&[LONG, "--tmpfs", &format!("/run:exec,{size}")], &[]);
-        container.await_states("ready", &["default"]);
+        let container = volume.begin(
+            &[LONG, "--tmpfs", &format!("/run:exec,{size}")],
+            &["default"],
+        );
         let fill = format!("cd {TREE} && mkdir .full && cd .full && {fill}");
         container
             .exec_as("hermes", &["sh", "-c", &fill])
@@ -175,14 +167,15 @@ fn a_service_that_is_a_link_is_stopped_like_others() {
     let Some(volume) = only_ours(Volume::with("")) else {
         return;
     };
-    let container = volume.start(&[], &[]);
-    container.await_tree();
+    let container = volume.begin(&[], &[]);
     container.sh("mkdir /srv/own
         printf '#!/bin/sh\\necho start >>/srv/said; exec sleep 3600\\n' >/srv/own/run
         chmod 755 /srv/own/run
         ln -s /srv/own /run/service/own
-        s6-svscanctl -a /run/service
-        until s6-svstat -u /run/service/own; do sleep 0.05; done");
+        s6-svscanctl -a /run/service");
+    container.wait_for("the service", || {
+        container.exec("test -s /srv/said").code == 0
+    });
     assert_eq!(container.stop(), 0);
     let place = std::env::temp_dir().join(&container.name);
     let from = format!("{}:/srv/said", container.name);
@@ -198,8 +191,7 @@ fn a_stop_is_in_order_also_after_the_supervisor_of_the_tree_was_killed() {
     let Some(volume) = only_ours(Volume::with("profile default running")) else {
         return;
     };
-    let container = volume.start(&[LONG], &[]);
-    container.await_states("ready", &["default"]);
+    let container = volume.begin(&[LONG], &["default"]);
     container.sh("for process in /proc/[0-9]*; do
         case $(tr '\\0' ' ' <\"$process/cmdline\") in
           's6-supervise hermes-s6 ') kill -KILL \"${process#/proc/}\" ;;
@@ -220,8 +212,7 @@ fn times_are_decimal_whatever_zeros_they_begin_with() {
         "--env=HERMES_S6_STOP_TIMEOUT=08",
         "--env=S6_KILL_GRACETIME=0900",
     ];
-    let container = volume.start(&options, &[]);
-    container.await_states("ready", &["default"]);
+    let container = volume.begin(&options, &["default"]);
     saves(&container);
 }
 
