@@ -394,20 +394,15 @@ fn what_root_has_left_in_a_home_is_found_whatever_its_name_is() {
     env.await_state("coder", "ready");
     let home = env.home_of("coder");
     fs::create_dir_all(home.join("memories/deep")).unwrap();
-    fs::set_permissions(home.join("memories"), PermissionsExt::from_mode(0o700)).unwrap();
+    chmod(home.join("memories"), 0o700);
     fs::write(home.join("notes.md"), "").unwrap();
     symlink("/etc/shadow", home.join("link")).unwrap();
     let found = doctor(&env);
     let place = home.display();
     assert_eq!(
         (
-            found.remedy(
-                "volume",
-                "problem",
-                "coder",
-                "not owned by 65534, and not usable: "
-            ),
-            found.remedy("volume", "warning", "coder", "not owned by 65534: "),
+            found.remedy("volume problem coder: not owned by 65534, and not usable: "),
+            found.remedy("volume warning coder: not owned by 65534: "),
         ),
         (
             format!("chown -h 65534 {place}/memories").as_str(),

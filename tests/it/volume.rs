@@ -315,23 +315,20 @@ fn the_boot_log_is_put_aside_when_it_is_full() {
 fn what_a_killed_run_has_left_half_written_in_a_slot_is_swept_away() {
     let env = TestEnv::new();
     env.running("coder");
-    assert_eq!(env.run(&["reconcile"]).code, 0);
+    env.run("reconcile").ends(0);
     let slot = env.slot("coder");
     let debris = ["data/.check.new", ".down.new", "log/.run.new", ".run.new"];
     for file in debris {
         env.write(&slot.join(file), "#!/half");
     }
     env.write(&slot.join(".mine.new"), "of somebody else");
-    let ran = env.run(&["reconcile"]);
-    let line =
-        "reconcile: profile=coder prior_state=running action=updated\nreconcile: 1 changed\n";
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, line), "{ran:?}");
+    let line = "reconcile: profile=coder prior_state=running action=updated";
+    env.run("reconcile")
+        .is(0, format!("{line}\nreconcile: 1 changed\n"), "");
     for file in debris {
         assert!(!slot.join(file).exists(), "{file}");
     }
     assert!(slot.join(".mine.new").exists());
-    assert_eq!(
-        env.run(&["reconcile"]).stdout,
-        "reconcile: nothing changed\n"
-    );
+    env.run("reconcile")
+        .is(0, "reconcile: nothing changed\n", "");
 }
