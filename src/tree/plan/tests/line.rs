@@ -14,6 +14,7 @@ fn a_change_is_one_line_whose_values_end_where_they_seem_to() {
         ("coder", Some(r#"x" action="started"#), None, r#"profile=coder prior_state="x\" action=\"started" action=skipped"#, "nor does a quote"),
         ("coder", Some("x\nprofile=writer\r\t\0\u{1b}[2J\u{85}"), None,
             r#"profile=coder prior_state="x\nprofile=writer\r\t\u{0}\u{1b}[2J\u{85}" action=skipped"#, "a control character ends neither the value nor the line"),
+        ("coder", Some(r"x\"), None, r#"profile=coder prior_state="x\\" action=skipped"#, "nor does a backslash in front of the quote hide it"),
         ("é/ö", None, None, r#"profile="é/ö" prior_state=None action=skipped"#, "other letters can be read"),
         ("a\\nb", None, None, r#"profile="a\nb" prior_state=None action=skipped"#, "a name that was made printable before is not escaped twice"),
     ];

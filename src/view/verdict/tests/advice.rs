@@ -85,8 +85,11 @@ fn a_gateway_that_waits_names_who_has_its_lock() {
         "coder wants running, is waiting for lock: {reason}: stop it there, and it starts here",
     );
     let no_fault = Note("coder is waiting for lock: {reason}: stop it there, and it starts here");
+    let unwanted =
+        Warning("coder wants stopped, is waiting for lock: {reason}: hermes-s6 stop -p coder");
     #[rustfmt::skip]
     compare_all([
+        (stopped(waiting(elsewhere())), (WaitingForLock, held, STOP, unwanted), "what was stopped is to be down, and not to start here"),
         (waiting(elsewhere()), (WaitingForLock, held, "", missing), "nothing can be done here"),
         (waiting(another()), (WaitingForLock, held_as_70, "", missing), "the holder has another pid here than it signed with"),
         (unsaid(waiting(elsewhere())), (WaitingForLock, held, "", no_fault), "nobody has said that it is to run: no fault"),
