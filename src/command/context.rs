@@ -32,10 +32,14 @@ pub struct Context {
 impl Context {
     /// Makes the context. A root process with the tree of another user becomes that user first.
     pub fn enter(common: &Common) -> Result<Self> {
-        let context = Self::of(Settings::gather(common)?)?;
-        match &context.rights {
-            Rights::Drop(account) => Err(context.become_account(account)),
-            _ => Ok(context),
+        Self::of(Settings::gather(common)?)?.into_owner()
+    }
+
+    /// Becomes the user of the tree, if that is another user than this root process.
+    pub fn into_owner(self) -> Result<Self> {
+        match &self.rights {
+            Rights::Drop(account) => Err(self.become_account(account)),
+            _ => Ok(self),
         }
     }
 

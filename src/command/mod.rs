@@ -139,13 +139,12 @@ fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> 
 }
 
 fn reconcile(common: &Common, dry_run: bool, json: bool) -> Result<Code> {
-    let settings = Settings::gather(common)?;
-    let rights = Rights::of(&settings)?;
-    if matches!(rights, Rights::Drop(_)) && !dry_run {
+    let context = Context::of(Settings::gather(common)?)?;
+    if matches!(context.rights, Rights::Drop(_)) && !dry_run {
         // Only root can do this. After it, the user of the gateways does the rest.
-        rights::make_scandir(&settings, &rights)?;
+        rights::make_scandir(&context.settings, &context.rights)?;
     }
-    let context = Context::enter(common)?;
+    let context = context.into_owner()?;
     context.warn();
     let Context { settings, rights } = context;
     let tools = Tools::find(&settings)?;
@@ -171,8 +170,8 @@ fn supervise(common: &Common, notification_fd: Option<u64>) -> Result<Code> {
 /// Finds out whether s6 supervises. Without a user whose gateways it could supervise, the answer is no.
 fn detection(common: &Common, json: bool) -> Result<Code> {
     // Wrong usage stays an error; below, the other errors become an answer.
-    Settings::gather(common)?;
-    let detection = match Context::enter(common) {
+    let settings = Settings::gather(common)?;
+    let detection = match Context::of(settings).and_then(Context::into_owner) {
         Ok(context) => detect(&context.settings),
         Err(error) if error.code() == Code::System => return Err(error),
         Err(error) => Detection::none(error.to_string()),
@@ -262,8 +261,8 @@ fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool)
 /// Runs the doctor. What it cannot look at is a finding, and does not end the command.
 fn diagnose(common: &Common, json: bool) -> Result<Code> {
     let settings = Settings::gather(common)?;
-    let rights = Context::enter(common).map(|context| context.rights);
-    let diagnosis = doctor::diagnose(&settings, rights);
+    let context = Context::of(settings.clone()).and_then(Context::into_owner);
+    let diagnosis = doctor::diagnose(&settings, context.map(|context| context.rights));
     if json {
         report::json(&diagnosis);
     } else {
