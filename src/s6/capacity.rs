@@ -1,6 +1,6 @@
 //! The number of services that an s6-svscan takes, by its own limit and by the limit of open files.
 //!
-//! An s6-svscan that is past its limit starts none of the new services and says little about it. Therefore the
+//! An s6-svscan that is past its limit starts none of the new services, and says little about it. Therefore the
 //! program counts before it adds slots.
 
 use std::process::Stdio;

@@ -1,8 +1,8 @@
 //! The owner file of a scan directory: whose gateways the directory has, and what its slots were made with.
 //!
 //! It is written when the scan directory is first filled. A later caller, perhaps with another `PATH`, reads
-//! the same programs from it. And a caller with another data root is refused: he would find all profiles of
-//! the first one gone.
+//! the same programs from it. A caller with another data root is refused: it would find none of the profiles, and
+//! remove their slots.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The status as metrics, in the text format of Prometheus
+//! The status as metrics for Prometheus, in its text format
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use crate::view::row::{Report, Row, State};
