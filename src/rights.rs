@@ -150,7 +150,7 @@ pub fn as_account<T: DeserializeOwned>(
     let request = serde_json::to_vec(request).unwrap_or_default();
     let answer = ask(settings, tools, account, words, &request)?;
     serde_json::from_slice(&answer)
-        .map_err(|_| failed(account, words, "gave an answer that makes no sense"))
+        .map_err(|_| failed(account, words, "gave an answer that cannot be understood"))
 }
 
 fn failed(account: &Account, words: &[&str], what: &str) -> Error {

@@ -113,7 +113,7 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
         }
         if verb.is_up() && is_multiplexed(seen.settings, survey, name) {
             choice.warnings.push(format!(
-                "profile {name} is served by the default profile's gateway (multiplex_profiles), beside which its own ends at once"
+                "profile {name} is served by the default profile's gateway (multiplex_profiles): its own gateway will end at once"
             ));
         }
     }

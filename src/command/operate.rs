@@ -341,7 +341,7 @@ fn carry_out(
     }
     outcome.targets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if survey.profiles.is_empty() && request.verb == Verb::Stop {
-        let what = "the volume cannot be read: what it says is wanted stays as it is";
+        let what = "the volume cannot be read: the intents on it stay as they are";
         outcome.failures.push(what.to_owned());
     }
     // Surveyed again: the holders of locks and the intents may have changed meanwhile.

@@ -122,7 +122,7 @@ pub fn say(
             }
         }
         Form::Lines if results.is_empty() => {
-            report::note("there is nothing to do: no profile is meant");
+            report::note("there is nothing to do: no profile is selected");
         }
         Form::Json | Form::Lines => {}
     }

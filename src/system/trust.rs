@@ -58,7 +58,7 @@ pub fn only_root_changes(place: &Path) -> Result<()> {
         Some(directory) => Err(Error::new(
             Code::Usage,
             format!(
-                "{} can be changed by others than root, who would run what they put there",
+                "{} can be changed by others than root, and root would run what they put there",
                 shown(&directory)
             ),
         )

@@ -273,7 +273,7 @@ fn render<'n>(
 fn warn_of_hermes(settings: &Settings, tools: &Tools) {
     if !tools.has_hermes(settings) {
         report::warning(&format!(
-            "there is no program {}, and no gateway starts without: install Hermes Agent, or name it with HERMES_S6_HERMES",
+            "there is no program {}, and no gateway can start without it: install Hermes Agent, or name it with HERMES_S6_HERMES",
             tools.hermes.display()
         ));
     }

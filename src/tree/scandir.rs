@@ -251,7 +251,7 @@ impl ScanDir {
             || differs(&settings.bindir, &choices.tools.s6)
         {
             report::warning(
-                "the tree that runs keeps its own programs: HERMES_S6_HERMES and HERMES_S6_BINDIR count when it is started again",
+                "the running tree keeps its own programs: HERMES_S6_HERMES and HERMES_S6_BINDIR count when the tree is started again",
             );
         }
         Ok(choices)

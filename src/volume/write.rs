@@ -150,7 +150,7 @@ fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
     Err(Error::new(
         Code::System,
         format!(
-            "unable to write {}: somebody else writes it all the time",
+            "unable to write {}: another process writes it again and again",
             shown(&home.path().join(STATE_FILE))
         ),
     ))

@@ -192,7 +192,7 @@ pub fn versions(settings: &Settings, scandir: &ScanDir, tools: &Tools, found: &m
         found.add(Level::Problem, text, RESTART);
     }
     if hidden > 0 {
-        let text = format!("it cannot be seen which s6 {hidden} processes are of");
+        let text = format!("it cannot be seen to which s6 {hidden} processes belong");
         found.add(Level::Unknown, text, AS_ROOT);
     }
     if same == 0 {
