@@ -251,7 +251,7 @@ pub fn dispatch(
 ) -> Result<Code> {
     // The rights stay those of the caller here: a program that takes over has to have them.
     if !ACTIONS.contains(&action) {
-        return hand_over(prog, &format!("'{action}' is nothing that s6 does"));
+        return hand_over(prog, &format!("'{action}' is not an action of s6"));
     }
     let detection = detect(&Settings::gather(common)?);
     if !detection.is_s6() {

@@ -222,7 +222,7 @@ fn refuse_all<const N: usize>(rows: [(Case, Code, &str, &str); N]) {
 const FOO_IS_A_LINK: &str = "profile Foo: it is a link";
 const WRITER_STAYS: &str =
     "gateway-writer stays down here (it was stopped; start it with hermes-s6 start -p writer)";
-const CODER_IS_SERVED: &str = "profile coder is served by the default profile's gateway (multiplex_profiles), beside which its own ends at once";
+const CODER_IS_SERVED: &str = "profile coder is served by the default profile's gateway (multiplex_profiles): its own gateway will end at once";
 
 #[test]
 fn what_is_named_is_chosen() {
