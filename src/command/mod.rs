@@ -11,6 +11,7 @@ pub mod child;
 mod choose;
 mod context;
 mod follow;
+mod handover;
 pub mod hermes;
 mod operate;
 mod outcome;

@@ -255,7 +255,11 @@ fn message(request: Request, target: &Target, row: Option<&Row>, orphan: Option<
             "unsupervised",
             "has no supervisor: run hermes-s6 reconcile".into(),
         ),
-        End::Failed(error) => message(error.code(), "failed", format!("could not be told what to do: {error}")),
+        End::Failed(error) => message(
+            error.code(),
+            "failed",
+            format!("could not be told what to do: {error}"),
+        ),
     }
 }
 

@@ -125,7 +125,7 @@ fn imports(sources: &Sources) -> Imports {
     };
     let mut imports = Imports::new();
     for (file, text) in sources {
-        if file == "main.rs" || file.ends_with("tests.rs") {
+        if file == "main.rs" || file.ends_with("/tests.rs") || file.contains("/tests/") {
             continue;
         }
         let module = module_of(file);
