@@ -1,12 +1,18 @@
 //! Integration tests: the real binary, on real s6, and with the real Hermes where it is installed.
 //!
-//! Modules: `golden` compares rendered trees with `tests/golden/`, `cli` exit codes and messages,
-//! `volume` what bad input on a volume costs, `word` what the real execlineb makes of quoted values,
-//! `lifecycle` start, stop and restart, `logs` what gateways have said, `status` what is said of a tree,
-//! `doctor` what is wrong with it, `name` what is done by the name hermes, `s6` trees of an ordinary user,
-//! `pid1` s6-svscan as PID 1 of a namespace, `hermes` the real Hermes Agent, `argv` what it makes of
-//! command lines, `image` real containers of the image. What cannot run somewhere prints
-//! `skipped: reason`.
+//! | modules | are about |
+//! |---|---|
+//! | `tidy` | the order of `src/` |
+//! | `cli`, `caller` | exit codes and messages; what a caller brings along |
+//! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
+//! | `volume` | what bad input on a volume costs |
+//! | `lifecycle` | start, stop, restart |
+//! | `status`, `logs`, `doctor` | what is said of a tree, of gateways, and of what is wrong |
+//! | `s6`, `pid1` | trees of an ordinary user; s6-svscan as PID 1 of a namespace |
+//! | `name`, `argv`, `hermes` | the name `hermes`; command lines beside the real parser; the real Hermes Agent |
+//! | `image` | real containers of the image |
+//!
+//! What cannot run somewhere prints `skipped: reason`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(
