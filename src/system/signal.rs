@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGQUIT};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
@@ -31,9 +31,20 @@ pub fn restore() -> Result<()> {
 
 /// Restores the usual effect of SIGCHLD, so that this process can wait for its children.
 pub fn notice_children() -> Result<()> {
-    flag::register(SIGCHLD, Arc::default())
+    notice(SIGCHLD)
+}
+
+/// Restores the usual effect of SIGHUP in the programs that this process executes: s6-supervise ends by it, and
+/// nohup(1) has it ignored. It does not end this process.
+pub fn restore_hangup() -> Result<()> {
+    notice(SIGHUP)
+}
+
+/// Installs a handler that does nothing.
+fn notice(signal: i32) -> Result<()> {
+    flag::register(signal, Arc::default())
         .map(drop)
-        .map_err(|cause| Error::system("handle", "SIGCHLD", cause))
+        .map_err(|cause| Error::system("handle", format!("signal {signal}"), cause))
 }
 
 /// Does work that an interrupt must not end, and gives the result of the work.

@@ -15,6 +15,7 @@ use crate::s6::capacity::{LimitOption, descriptors, lower_descriptors, room_by_d
 use crate::s6::tool::Tools;
 use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
 use crate::system::process::Holder;
+use crate::system::signal;
 use crate::tree::reconcile::{self, Session};
 use crate::tree::scandir::LOCK_WAIT;
 
@@ -78,6 +79,7 @@ pub fn supervise(
         svscan.arg(format!("-d{fd}"));
     }
     own_stdout();
+    signal::restore_hangup()?;
     // Without a stdin: gateways shall not read from the terminal or pipe of this process.
     let cause = svscan.arg("--").arg(scandir).stdin(Stdio::null()).exec();
     Err(Error::exec(svscan.get_program(), cause))

@@ -16,14 +16,14 @@ fn ignoring(env: &TestEnv, signals: &str, line: &str) -> Command {
     command
 }
 
-/// SIGINT, SIGQUIT and SIGCHLD.
-const INHERITED: u64 = 1 << 1 | 1 << 2 | 1 << 16;
+/// SIGHUP, SIGINT, SIGQUIT and SIGCHLD.
+const INHERITED: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 16;
 
 #[test]
 fn a_tree_and_its_gateways_ignore_no_signal_that_their_caller_ignored() {
     let env = TestEnv::new();
     env.running("coder");
-    let _tree = env.start(ignoring(&env, "CHLD,INT,QUIT,PIPE", "supervise"));
+    let _tree = env.start(ignoring(&env, "CHLD,HUP,INT,QUIT,PIPE", "supervise"));
     env.await_state("coder", "ready");
     let status = fs::read_to_string(format!("/proc/{}/status", env.pid("coder"))).unwrap();
     assert_eq!(ignored(&status) & INHERITED, 0);

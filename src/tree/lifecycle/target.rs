@@ -274,10 +274,10 @@ impl Target {
     /// Tells whether `status` shows that s6-supervise has done what it was told.
     pub fn is_heard(&self, status: Option<&Status>) -> bool {
         match (&self.end, self.told_wanted) {
-            // If the gateway has gone up or down since, another command may have ordered the opposite again.
-            (None | Some(End::Told), Some(wanted)) => {
-                status.is_none_or(|status| status.wanted_up == wanted || self.is_another(status))
-            }
+            (None | Some(End::Told), Some(wanted)) => status.is_none_or(|status| {
+                // A gateway that has been started since may have been parked already.
+                status.wanted_up == wanted || (wanted && self.is_another(status))
+            }),
             _ => true,
         }
     }

@@ -433,7 +433,7 @@ fn s6_supervise_has_heard_when_it_wants_what_it_was_told() {
         (Verb::Stop, up(), up(), false, "it is still wanted up"),
         (Verb::Stop, starting(), up(), false, "it got ready, which tells nothing"),
         (Verb::Stop, up(), ending(), true, "it is wanted down"),
-        (Verb::Stop, up(), later(starting()), true, "it has ended, and another command has started it"),
+        (Verb::Stop, up(), later(starting()), false, "it has crashed, and was started again, which tells nothing either"),
         (Verb::Restart, up(), up(), true, "a restart changes nothing of what is wanted"),
     ];
     for (verb, before, now, heard, sentence) in rows {
