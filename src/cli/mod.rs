@@ -4,6 +4,10 @@
     missing_docs,
     reason = "a doc comment is help: that of a group of options would replace the help of the command"
 )]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "in the help, a name in brackets is that of an environment variable"
+)]
 
 mod help;
 
