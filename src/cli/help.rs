@@ -74,26 +74,27 @@ Example:
   hermes-s6 shutdown --timeout 20";
 
 pub const REGISTER: &str = "\
-Examples:
+Example:
   hermes-s6 register -p coder && hermes-s6 start -p coder";
 
 pub const UNREGISTER: &str = "\
-What the profile has on the volume stays: a profile that still exists gets its slot back with the next
-start or reconcile.
+What the profile has on the volume stays: a profile that still exists gets its slot back with its next
+start, or with reconcile.
 
 Example:
   hermes-s6 unregister -p coder";
 
 pub const RENAME: &str = "\
 For a profile that was renamed on the volume: its old slot goes, the new one comes, and its gateway runs
-if it ran, or was wanted.
+if desired_state is running; without a desired_state, if it ran.
 
 Example:
   hermes profile rename coder builder && hermes-s6 rename coder builder";
 
 pub const DISPATCH: &str = "\
-Where s6 supervises the gateways, start, stop and restart are done as by these commands, for profile
-default unless -p names another. Elsewhere, and for other actions, PROG is executed.
+Where s6 supervises the gateways, start, stop and restart do what these commands do, for profile default
+unless -p names another; install and uninstall only print how profiles get their slots. Elsewhere, and
+for other actions, PROG is executed.
 
 Example:
   hermes-s6 dispatch restart -p coder -- /opt/hermes/.venv/bin/hermes -p coder gateway restart";

@@ -115,7 +115,7 @@ pub enum Command {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Stop everything that runs, and keep what the operator wants
+    /// Stop all gateways, and keep what the operator wants
     #[command(after_help = help::SHUTDOWN)]
     Shutdown {
         /// Seconds that the gateways have to save and end, at most what their slots give them

@@ -122,7 +122,8 @@ pub fn say(
             }
         }
         Form::Lines if results.is_empty() => {
-            report::note("there is nothing to do: no profile is selected");
+            let (verb, _) = words_of_hermes(request.verb);
+            report::note(&format!("there is no gateway to {verb}"));
         }
         Form::Json | Form::Lines => {}
     }

@@ -66,6 +66,10 @@ pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> Result<T> {
 
 /// Installs a handler by which a signal ends this process, but only while [`IS_INTERRUPTIBLE`] is set.
 fn end_by(signal: i32) -> Result<()> {
+    if std::process::id() == 1 {
+        // The kernel lets no such signal end PID 1, which would wait for its own end.
+        return notice(signal);
+    }
     flag::register_conditional_default(signal, Arc::clone(&IS_INTERRUPTIBLE))
         .map(drop)
         .map_err(|cause| Error::system("handle", format!("signal {signal}"), cause))

@@ -289,8 +289,15 @@ pub fn write_new(parent: &Dir, name: &str, files: &Files) -> Result<Dir> {
     }
     for (path, file) in files {
         let (directory, name) = path.rsplit_once('/').unwrap_or((".", path));
-        let directory = directories.iter().find(|(path, _)| *path == directory);
-        let directory = directory.map_or(&slot, |(_, directory)| directory);
+        let made = directories.iter().find(|(path, _)| *path == directory);
+        let directory = match made {
+            Some((_, made)) => made,
+            None if directory == "." => &slot,
+            None => {
+                let what = format!("no directory is made for {path} in a slot");
+                return Err(Error::new(Code::Bug, what));
+            }
+        };
         directory.create(name, &file.content, file.mode)?;
     }
     Ok(slot)
@@ -301,7 +308,11 @@ pub fn put(slot: &Dir, path: &str, file: &File) -> Result<()> {
     let put =
         |directory: &Dir, name: &str| directory.replace_passing(name, &file.content, file.mode);
     match path.rsplit_once('/') {
-        Some((directory, name)) => put(&slot.make_dir(directory)?, name),
+        Some((directory, name)) => {
+            let directory = slot.make_dir(directory)?;
+            directory.set_mode(0o755)?;
+            put(&directory, name)
+        }
         None => put(slot, path),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! This module does the I/O, [`verdict`](crate::view::verdict) the comparison.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -42,6 +43,7 @@ pub fn report(
         // directory that has no gateways of this data root.
         watched: manager.is_s6() || scandir.watcher().is_some(),
         now: SystemTime::now(),
+        command: OnceCell::new(),
     };
     let row = |name: &ProfileName| {
         let port = port(settings, survey, name, ports.get(name).copied());
@@ -78,6 +80,8 @@ struct Look<'a> {
     /// Whether an s6-svscan watches the scan directory.
     watched: bool,
     now: SystemTime,
+    /// The container's command, once it has been looked for.
+    command: OnceCell<Command>,
 }
 
 impl Look<'_> {
@@ -127,8 +131,9 @@ impl Look<'_> {
         let is_registered_down = matches!(slot.kind("down"), Ok(Some(_)));
         // Only for such a slot: to find the container's command means to read every process.
         let held = (wanted && is_registered_down).then(|| {
-            let command = Command::detect(&self.settings.root);
-            held(self.settings, &command, self.survey, name)
+            let root = &self.settings.root;
+            let command = self.command.get_or_init(|| Command::detect(root));
+            held(self.settings, command, self.survey, name)
         });
         let service = supervised(slot).map(|(status, supervisor)| Service {
             status,

@@ -397,11 +397,15 @@ fn what_root_has_left_in_a_home_is_found_whatever_its_name_is() {
     chmod(home.join("memories"), 0o700);
     fs::write(home.join("notes.md"), "").unwrap();
     symlink("/etc/shadow", home.join("link")).unwrap();
+    // As mkfs makes it.
+    fs::create_dir(env.home.join("lost+found")).unwrap();
+    chmod(env.home.join("lost+found"), 0o700);
     let found = doctor(&env);
+    assert_eq!(found.texts("volume", "problem"), [""; 0]);
     let place = home.display();
     assert_eq!(
         (
-            found.remedy("volume problem coder: not owned by 65534, and not usable: "),
+            found.remedy("volume warning coder: not owned by 65534, and not usable: "),
             found.remedy("volume warning coder: not owned by 65534: "),
         ),
         (

@@ -156,7 +156,8 @@ impl Lifecycle<'_> {
             if is_heard(gateway) {
                 gateway.target.note_heard(request.verb);
             } else {
-                gateway.target.note_not_heard();
+                let status = gateway.status();
+                gateway.target.note_not_heard(status.as_ref());
             }
         }
     }
@@ -192,10 +193,12 @@ impl Lifecycle<'_> {
 
     /// Looks at a gateway, as far as its target needs it for the next decision.
     fn look(&self, gateway: &Gateway, start: Instant, verb: Verb) -> Seen {
+        let status = gateway.status();
         let mut seen = Seen {
+            // After the look at the status: no process has started later than now.
             now: SystemTime::now(),
             elapsed: start.elapsed(),
-            status: gateway.status(),
+            status,
             has_slot: false,
             is_signalled: false,
             has_lock: false,

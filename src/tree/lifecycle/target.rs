@@ -283,7 +283,12 @@ impl Target {
     }
 
     /// Ends the request for a gateway whose s6-supervise does not do what it was told.
-    pub fn note_not_heard(&mut self) {
+    pub fn note_not_heard(&mut self, status: Option<&Status>) {
+        if status.is_some_and(|status| status.wanted_up && self.is_another(status)) {
+            // It has done so, and was told the opposite since.
+            self.end = Some(End::Overruled);
+            return;
+        }
         let error = Error::new(Code::TimedOut, "s6-supervise does not answer");
         self.end = Some(End::Failed(
             error.remedy(format!("see hermes-s6 status -p {}", self.name)),
@@ -455,8 +460,12 @@ fn is_about_to_end(status: &Status, is_signalled: bool) -> bool {
 
 /// Tells whether a gateway was just started and is still getting ready: then a restart need not start it anew.
 fn is_fresh(status: &Status, now: SystemTime) -> bool {
-    let age = now.duration_since(status.since);
-    !status.ready && age.is_ok_and(|age| age < FRESH)
+    // The clock may have been set back since.
+    let age = match now.duration_since(status.since) {
+        Ok(age) => age,
+        Err(ahead) => ahead.duration(),
+    };
+    !status.ready && age < FRESH
 }
 
 #[cfg(test)]

@@ -53,6 +53,12 @@ const SECRETS: [&str; 4] = ["_TOKEN", "_KEY", "_SECRET", "_PASSWORD"];
 /// The one that protects a profile's own server, and may be the same everywhere.
 const SHARED: &str = "API_SERVER_KEY";
 
+/// Names in the data root that are looked at elsewhere, or are the file system's own.
+const OF_DATA_ROOT: [&str; 3] = ["logs", "profiles", "lost+found"];
+
+/// How many paths one remedy names. When they are put right, the next look names the others.
+const REMEDY_MAX: usize = 20;
+
 /// The least free space in bytes with which a gateway can save.
 const SPACE_MIN: u64 = 1 << 20;
 
@@ -87,9 +93,12 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
         if let Some(home) = home(name) {
             look.names(&home, &WRITTEN, Access::READ_OK | Access::WRITE_OK);
             look.names(&home, &READ, Access::READ_OK);
-            let (directories, files) = look.others(&home);
+            // What else is there may be nothing of the gateway's.
+            look.worst = Level::Warning;
+            let (directories, files) = look.others(&home, name.is_default());
             look.names(&home, &directories, Access::READ_OK | Access::EXEC_OK);
             look.names(&home, &files, Access::READ_OK);
+            look.worst = Level::Problem;
         }
     }
     let mut found = look.conclude();
@@ -224,6 +233,8 @@ struct Look {
     user: String,
     /// Whether that is who we are, so that the kernel can be asked what they can use.
     ours: bool,
+    /// How bad it is if something cannot be used.
+    worst: Level,
     /// The file systems that were looked at, and whether they can be written.
     devices: Vec<(u64, bool)>,
 }
@@ -246,6 +257,7 @@ impl Look {
             uid,
             user: named.map_or_else(|| uid.to_string(), |account| account.name),
             ours: uid == us,
+            worst: Level::Problem,
             devices: Vec::new(),
         }
     }
@@ -298,12 +310,12 @@ impl Look {
         {
             let (level, what, command) = match fault {
                 0 => (
-                    Level::Problem,
+                    self.worst,
                     format!("not owned by {user}, and not usable"),
                     format!("chown -h {user}"),
                 ),
                 1 => (
-                    Level::Problem,
+                    self.worst,
                     format!("not usable for {user}, the owner"),
                     "chmod u+rwX".to_owned(),
                 ),
@@ -319,7 +331,7 @@ impl Look {
                 ),
             };
             let mut remedy = command;
-            for path in paths {
+            for path in paths.iter().take(REMEDY_MAX) {
                 remedy.extend([" ", &quoted(path)]);
             }
             self.found.profile.clone_from(&self.profile);
@@ -330,14 +342,15 @@ impl Look {
 
     /// Lists what else lies directly in a home: directories, and files. What is mounted there is not the home's,
     /// and what is neither tells nothing by its owner.
-    fn others(&mut self, home: &Dir) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        // `logs` and `profiles` of the data root have been looked at.
-        let known = [&WRITTEN[..], &READ, &["logs", "profiles"]].concat();
+    fn others(&mut self, home: &Dir, is_data_root: bool) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let known = [&WRITTEN[..], &READ].concat();
+        let of_data_root = OF_DATA_ROOT.iter().filter(|_| is_data_root);
+        let known: Vec<&str> = known.iter().chain(of_data_root).copied().collect();
         let device = fstat(home).map(|stat| stat.st_dev);
         let (mut directories, mut files) = (Vec::new(), Vec::new());
-        // Nobody with fewer rights than ours can change a home: it may be walked by its path.
+        // Nobody with fewer rights than ours can change a home: it may be walked by its path. Only the operator's own
+        // path to the data root may have a link in it.
         let entries = WalkDir::new(home.path())
-            .follow_root_links(false)
             .min_depth(1)
             .max_depth(1)
             .sort_by_file_name();

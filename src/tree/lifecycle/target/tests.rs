@@ -161,6 +161,7 @@ fn a_restart_ends_what_runs_unless_it_was_just_started() {
     let rows = [
         (at(0, up()), &[UnmarkDown, ForgetDeaths, Restart][..], true, "ready: it is ended, and started again"),
         (at(9, starting()), &[UnmarkDown, Unlock], false, "started 9 seconds ago: two restarts at once are one"),
+        (at(0, later(starting())), &[UnmarkDown, Unlock], false, "started in a second from now, by a clock that was set back"),
         (at(10, starting()), &[UnmarkDown, ForgetDeaths, Restart], true, "not ready after 10 seconds: it is ended"),
         (at(0, down()), &[ForgetDeaths, Up, UnmarkDown], false, "down: it is started"),
     ];
@@ -440,9 +441,12 @@ fn s6_supervise_has_heard_when_it_wants_what_it_was_told() {
         let mut target = begun(request(verb), &seen(Some(before)));
         assert_eq!(target.is_heard(Some(&now)), heard, "{sentence}");
         assert!(target.is_heard(None), "who is gone is not waited for");
-        target.note_not_heard();
+        target.note_not_heard(Some(&before));
         assert!(end(&target).starts_with("s6-supervise does not answer: see hermes-s6 status"));
     }
+    let mut target = begun(request(Verb::Stop), &seen(Some(up())));
+    target.note_not_heard(Some(&later(up())));
+    assert_eq!(end(&target), "Overruled", "it was started again and again");
 }
 
 #[test]
