@@ -16,7 +16,8 @@
 //! - [`report`] and [`error`]: all that prints; the one error, with the exit codes.
 //!
 //! What is decided is a value, and deciding does no I/O: [`tree::plan`], [`tree::lifecycle::target`],
-//! [`view::verdict`]. Each floor has one module that does what was decided: [`tree::apply`], [`volume::write`].
+//! [`view::verdict`]. What was decided is done elsewhere: by [`tree::apply`],
+//! [`tree::lifecycle`] and [`volume::write`].
 //! `docs/architecture.md` follows one profile through the program.
 
 pub mod cli;

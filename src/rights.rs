@@ -1,7 +1,8 @@
 //! The rights that the program works with: they follow from who runs it and who owns the scan directory.
 //!
-//! Root runs the gateways of an account that it does not trust. It never reads or writes the volume itself: it
-//! runs hermes-s6 again with the rights of the account, and the two exchange JSON.
+//! Root runs the gateways of an account that it does not trust. It never reads or writes the volume itself.
+//! In the tree it becomes that account. In the direct layout it runs hermes-s6 again with the rights of the account,
+//! and the two exchange JSON.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};

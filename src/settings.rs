@@ -27,7 +27,7 @@ const HOME_IN_IMAGES: &str = "/opt/data";
 /// How long a gateway may take to save and end before it is killed, unless HERMES_S6_STOP_TIMEOUT is set.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Everything that a run depends on, apart from the volume and the scan directory.
+/// What a run takes from its options and from the environment.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The directory that stands for "/".

@@ -1,4 +1,5 @@
-//! The commands in the scripts of a slot. Most do one thing, and then execute the next program of the script.
+//! The commands in the scripts of a slot. Two of them, [`own_env`] and [`hold_lock`], do one thing and then become
+//! the next program of the script.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -3,8 +3,8 @@
 //! - `context` opens what a command works with. The commands on gateways are in `operate`: it looks, lets
 //!   `choose` choose the profiles, carries the request out, and lets `outcome` print what happened.
 //! - `follow` adds and removes slots after changes on the volume.
-//! - [`hermes`] does the command lines of Hermes, [`chain`] the programs in the scripts of a slot, and [`child`]
-//!   the work that root gives to the owner of the volume.
+//! - [`hermes`] does the command lines of Hermes, and `handover` hands them on. [`chain`] has the programs in the
+//!   scripts of a slot, and [`child`] the work that root gives to the owner of the volume.
 
 pub mod chain;
 pub mod child;

@@ -159,7 +159,7 @@ impl Dir {
         }
     }
 
-    /// Opens a regular file in this directory with the given flags.
+    /// Opens a file in this directory, of whatever type, with the given flags.
     pub fn file(&self, name: impl AsRef<Path>, flags: OFlags) -> Result<File> {
         rustix::fs::openat(
             &self.handle,

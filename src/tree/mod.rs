@@ -3,7 +3,7 @@
 //! - [`scandir`] looks at the scan directory, [`detect`] at whether a tree runs; [`owner`] is whom the tree
 //!   is for.
 //! - [`plan`] decides what to change, [`slot`] renders the files; [`apply`] and [`remove`] change the scan
-//!   directory. [`reconcile`] does all of this in one go, and [`supervise`] then becomes the s6-svscan.
+//!   directory, and [`change`] says what has changed. [`reconcile`] does all of this in one go, and [`supervise`] then becomes the s6-svscan.
 //! - [`lifecycle`] starts, stops and restarts gateways that have a slot.
 
 pub mod apply;

@@ -211,8 +211,8 @@ pub struct Difference {
 
 /// Compares a slot with the files that it should have. Other files in the slot are ignored.
 ///
-/// The slot is walked by its path, links included. Therefore nobody with fewer rights than ours may be able to
-/// change it.
+/// The slot is opened by its path, in which links would be followed. Therefore nobody with fewer rights than ours
+/// may be able to change it.
 pub fn compare(slot: &Path, files: &Files) -> Difference {
     let mut outdated: BTreeSet<&'static str> = files.keys().copied().collect();
     let mut debris = Vec::new();

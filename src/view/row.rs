@@ -13,11 +13,11 @@ use crate::tree::detect::Detection;
 pub enum State {
     /// The gateway is up and serves.
     Ready,
-    /// The gateway has been up for more than a minute, but is not ready.
+    /// The gateway has been up for a minute or more, but is not ready.
     Up,
     /// The gateway gets ready, or is between two starts.
     Starting,
-    /// The gateway waits for the lock of its home, which a gateway elsewhere holds.
+    /// The gateway waits for the lock of its home, which another process holds.
     WaitingForLock,
     /// The gateway is up and about to end.
     Stopping,

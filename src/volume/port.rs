@@ -1,4 +1,4 @@
-//! The port of each profile's API server: a profile always keeps its port, and no two profiles have the same.
+//! The ports that hermes-s6 gives to named profiles: a profile keeps its port, and no two are given the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
