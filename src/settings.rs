@@ -274,6 +274,30 @@ impl Settings {
             warnings: Vec::new(),
         }
     }
+
+    /// The same with HERMES_S6_AUTOSTART=never.
+    pub fn never() -> Self {
+        Self {
+            autostart: Some(false),
+            ..Self::example()
+        }
+    }
+
+    /// The same with HERMES_S6_AUTOSTART=always.
+    pub fn always() -> Self {
+        Self {
+            autostart: Some(true),
+            ..Self::example()
+        }
+    }
+
+    /// The same, in which the gateway of `default` serves all profiles.
+    pub fn multiplex() -> Self {
+        Self {
+            multiplex: Some(true),
+            ..Self::example()
+        }
+    }
 }
 
 #[cfg(test)]

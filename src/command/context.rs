@@ -7,7 +7,7 @@ use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::{self, Rights};
-use crate::s6::supervision::{Status, supervised};
+use crate::s6::supervision::Status;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::account::Account;
@@ -171,8 +171,7 @@ impl Tree {
             scandir,
             tools,
         };
-        let is_supervised = |name: &ProfileName| tree.status(name).is_some();
-        if detection.is_s6() || (!watched && tree.scandir.profiles()?.iter().any(is_supervised)) {
+        if detection.is_s6() || (!watched && tree.scandir.has_supervisor()?) {
             return Ok(tree);
         }
         Err(Error::new(Code::Unsupervised, detection.reason)
@@ -202,7 +201,7 @@ impl Tree {
 
     /// Reads the status of a slot; `None` without a supervisor.
     pub fn status(&self, name: &ProfileName) -> Option<Status> {
-        supervised(&self.scandir.slot(name).ok()?).map(|(status, _)| status)
+        self.scandir.status(name)
     }
 
     /// Tells whether s6 wants a gateway up.

@@ -19,7 +19,6 @@ use crate::hermes::line::{Action, Change, Line, profile_name, read};
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::Rights;
-use crate::s6::supervision::supervised;
 use crate::s6::tool::is_executable;
 use crate::settings::{Settings, is_supervised_child};
 use crate::system::beneath::Dir;
@@ -90,11 +89,7 @@ impl Call<'_> {
         }
         let outlived = |scandir: ScanDir| {
             let owner = scandir.owner()?;
-            let slots = scandir.profiles().ok()?;
-            let status = |name: &ProfileName| Some(supervised(&scandir.slot(name).ok()?)?.0);
-            owner
-                .serves(&self.settings)
-                .then(|| slots.iter().any(|name| status(name).is_some()))
+            Some(owner.serves(&self.settings) && scandir.has_supervisor().ok()?)
         };
         matches!(action, Action::Stop { .. })
             && ScanDir::open(&self.settings).ok().and_then(outlived) == Some(true)
@@ -305,9 +300,9 @@ impl Call<'_> {
 
     /// Tells whether s6 wants a gateway up.
     fn is_wanted_up(&self, name: &ProfileName) -> bool {
-        let slot = ScanDir::open(&self.settings).and_then(|scandir| scandir.slot(name));
-        let status = slot.ok().and_then(|slot| supervised(&slot));
-        status.is_some_and(|(status, _)| status.wanted_up)
+        let scandir = ScanDir::open(&self.settings).ok();
+        let status = scandir.and_then(|scandir| scandir.status(name));
+        status.is_some_and(|status| status.wanted_up)
     }
 }
 

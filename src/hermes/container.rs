@@ -104,6 +104,17 @@ impl Command {
 }
 
 #[cfg(test)]
+impl Command {
+    /// The command of a container that only shows the dashboard.
+    pub fn dashboard() -> Self {
+        Self {
+            other_role: Some("dashboard"),
+            gateway: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -118,6 +118,16 @@ impl fmt::Display for ProfileName {
     }
 }
 
+/// Reads a name in a test.
+///
+/// # Panics
+///
+/// If the name is not valid.
+#[cfg(test)]
+pub fn name(text: &str) -> ProfileName {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,7 @@ use crate::hermes::name::{ProfileName, SLOT_PREFIX};
 use crate::report;
 use crate::rights::Rights;
 use crate::s6::capacity;
-use crate::s6::supervision::{Status, scanner, supervisor};
+use crate::s6::supervision::{Status, scanner, supervised, supervisor};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
@@ -266,6 +266,18 @@ impl ScanDir {
         let mut profiles = BTreeSet::new();
         profiles.extend(slots.filter(|name| self.is_ours(name.slot())));
         Ok(profiles)
+    }
+
+    /// Reads the status of a slot; `None` without a supervisor.
+    pub fn status(&self, profile: &ProfileName) -> Option<Status> {
+        let (status, _supervisor) = supervised(&self.slot(profile).ok()?)?;
+        Some(status)
+    }
+
+    /// Tells whether a slot has a supervisor, be it one that outlived its s6-svscan.
+    pub fn has_supervisor(&self) -> Result<bool> {
+        let profiles = self.profiles()?;
+        Ok(profiles.iter().any(|name| self.status(name).is_some()))
     }
 
     /// Opens the slot of a profile.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::error::word;
 use crate::hermes::name::ProfileName;
+use crate::hermes::state::Intent;
 use crate::s6::supervision::Death;
 use crate::tree::detect::Detection;
 
@@ -87,6 +88,27 @@ pub struct Paths {
 }
 
 impl Row {
+    /// Makes the row of a profile, of whose gateway nothing has been seen yet.
+    pub fn new(profile: ProfileName, intent: &Intent, port: Option<u16>, paths: Paths) -> Self {
+        Self {
+            profile,
+            state: State::Unregistered,
+            reason: None,
+            warning: None,
+            remedy: None,
+            pid: None,
+            seconds: None,
+            last_exit: None,
+            restarts: None,
+            intent: intent.state.clone(),
+            wanted: intent.wants_running(),
+            port,
+            paths,
+            note: None,
+            changed: None,
+        }
+    }
+
     /// Tells whether the gateway should run, but does not.
     pub fn is_missing(&self) -> bool {
         self.wanted && !matches!(self.state, State::Ready | State::Up | State::Starting)

@@ -15,7 +15,7 @@ use crate::system::beneath::Dir;
 use crate::tree::detect::detect;
 use crate::tree::plan::held;
 use crate::tree::scandir::ScanDir;
-use crate::view::row::{Paths, Report, Row, State};
+use crate::view::row::{Paths, Report, Row};
 use crate::view::verdict::{Seen, Service, Slot, judge};
 use crate::volume::port::HERMES_DEFAULT;
 use crate::volume::survey::Survey;
@@ -91,27 +91,12 @@ impl Look<'_> {
             .map(|profile| profile.intent.clone())
             .unwrap_or_default();
         let settings = self.settings;
-        let mut row = Row {
-            profile: name.clone(),
-            state: State::Unregistered,
-            reason: None,
-            warning: None,
-            remedy: None,
-            pid: None,
-            seconds: None,
-            last_exit: None,
-            restarts: None,
-            wanted: intent.wants_running(),
-            port,
-            paths: Paths {
-                home: settings.home_of(name).display().to_string(),
-                slot: settings.scandir.join(name.slot()).display().to_string(),
-                log: settings.log_of(name).display().to_string(),
-            },
-            note: None,
-            changed: None,
-            intent: intent.state.clone(),
+        let paths = Paths {
+            home: settings.home_of(name).display().to_string(),
+            slot: settings.scandir.join(name.slot()).display().to_string(),
+            log: settings.log_of(name).display().to_string(),
         };
+        let mut row = Row::new(name.clone(), &intent, port, paths);
         let scandir = self.scandir;
         let slot = scandir.slot(name).ok();
         let slot = slot.filter(|_| scandir.is_ours(name.slot()));

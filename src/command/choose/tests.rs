@@ -2,36 +2,11 @@
 
 use super::*;
 use crate::hermes::container::Gateway;
+use crate::hermes::name::name;
 use crate::hermes::state::{Intent, intent};
 use crate::volume::survey::{Problem, Profile};
 use Code::{System, Usage};
 use Verb::{Remove, Restart, Start, Stop};
-
-fn multiplex() -> Settings {
-    Settings {
-        multiplex: Some(true),
-        ..Settings::example()
-    }
-}
-
-fn never() -> Settings {
-    Settings {
-        autostart: Some(false),
-        ..Settings::example()
-    }
-}
-
-fn dashboard() -> Command {
-    Command {
-        other_role: Some("dashboard"),
-        gateway: None,
-    }
-}
-
-fn name(text: &str) -> ProfileName {
-    text.parse()
-        .unwrap_or_else(|_| ProfileName::default_profile())
-}
 
 fn names(texts: &[&str]) -> Vec<ProfileName> {
     texts.iter().map(|text| name(text)).collect()
@@ -234,7 +209,7 @@ fn what_is_named_is_chosen() {
         (named(Restart, &["writer"]), plainly(&["writer"]), "so does who restarts it"),
         (named(Stop, &["writer"]), plainly(&["writer"]), "it may be stopped again"),
         (named(Stop, &["viewer"]), plainly(&["viewer"]), "to be stopped is an intent also of one without a slot"),
-        (Case { command: dashboard(), ..named(Start, &["coder"]) }, plainly(&["coder"]), "who names one that is held down here means it"),
+        (Case { command: Command::dashboard(), ..named(Start, &["coder"]) }, plainly(&["coder"]), "who names one that is held down here means it"),
         (Case { survey: with_foo(), ..named(Start, &["coder"]) }, plainly(&["coder"]), "what is wrong with others is not told"),
     ]);
 }
@@ -313,7 +288,7 @@ fn a_profile_that_cannot_be_one_is_told_why() {
 #[test]
 fn who_starts_what_the_default_profile_serves_is_warned() {
     let served = |verb| Case {
-        settings: multiplex(),
+        settings: Settings::multiplex(),
         ..named(verb, &["default", "coder"])
     };
     let both = ["default", "coder"];
@@ -341,7 +316,7 @@ fn who_starts_what_the_default_profile_serves_is_warned() {
         (Case { survey: in_config, ..named(Start, &["default", "coder"]) }, served_warning(), "its config.yaml says so too"),
         (Case { survey: not_in_env_file, ..served(Start) }, plainly(&both), "its .env goes before the environment"),
         (Case { command: gateway_run, ..served(Start) }, served_warning(), "whatever the container's command is"),
-        (Case { settings: Settings { autostart: Some(false), ..multiplex() }, ..served(Start) }, served_warning(), "and whatever it starts by itself"),
+        (Case { settings: Settings { autostart: Some(false), ..Settings::multiplex() }, ..served(Start) }, served_warning(), "and whatever it starts by itself"),
     ]);
 }
 
@@ -349,7 +324,7 @@ fn who_starts_what_the_default_profile_serves_is_warned() {
 fn a_start_of_all_takes_every_profile_that_nothing_holds_down_here() {
     let everyone = ["default", "coder", "viewer", "writer"];
     let served = || Case {
-        settings: multiplex(),
+        settings: Settings::multiplex(),
         ..all(Start)
     };
     let viewer_runs = Case {
@@ -362,8 +337,8 @@ fn a_start_of_all_takes_every_profile_that_nothing_holds_down_here() {
         (all(Start), plainly(&everyone), "also those that were stopped"),
         (Case { slots: &["coder", "gone"], ..all(Start) }, plainly(&everyone), "not the slot of a profile that is gone"),
         (Case { survey: with_foo(), ..all(Start) }, warning(&everyone, &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
-        (Case { command: dashboard(), ..all(Start) }, leaving(&[], &everyone, "role=dashboard"), "none in a container that is there for something else"),
-        (Case { settings: never(), ..all(Start) }, leaving(&[], &everyone, "autostart=never"), "none where that is switched off"),
+        (Case { command: Command::dashboard(), ..all(Start) }, leaving(&[], &everyone, "role=dashboard"), "none in a container that is there for something else"),
+        (Case { settings: Settings::never(), ..all(Start) }, leaving(&[], &everyone, "autostart=never"), "none where that is switched off"),
         (served(), leaving(&["default"], &["coder", "viewer", "writer"], "multiplex"), "one gateway serves all, and nobody is warned of what was not asked for"),
         (viewer_runs, leaving(&["default", "viewer"], &["coder", "writer"], "multiplex"), "one that runs all the same is not said to stay down"),
     ]);
@@ -372,7 +347,7 @@ fn a_start_of_all_takes_every_profile_that_nothing_holds_down_here() {
 #[test]
 fn a_restart_of_all_leaves_down_what_is_down_on_purpose() {
     let held = || Case {
-        command: dashboard(),
+        command: Command::dashboard(),
         ..all(Restart)
     };
     #[rustfmt::skip]
@@ -397,7 +372,7 @@ fn to_stop_or_unregister_all_is_about_every_slot() {
         (slots(Stop), plainly(&three), "also what is wanted without a slot: it is to be stopped from now on"),
         (slots(Remove), plainly(&["gone", "viewer"]), "without a slot there is nothing to remove"),
         (all(Remove), plainly(&[]), "there are no slots"),
-        (Case { command: dashboard(), settings: never(), ..slots(Stop) }, plainly(&three), "what holds down does not keep from being stopped"),
+        (Case { command: Command::dashboard(), settings: Settings::never(), ..slots(Stop) }, plainly(&three), "what holds down does not keep from being stopped"),
         (Case { survey: Survey::default(), ..slots(Stop) }, plainly(&["gone", "viewer"]), "nor does a volume that could not be read"),
         (Case { survey: with_foo(), ..slots(Stop) }, warning(&three, &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
     ]);
@@ -410,7 +385,7 @@ fn unless_stopped_leaves_out_what_its_operator_stopped_and_what_is_held_down() {
         ..case
     };
     let held = |case| Case {
-        command: dashboard(),
+        command: Command::dashboard(),
         ..case
     };
     let coder_alone = Case {
@@ -424,7 +399,7 @@ fn unless_stopped_leaves_out_what_its_operator_stopped_and_what_is_held_down() {
         ..all(Start)
     };
     let served = Case {
-        settings: multiplex(),
+        settings: Settings::multiplex(),
         ..named(Start, &["default", "coder"])
     };
     let coder_runs = Case {

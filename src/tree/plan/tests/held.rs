@@ -16,18 +16,22 @@ fn a_role_or_one_gateway_for_all_holds_down_and_says_why() {
     #[rustfmt::skip]
     let rows = [
         (settings(), plain(), started(), "nothing holds it down"),
-        (settings(), dashboard(), held("role=dashboard"), "the container is there for something else"),
-        (never(), plain(), held("autostart=never"), "switched off"),
-        (never(), dashboard(), held("autostart=never"), "what was said goes before what was seen"),
-        (always(), dashboard(), started(), "switched on, whatever the container is there for"),
-        (multiplex(), plain(), held("multiplex"), "one serves all"),
-        (Settings { multiplex: Some(true), ..always() }, plain(), held("multiplex"), "which nothing else overrides: it would end at once"),
+        (settings(), Command::dashboard(), held("role=dashboard"), "the container is there for something else"),
+        (Settings::never(), plain(), held("autostart=never"), "switched off"),
+        (Settings::never(), Command::dashboard(), held("autostart=never"), "what was said goes before what was seen"),
+        (Settings::always(), Command::dashboard(), started(), "switched on, whatever the container is there for"),
+        (Settings::multiplex(), plain(), held("multiplex"), "one serves all"),
+        (Settings { multiplex: Some(true), ..Settings::always() }, plain(), held("multiplex"), "which nothing else overrides: it would end at once"),
     ];
     for (settings, command, expected, sentence) in rows {
         let found = new_slot(&settings, &command, &survey(RUNNING));
         assert_eq!(found, expected, "{sentence}");
     }
-    let unwanted = new_slot(&Settings::example(), &dashboard(), &survey(STOPPED));
+    let unwanted = new_slot(
+        &Settings::example(),
+        &Command::dashboard(),
+        &survey(STOPPED),
+    );
     let registered = happens(Action::Registered, publish(true));
     assert_eq!(unwanted, registered, "what is stopped is not held");
 }
@@ -77,7 +81,7 @@ fn a_gateway_that_the_container_itself_runs_is_not_started_beside_it() {
     let rows = [
         (settings(), gateway_run(Some("coder"), false), true, "--no-supervise"),
         (environment(), gateway_run(Some("coder"), true), true, "HERMES_GATEWAY_NO_SUPERVISE"),
-        (always(), gateway_run(Some("coder"), false), true, "also where everything is switched on"),
+        (Settings::always(), gateway_run(Some("coder"), false), true, "also where everything is switched on"),
         (settings(), gateway_run(Some("coder"), true), false, "it is left to us"),
         (settings(), gateway_run(Some("other"), false), false, "it is another one"),
         (settings(), gateway_run(None, false), false, "none is named: the default one is meant"),
@@ -97,6 +101,12 @@ fn a_gateway_that_the_container_itself_runs_is_not_started_beside_it() {
 #[test]
 fn a_held_profile_that_runs_is_not_stopped_for_that() {
     let (settings, survey, world) = (Settings::example(), survey(RUNNING), world(up()));
-    let plan = plan(&settings, &dashboard(), &survey, &world, Scope::All);
+    let plan = plan(
+        &settings,
+        &Command::dashboard(),
+        &survey,
+        &world,
+        Scope::All,
+    );
     assert_eq!(plan.changes, []);
 }

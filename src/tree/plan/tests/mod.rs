@@ -8,35 +8,8 @@ mod volume;
 
 use super::*;
 use crate::hermes::container::Gateway;
+use crate::hermes::name::name;
 use crate::hermes::state::intent;
-
-fn never() -> Settings {
-    Settings {
-        autostart: Some(false),
-        ..Settings::example()
-    }
-}
-
-fn always() -> Settings {
-    Settings {
-        autostart: Some(true),
-        ..Settings::example()
-    }
-}
-
-fn multiplex() -> Settings {
-    Settings {
-        multiplex: Some(true),
-        ..Settings::example()
-    }
-}
-
-fn dashboard() -> Command {
-    Command {
-        other_role: Some("dashboard"),
-        gateway: None,
-    }
-}
 
 /// A container whose command is `gateway run` for this profile, or for the one that is meant.
 fn gateway_run(profile: Option<&str>, supervised: bool) -> Command {
@@ -47,11 +20,6 @@ fn gateway_run(profile: Option<&str>, supervised: bool) -> Command {
             supervised,
         }),
     }
-}
-
-fn name(text: &str) -> ProfileName {
-    text.parse()
-        .unwrap_or_else(|_| ProfileName::default_profile())
 }
 
 fn names(texts: &[&str]) -> BTreeSet<ProfileName> {

@@ -4,7 +4,7 @@ mod advice;
 mod state;
 
 use super::*;
-use crate::hermes::name::ProfileName;
+use crate::hermes::name::name;
 use crate::hermes::state::Source;
 use crate::view::row::Paths;
 use Death::{Exit, Signal};
@@ -189,29 +189,12 @@ fn before_now(seconds: u64) -> SystemTime {
 
 /// The row of a case, judged.
 fn judged(case: &Case) -> Row {
-    let mut row = Row {
-        profile: "coder"
-            .parse()
-            .unwrap_or_else(|_| ProfileName::default_profile()),
-        state: Unregistered,
-        reason: None,
-        warning: None,
-        remedy: None,
-        pid: None,
-        seconds: None,
-        last_exit: None,
-        restarts: None,
-        intent: case.intent.state.clone(),
-        wanted: case.intent.wants_running(),
-        port: None,
-        paths: Paths {
-            home: String::new(),
-            slot: String::new(),
-            log: String::new(),
-        },
-        note: None,
-        changed: None,
+    let paths = Paths {
+        home: String::new(),
+        slot: String::new(),
+        log: String::new(),
     };
+    let mut row = Row::new(name("coder"), &case.intent, None, paths);
     let service = case.supervisor.map(|supervisor| Service {
         status: Status {
             pid: case.pid,
