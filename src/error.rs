@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde::Serialize;
 
 /// How the program ends, in the numbers that s6's own programs use.
@@ -77,8 +78,13 @@ impl Error {
 
     /// Makes an error from a program that could not be executed, with the exit code that a shell gives then.
     pub fn exec(program: impl AsRef<Path>, cause: io::Error) -> Self {
+        let is_short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN]
+            .iter()
+            .any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()));
         let code = match cause.kind() {
             io::ErrorKind::NotFound => Code::NotFound,
+            // Nothing is wrong with the program.
+            _ if is_short => Code::System,
             _ => Code::NotExecutable,
         };
         let mut error = Self::system("exec", program, cause);
@@ -108,6 +114,11 @@ impl Error {
     /// Tells whether the cause was that a file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind() == Some(io::ErrorKind::NotFound)
+    }
+
+    /// Tells whether the cause was that this process has not the right.
+    pub fn is_forbidden(&self) -> bool {
+        self.kind() == Some(io::ErrorKind::PermissionDenied)
     }
 
     /// Gives the remedy, if one is known.

@@ -96,7 +96,7 @@ pub fn await_lock(directory: &Path, limit: Duration) -> Result<()> {
     let directory = Dir::open(directory)?;
     let what = format!("the other logger of {}", directory.path().display());
     wait_until(limit, &what, || {
-        holder(&directory, LOG_LOCK_FILE).is_none() || nobody_writes_to_stdin()
+        matches!(holder(&directory, LOG_LOCK_FILE), Ok(None)) || nobody_writes_to_stdin()
     });
     Ok(())
 }
@@ -127,7 +127,7 @@ pub fn check_ready(root: &Root, home: &Path) -> Result<bool> {
 }
 
 fn is_ready(root: &Root, service: &Dir, home: &Dir) -> bool {
-    let Some(pid) = Status::read(service).and_then(|status| status.pid) else {
+    let Ok(Some(Status { pid: Some(pid), .. })) = Status::read(service) else {
         return false;
     };
     let start = start_time(root, &pid.to_string());

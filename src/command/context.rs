@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::{self, Rights};
+use crate::s6::capacity::raise_descriptors;
 use crate::s6::supervision::Status;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
@@ -135,9 +136,11 @@ pub fn no_such_profile(profile: &ProfileName) -> Error {
 ///
 /// A data root can have several paths. The scripts of a running tree name the path that it was started with.
 fn take_path_of_tree(settings: &mut Settings) {
-    let scandir = ScanDir::open(settings).ok();
-    let owner = scandir.and_then(|scandir| scandir.live_owner(settings));
-    if let Some(owner) = owner.filter(|owner| owner.serves(settings)) {
+    // If that cannot be told, the command finds out itself, and says so.
+    let scandir = ScanDir::open(settings);
+    if let Ok(Some(owner)) = scandir.and_then(|scandir| scandir.live_owner(settings))
+        && owner.serves(settings)
+    {
         settings.home = owner.home;
     }
 }
@@ -161,10 +164,11 @@ impl Tree {
     pub fn enter(common: &Common, watched: bool) -> Result<Self> {
         let context = Context::enter(common)?;
         context.warn();
+        raise_descriptors(usize::MAX);
         let settings = &context.settings;
         let scandir = ScanDir::open_tree(settings)?;
         scandir.owner_for(settings)?;
-        let detection = detect(settings);
+        let detection = detect(settings)?;
         let tools = choices_of_tree(settings, &context.rights, Tools::find(settings))?.tools;
         let tree = Self {
             context,
@@ -200,18 +204,19 @@ impl Tree {
     }
 
     /// Reads the status of a slot; `None` without a supervisor.
-    pub fn status(&self, name: &ProfileName) -> Option<Status> {
-        self.scandir.status(name)
+    pub fn status(&self, name: &ProfileName) -> Result<Option<Status>> {
+        self.scandir.status(&self.settings().root, name)
     }
 
     /// Tells whether s6 wants a gateway up.
-    pub fn is_wanted_up(&self, name: &ProfileName) -> bool {
-        self.status(name).is_some_and(|status| status.wanted_up)
+    pub fn is_wanted_up(&self, name: &ProfileName) -> Result<bool> {
+        Ok(self.status(name)?.is_some_and(|status| status.wanted_up))
     }
 
-    /// Tells whether a gateway runs, or is about to run.
-    pub fn is_not_down(&self, name: &ProfileName) -> bool {
-        self.status(name).is_some_and(|status| !status.is_down())
+    /// Tells whether a gateway runs, or is about to run; also if that cannot be told.
+    pub fn may_run(&self, name: &ProfileName) -> bool {
+        let status = self.status(name);
+        !status.is_ok_and(|status| status.is_none_or(|status| status.is_down()))
     }
 
     /// Opens and locks the scan directory for changes. Waits for at most `limit` for others that change it.

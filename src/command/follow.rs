@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use crate::command::context::{Tree, is_inside};
 use crate::error::Result;
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::Rights;
-use crate::tree::scandir::LOCK_WAIT;
 use crate::volume::lock::Lock;
 use crate::volume::survey::{Profile, names};
 
@@ -41,7 +41,7 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
     let is_own = |name: &ProfileName| is_inside() && *name == tree.settings().own_profile();
     gone.retain(|name| has_no_home(tree, name) && !is_own(name));
     // If there is no named profile at all, the volume is probably not mounted: then no running gateway is gone.
-    gone.retain(|name| profiles.len() > 1 || !tree.is_not_down(name));
+    gone.retain(|name| profiles.len() > 1 || !tree.may_run(name));
     let any = profiles != slots;
     Ok(Strayed { new, gone, any })
 }
@@ -49,13 +49,19 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
 /// Moves gateways to the new names of profiles whose homes were renamed while the gateways ran.
 ///
 /// A gateway holds the lock of its home. So the profile with that lock is its profile, whatever the name is now.
-pub fn follow_renamed(tree: &Tree, Strayed { new, gone, .. }: &Strayed) -> Result<()> {
+///
+/// `limit` is how long other commands are waited for.
+pub fn follow_renamed(
+    tree: &Tree,
+    Strayed { new, gone, .. }: &Strayed,
+    limit: Duration,
+) -> Result<()> {
     if new.is_empty() || gone.is_empty() {
         return Ok(());
     }
     let survey = tree.context.survey(&Vec::from_iter(new.clone()))?;
     let new_name = |old: &ProfileName| {
-        let pid = i32::try_from(tree.status(old)?.pid?).ok();
+        let pid = i32::try_from(tree.status(old).ok()??.pid?).ok();
         let is_held_by_pid = |lock: &Lock| lock.held && lock.pid.is_some() && lock.pid == pid;
         let is_home = |profile: &&Profile| profile.lock.as_ref().is_some_and(is_held_by_pid);
         Some(survey.profiles.values().find(is_home)?.name.clone())
@@ -67,22 +73,24 @@ pub fn follow_renamed(tree: &Tree, Strayed { new, gone, .. }: &Strayed) -> Resul
     if renamed.is_empty() {
         return Ok(());
     }
-    converge(tree, &renamed)
+    converge(tree, &renamed, limit)
 }
 
 /// Adds the slots of new profiles, and removes the slots of profiles that are gone.
 ///
 /// A new profile may still be incomplete: so its gateway is not started. And a profile that cannot be found may
 /// be back soon: so a gateway is not ended if the volume may only be unmounted.
-pub fn follow_volume(tree: &Tree) -> Result<()> {
+///
+/// `limit` is how long other commands are waited for.
+pub fn follow_volume(tree: &Tree, limit: Duration) -> Result<()> {
     let Strayed { new, gone, .. } = strayed(tree)?;
     if !gone.is_empty() {
-        converge(tree, &gone)?;
+        converge(tree, &gone, limit)?;
     }
     if new.is_empty() {
         return Ok(());
     }
-    let (_, failures) = tree.session(LOCK_WAIT)?.register(&new)?;
+    let (_, failures) = tree.session(limit)?.register(&new)?;
     for name in &new {
         match failures.get(name) {
             Some(error) => report::warning(&error.to_string()),
@@ -100,8 +108,8 @@ fn has_no_home(tree: &Tree, name: &ProfileName) -> bool {
 }
 
 /// Converges the slots of some profiles with the volume.
-fn converge(tree: &Tree, names: &BTreeSet<ProfileName>) -> Result<()> {
-    let outcome = tree.session(LOCK_WAIT)?.converge(false, Some(names))?;
+fn converge(tree: &Tree, names: &BTreeSet<ProfileName>, limit: Duration) -> Result<()> {
+    let outcome = tree.session(limit)?.converge(false, Some(names))?;
     for change in &outcome.plan.changes {
         if !change.steps.is_empty() {
             report::note(&change.to_string());

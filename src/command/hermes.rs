@@ -53,9 +53,12 @@ pub fn run(words: &[OsString]) -> Result<u8> {
         settings,
         words,
     };
-    let Some(line) = line.filter(|line| call.is_supervised(&line.action)) else {
+    let Some(line) = line else {
         return Err(call.become_real());
     };
+    if !call.is_supervised(&line.action)? {
+        return Err(call.become_real());
+    }
     if call.account.is_none() {
         return match call.take_over(&line)? {
             Some(code) => Ok(code),
@@ -83,16 +86,18 @@ fn is_ours(settings: &Settings, action: &Action) -> bool {
 impl Call<'_> {
     /// Tells whether s6 supervises the gateways. For a stop, supervisors that outlived their s6-svscan are
     /// enough.
-    fn is_supervised(&self, action: &Action) -> bool {
-        if detect(&self.settings).is_s6() {
-            return true;
+    fn is_supervised(&self, action: &Action) -> Result<bool> {
+        if detect(&self.settings)?.is_s6() {
+            return Ok(true);
         }
-        let outlived = |scandir: ScanDir| {
-            let owner = scandir.owner()?;
-            Some(owner.serves(&self.settings) && scandir.has_supervisor().ok()?)
+        if !matches!(action, Action::Stop { .. }) {
+            return Ok(false);
+        }
+        let Some(scandir) = ScanDir::open_if_there(&self.settings)? else {
+            return Ok(false);
         };
-        matches!(action, Action::Stop { .. })
-            && ScanDir::open(&self.settings).ok().and_then(outlived) == Some(true)
+        let owner = scandir.owner()?;
+        Ok(owner.is_some_and(|owner| owner.serves(&self.settings)) && scandir.has_supervisor()?)
     }
 
     /// Does what a command line asks for, and gives the exit code; `None` if the real Hermes has to do it.
@@ -101,7 +106,7 @@ impl Call<'_> {
             return self.change_profile(change);
         }
         // If the profile does not exist, the real Hermes reports that.
-        let Some(profile) = self.profile(line) else {
+        let Some(profile) = self.profile(line)? else {
             return Ok(None);
         };
         signal::restore()?;
@@ -122,41 +127,43 @@ impl Call<'_> {
     }
 
     /// Finds the profile that a command line means, as Hermes does; `None` if Hermes would refuse the line.
-    fn profile(&self, line: &Line) -> Option<ProfileName> {
+    fn profile(&self, line: &Line) -> Result<Option<ProfileName>> {
         let settings = &self.settings;
-        let exists = |name: &ProfileName| {
-            let home = settings.root.at(settings.home_of(name));
-            home.is_dir() || self.has_slot(name)
+        let if_there = |name: ProfileName| {
+            let home = settings.root.at(settings.home_of(&name));
+            let is_there = home.is_dir() || self.has_slot(&name)?;
+            Ok(Some(name).filter(|_| is_there))
         };
         if let Some(name) = &line.profile {
-            return Some(name.clone()).filter(exists);
+            return if_there(name.clone());
         }
         if settings.home_profile.is_some() {
-            return settings.home_profile.clone();
+            return Ok(settings.home_profile.clone());
         }
         // A home beneath `profiles` whose name is not a profile's.
         let parent = settings.home.parent().and_then(Path::file_name);
         if parent == Some(OsStr::new("profiles")) {
-            return None;
+            return Ok(None);
         }
         let home = Dir::open(&settings.root.at(&settings.home)).ok();
         let active = home.filter(|_| !is_supervised_child());
         let active = active.and_then(|home| read_text(&home, "active_profile"));
         match active.as_deref().map_or("", str::trim) {
-            "" => Some(ProfileName::default_profile()),
-            name => profile_name(name).filter(exists),
+            "" => Ok(Some(ProfileName::default_profile())),
+            name => profile_name(name).map_or(Ok(None), if_there),
         }
     }
 
-    fn has_slot(&self, name: &ProfileName) -> bool {
-        ScanDir::open(&self.settings).is_ok_and(|scandir| scandir.is_ours(name.slot()))
+    fn has_slot(&self, name: &ProfileName) -> Result<bool> {
+        let scandir = ScanDir::open_if_there(&self.settings)?;
+        scandir.map_or(Ok(false), |scandir| scandir.has_slot(name))
     }
 
     /// Tells whether a profile has or can have a gateway, and prints an error if not.
-    fn has_gateway(&self, name: &ProfileName) -> bool {
+    fn has_gateway(&self, name: &ProfileName) -> Result<bool> {
         let soul = self.settings.home_of(name).join("SOUL.md");
         let has_gateway =
-            name.is_default() || self.has_slot(name) || self.settings.root.at(soul).exists();
+            name.is_default() || self.has_slot(name)? || self.settings.root.at(soul).exists();
         if !has_gateway {
             let home = self.settings.home_of(name);
             if self.settings.root.at(&home).is_dir() {
@@ -169,7 +176,7 @@ impl Call<'_> {
                 "no such gateway '{name}': register it with `hermes profile create {name}` first, or pass an existing profile name via `-p <name>`"
             ));
         }
-        has_gateway
+        Ok(has_gateway)
     }
 
     /// Starts, stops or restarts the gateway of a profile, or all gateways.
@@ -177,7 +184,7 @@ impl Call<'_> {
         if let Err(error) = refuse_inside(verb) {
             return Ok(refused(&error));
         }
-        if !all && !self.has_gateway(&profile) {
+        if !all && !self.has_gateway(&profile)? {
             return Ok(Code::No);
         }
         let selection = Selection {
@@ -194,7 +201,7 @@ impl Call<'_> {
         // The container's stdout is for the lines of the gateways: what this command prints goes to stderr.
         rustix::stdio::dup2_stdout(rustix::stdio::stderr())
             .map_err(|cause| Error::system("duplicate", "stderr", cause))?;
-        if !self.has_gateway(&profile) {
+        if !self.has_gateway(&profile)? {
             return Ok(Code::No);
         }
         let is_command = std::env::var_os(CONTAINER_COMMAND).is_some();
@@ -238,7 +245,10 @@ impl Call<'_> {
             // Without the profiles of before, the change cannot be seen: the real Hermes does it alone.
             return Ok(None);
         };
-        let ran = matches!(change, Change::Renamed(old, _) if self.is_wanted_up(old));
+        let ran = match change {
+            Change::Renamed(old, _) => self.is_wanted_up(old)?,
+            _ => false,
+        };
         // A signal that ends this process shall also end the real Hermes, which it waits for.
         let prefix = ["/usr/bin/setpriv", "--pdeathsig", "TERM"];
         let has_prefix = is_executable(&self.settings.root.at(prefix[0]));
@@ -273,12 +283,12 @@ impl Call<'_> {
         let home = |name: &ProfileName| self.settings.root.at(self.settings.home_of(name));
         match change {
             Change::Renamed(old, new)
-                if !home(old).exists() && home(new).is_dir() && self.has_slot(old) =>
+                if !home(old).exists() && home(new).is_dir() && self.has_slot(old)? =>
             {
                 operate::rename(&common, old, new, ran)
             }
             Change::Removed(old) if !home(old).exists() => {
-                if self.has_slot(old) {
+                if self.has_slot(old)? {
                     return operate::unregister(&common, &select(vec![old.clone()]));
                 }
                 // A later profile with this name is another one, and shall get a slot.
@@ -287,8 +297,12 @@ impl Call<'_> {
             }
             Change::Added => {
                 let after = names(&self.settings)?;
-                let new = after.difference(before).filter(|name| !self.has_slot(name));
-                let new: Vec<ProfileName> = new.cloned().collect();
+                let mut new = Vec::new();
+                for name in after.difference(before) {
+                    if !self.has_slot(name)? {
+                        new.push(name.clone());
+                    }
+                }
                 if new.is_empty() {
                     return Ok(Code::Done);
                 }
@@ -299,10 +313,12 @@ impl Call<'_> {
     }
 
     /// Tells whether s6 wants a gateway up.
-    fn is_wanted_up(&self, name: &ProfileName) -> bool {
-        let scandir = ScanDir::open(&self.settings).ok();
-        let status = scandir.and_then(|scandir| scandir.status(name));
-        status.is_some_and(|status| status.wanted_up)
+    fn is_wanted_up(&self, name: &ProfileName) -> Result<bool> {
+        let status = match ScanDir::open_if_there(&self.settings)? {
+            Some(scandir) => scandir.status(&self.settings.root, name)?,
+            None => None,
+        };
+        Ok(status.is_some_and(|status| status.wanted_up))
     }
 }
 

@@ -173,7 +173,7 @@ fn detection(common: &Common, json: bool) -> Result<Code> {
     // Wrong usage stays an error; below, the other errors become an answer.
     let settings = Settings::gather(common)?;
     let detection = match Context::of(settings).and_then(Context::into_owner) {
-        Ok(context) => detect(&context.settings),
+        Ok(context) => detect(&context.settings)?,
         Err(error) if error.code() == Code::System => return Err(error),
         Err(error) => Detection::none(error.to_string()),
     };

@@ -54,6 +54,11 @@ pub fn operate_as(
     unless_stopped: bool,
 ) -> Result<Code> {
     refuse_inside(verb)?;
+    let request = Request {
+        wait: !waiting.no_wait,
+        timeout: waiting.timeout.map(Duration::from_secs),
+        ..Request::new(verb)
+    };
     let tree = Tree::enter(common, verb.is_up())?;
     let warn = |error: Error| report::warning(&error.to_string());
     let strayed = strayed(&tree).unwrap_or_else(|error| {
@@ -62,7 +67,7 @@ pub fn operate_as(
     });
     // This comes first: a gateway that still runs under the old name of a profile holds the lock that a gateway
     // under the new name needs.
-    follow_renamed(&tree, &strayed).unwrap_or_else(warn);
+    follow_renamed(&tree, &strayed, request.limit()).unwrap_or_else(warn);
     let survey = tree.survey(&selection.profile, verb)?;
     let needs_command = verb.is_up() && (selection.all || unless_stopped);
     let seen = look(&tree, &survey, selection, needs_command)?;
@@ -71,14 +76,9 @@ pub fn operate_as(
         // The reasons are printed already.
         return Ok(Code::No);
     }
-    let request = Request {
-        wait: !waiting.no_wait,
-        timeout: waiting.timeout.map(Duration::from_secs),
-        ..Request::new(verb)
-    };
     let code = carry_out(&tree, request, &survey, &chosen, form)?;
     if strayed.any {
-        follow_volume(&tree).unwrap_or_else(warn);
+        follow_volume(&tree, request.limit()).unwrap_or_else(warn);
     }
     Ok(code)
 }
@@ -99,12 +99,11 @@ fn look<'a>(
         let named = selection.profile.iter().cloned();
         let is_unnamed = selection.profile.is_empty();
         let meant = is_unnamed.then(|| survey.meant(tree.settings()));
-        let mut slots: BTreeSet<ProfileName> = named.chain(meant).collect();
-        slots.retain(|name| tree.scandir.is_ours(name.slot()));
-        slots
+        only(named.chain(meant), |name| tree.scandir.has_slot(name))?
     };
-    let mut wanted_up = slots.clone();
-    wanted_up.retain(|name| needs_command && tree.is_wanted_up(name));
+    let wanted_up = only(slots.iter().cloned(), |name| {
+        Ok(needs_command && tree.is_wanted_up(name)?)
+    })?;
     Ok(Seen {
         settings: tree.settings(),
         survey,
@@ -118,17 +117,31 @@ fn look<'a>(
     })
 }
 
+/// Takes the profiles for which an answer is yes.
+fn only(
+    names: impl Iterator<Item = ProfileName>,
+    answer: impl Fn(&ProfileName) -> Result<bool>,
+) -> Result<BTreeSet<ProfileName>> {
+    let mut chosen = BTreeSet::new();
+    for name in names {
+        if answer(&name)? {
+            chosen.insert(name);
+        }
+    }
+    Ok(chosen)
+}
+
 /// Stops all running gateways, because the container ends. The intents stay as they are.
 pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Code> {
     refuse_inside(Verb::Shutdown)?;
-    let tree = Tree::enter(common, false)?;
-    let survey = tree.survey(&[], Verb::Shutdown)?;
-    let mut running: Vec<ProfileName> = tree.scandir.profiles()?.into_iter().collect();
-    running.retain(|name| tree.is_not_down(name));
     let request = Request {
         timeout: timeout.map(Duration::from_secs),
         ..Request::new(Verb::Shutdown)
     };
+    let tree = Tree::enter(common, false)?;
+    let survey = tree.survey(&[], Verb::Shutdown)?;
+    let mut running: Vec<ProfileName> = tree.scandir.profiles()?.into_iter().collect();
+    running.retain(|name| tree.may_run(name));
     carry_out(&tree, request, &survey, &running, Form::new(json))
 }
 
@@ -217,7 +230,7 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) 
     let names = [old.clone(), new.clone()];
     tree.spare_caller(&names)?;
     tree.may_change("rename")?;
-    let ran = ran || tree.is_wanted_up(old);
+    let ran = ran || tree.is_wanted_up(old)?;
     let removed = remove(&tree, &survey, &names[..1])?;
     let new_slot = BTreeSet::from([new.clone()]);
     let (_, mut failures) = tree.session(LOCK_WAIT)?.register(&new_slot)?;
@@ -253,7 +266,7 @@ pub fn dispatch(
     if !ACTIONS.contains(&action) {
         return hand_over(prog, &format!("'{action}' is not an action of s6"));
     }
-    let detection = detect(&Settings::gather(common)?);
+    let detection = detect(&Settings::gather(common)?)?;
     if !detection.is_s6() {
         return hand_over(prog, &detection.reason);
     }
@@ -335,25 +348,27 @@ fn carry_out(
         }
     }
     for target in &mut outcome.targets {
-        if remaining.contains(&target.name) && tree.scandir.slot(&target.name).is_err() {
+        if remaining.contains(&target.name) && matches!(tree.scandir.slot(&target.name), Ok(None)) {
             target.end = Some(End::Overruled);
         }
     }
     outcome.targets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    if survey.profiles.is_empty() && request.verb == Verb::Stop {
-        let what = "the volume cannot be read: the intents on it stay as they are";
-        outcome.failures.push(what.to_owned());
-    }
     // Surveyed again: the holders of locks and the intents may have changed meanwhile.
-    let survey = tree.context.survey(names).unwrap_or_default();
+    let survey = tree.context.survey(names).unwrap_or_else(|error| {
+        if survey.complete {
+            outcome.failures.push(error.to_string());
+        }
+        Survey::default()
+    });
     let report = status::report(tree.settings(), &tree.scandir, &survey, names)?;
     Ok(say(request, &outcome, &report, &survey, form))
 }
 
 /// Adds the slots of profiles that have none, and replaces slots without a supervisor.
 fn register_missing(tree: &Tree, names: &[ProfileName], limit: Duration) -> Result<Failures> {
-    let mut missing: BTreeSet<ProfileName> = names.iter().cloned().collect();
-    missing.retain(|name| !tree.scandir.is_ours(name.slot()) || tree.status(name).is_none());
+    let missing = only(names.iter().cloned(), |name| {
+        Ok(!tree.scandir.has_slot(name)? || tree.status(name)?.is_none())
+    })?;
     if missing.is_empty() {
         return Ok(Failures::new());
     }
@@ -367,11 +382,9 @@ fn register_missing(tree: &Tree, names: &[ProfileName], limit: Duration) -> Resu
 
 /// Stops gateways and removes their slots.
 fn remove(tree: &Tree, survey: &Survey, names: &[ProfileName]) -> Result<Code> {
-    let (registered, unregistered): (Vec<ProfileName>, Vec<ProfileName>) = names
-        .iter()
-        .cloned()
-        .partition(|name| tree.scandir.is_ours(name.slot()));
-    for name in &unregistered {
+    let registered = only(names.iter().cloned(), |name| tree.scandir.has_slot(name))?;
+    let registered: Vec<ProfileName> = registered.into_iter().collect();
+    for name in names.iter().filter(|name| !registered.contains(name)) {
         report::outcome(true, &format!("{} is not registered", name.slot()));
     }
     if registered.is_empty() {
@@ -383,7 +396,7 @@ fn remove(tree: &Tree, survey: &Survey, names: &[ProfileName]) -> Result<Code> {
     tree.lifecycle()
         .run(request, &registered, &homeless, false)?;
     let session = tree.session(LOCK_WAIT)?;
-    let is_up = |name: &&ProfileName| tree.is_not_down(name);
+    let is_up = |name: &&ProfileName| tree.may_run(name);
     let up: Vec<ProfileName> = registered.iter().filter(is_up).cloned().collect();
     if !up.is_empty() {
         // Another command has started these meanwhile. Under the lock, no command can.
@@ -400,10 +413,10 @@ fn remove(tree: &Tree, survey: &Survey, names: &[ProfileName]) -> Result<Code> {
     Ok(code_of(&failures))
 }
 
-/// Lists the names whose profile is not on the volume, or cannot be read there.
+/// Lists the names whose profile certainly is not on the volume.
 fn homeless(survey: &Survey, names: &[ProfileName]) -> Vec<ProfileName> {
     let mut homeless = names.to_vec();
-    homeless.retain(|name| !survey.profiles.contains_key(name));
+    homeless.retain(|name| survey.is_gone(name));
     homeless
 }
 

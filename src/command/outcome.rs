@@ -176,9 +176,8 @@ fn message(request: Request, target: &Target, row: Option<&Row>, orphan: Option<
         took => format!("{}.{} s", took / 1000, took / 100 % 10),
     };
     let see = format!("see hermes-s6 logs -p {}", target.name);
-    let limit = target.took.as_secs();
+    let limit = request.timeout.unwrap_or(target.took).as_secs();
     let state = row.map_or(State::Unregistered, |row| row.state).words();
-    let reason = row.and_then(|row| row.reason.clone());
     let message = |code, word, text| Message { code, word, text };
     let end = target.end.as_ref().unwrap_or(&End::TimedOut);
     match end {
@@ -211,20 +210,7 @@ fn message(request: Request, target: &Target, row: Option<&Row>, orphan: Option<
             format!("is down (killed: it had not ended after {seconds})"),
         ),
         End::WasDown => message(Code::Done, "was_down", "is down already".into()),
-        End::Lost => {
-            let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-            // Another command may have started the gateway since.
-            let before = if row.is_some_and(|row| row.pid.is_some()) {
-                "has gone down, and now "
-            } else {
-                ""
-            };
-            message(
-                Code::No,
-                "lost",
-                format!("{before}is {state}{reason}, {see}"),
-            )
-        }
+        End::Lost => message(Code::No, "lost", format!("{}, {see}", lost(row))),
         End::Overruled => {
             let what = if request.verb.is_up() {
                 "stopped"
@@ -256,12 +242,36 @@ fn message(request: Request, target: &Target, row: Option<&Row>, orphan: Option<
             "unsupervised",
             "has no supervisor: run hermes-s6 reconcile".into(),
         ),
+        End::Unseen(error) if request.verb.is_up() => message(
+            error.code(),
+            "unseen",
+            format!("cannot be looked at: {error}"),
+        ),
+        End::Unseen(error) => message(
+            error.code(),
+            "unseen",
+            format!("was told to end, but cannot be looked at: {error}"),
+        ),
         End::Failed(error) => message(
             error.code(),
             "failed",
             format!("could not be told what to do: {error}"),
         ),
     }
+}
+
+/// Says what a gateway does that has gone down although it should run.
+fn lost(row: Option<&Row>) -> String {
+    let state = row.map_or(State::Unregistered, |row| row.state).words();
+    let reason = row.and_then(|row| row.reason.as_ref());
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    // Another command may have started the gateway since.
+    let before = if row.is_some_and(|row| row.pid.is_some()) {
+        "has gone down, and now "
+    } else {
+        ""
+    };
+    format!("{before}is {state}{reason}")
 }
 
 /// Prints what a convergence did: a line for each change, then the warnings; or one line of JSON.

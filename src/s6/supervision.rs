@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::error::{Code, Error, Result, shown};
 use crate::system::beneath::Dir;
-use crate::system::process::{Holder, holder};
+use crate::system::process::{Holder, holder, is_child};
+use crate::system::root::Root;
+use crate::system::wait::wait_until;
 
 /// Seconds between the zero of TAI64 labels and the Unix epoch, with the 37 leap seconds that skalibs
 /// counts (<https://skarnet.org/software/skalibs/libstddjb/tai.html>).
@@ -20,6 +23,9 @@ pub const CRASH_LOOP_DEATHS: usize = 5;
 
 /// The time within which [`CRASH_LOOP_DEATHS`] make a crash loop.
 pub const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(120);
+
+/// How long a status may lag behind the end of a process.
+const STATUS_TIME: Duration = Duration::from_millis(200);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,8 +56,18 @@ pub struct Status {
 
 impl Status {
     /// Reads the status of a service directory; `None` if it was never supervised.
-    pub fn read(service: &Dir) -> Option<Self> {
-        Self::parse(&service.passage("supervise").ok()?.read("status", 64).ok()?)
+    pub fn read(service: &Dir) -> Result<Option<Self>> {
+        let Some(content) = read(service, "status", 64)? else {
+            return Ok(None);
+        };
+        match Self::parse(&content) {
+            Some(status) => Ok(Some(status)),
+            None => Err(unusable(
+                service,
+                "status",
+                "is not what s6-supervise writes",
+            )),
+        }
     }
 
     /// Tells whether the service is down, and stays down.
@@ -94,12 +110,38 @@ impl Status {
 /// Reads how the earlier processes of a service ended, and when, oldest first.
 ///
 /// The list begins with the start of the supervisor; s6 keeps only the last deaths, see `max-death-tally`.
-pub fn deaths(service: &Dir) -> Vec<(SystemTime, Death)> {
-    let tally = service
-        .passage("supervise")
-        .ok()
-        .and_then(|dir| dir.read("death_tally", 1 << 16).ok());
-    parse_tally(&tally.unwrap_or_default())
+pub fn deaths(service: &Dir) -> Result<Vec<(SystemTime, Death)>> {
+    let tally = read(service, "death_tally", 1 << 16)?;
+    Ok(parse_tally(&tally.unwrap_or_default()))
+}
+
+/// Opens `supervise/` of a service directory; `None` if it was never supervised.
+fn supervise(service: &Dir) -> Result<Option<Dir>> {
+    match service.passage("supervise") {
+        Err(error) if error.is_not_found() => Ok(None),
+        supervise => supervise.map(Some),
+    }
+}
+
+/// Reads a file in `supervise/`; `None` if there is no such file.
+fn read(service: &Dir, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    let Some(supervise) = supervise(service)? else {
+        return Ok(None);
+    };
+    match supervise.read(name, limit) {
+        Ok(content) => Ok(Some(content)),
+        Err(failure) if failure.is_missing() => Ok(None),
+        Err(failure) => {
+            let what = failure.text.strip_prefix(name).unwrap_or(&failure.text);
+            Err(unusable(service, name, what.trim_start()))
+        }
+    }
+}
+
+/// Makes the error for a file in `supervise/`, of which `what` says what is wrong.
+fn unusable(service: &Dir, name: &str, what: &str) -> Error {
+    let place = service.path().join("supervise").join(name);
+    Error::new(Code::System, format!("{} {what}", shown(&place)))
 }
 
 /// Parses a death tally: its whole records, without those whose label is no time.
@@ -118,19 +160,55 @@ fn parse_tally(bytes: &[u8]) -> Vec<(SystemTime, Death)> {
 }
 
 /// Finds the s6-supervise of a service directory: the holder of its `supervise/lock`.
-pub fn supervisor(service: &Dir) -> Option<Holder> {
-    holder(&service.passage("supervise").ok()?, "lock")
+pub fn supervisor(service: &Dir) -> Result<Option<Holder>> {
+    match supervise(service)? {
+        Some(supervise) => holder(&supervise, "lock"),
+        None => Ok(None),
+    }
 }
 
 /// Reads the status of a service directory; `None` without a supervisor, since nobody then updates the status.
-pub fn supervised(service: &Dir) -> Option<(Status, Holder)> {
-    let supervisor = supervisor(service)?;
-    Some((Status::read(service)?, supervisor))
+///
+/// It is an error if the status names a process that is not the supervisor's. On a full file system,
+/// s6-supervise cannot write the status: the process in it has ended, and another may have its pid by now.
+pub fn supervised(root: &Root, service: &Dir) -> Result<Option<(Status, Holder)>> {
+    let mut seen = Ok(None);
+    let mut stranger = None;
+    // Between the end of a process and the new status lies a moment.
+    wait_until(STATUS_TIME, "s6-supervise to write its status", || {
+        seen = status_and_supervisor(service);
+        stranger = match &seen {
+            Ok(Some((Status { pid, .. }, Holder::Process(parent)))) => {
+                pid.filter(|pid| is_child(root, *pid, *parent) == Some(false))
+            }
+            _ => None,
+        };
+        stranger.is_none()
+    });
+    match stranger {
+        None => seen,
+        Some(pid) => {
+            let what = format!("is out of date: {pid} is no process of its s6-supervise");
+            let remedy = "make room where the scan directory is, if that is full";
+            Err(unusable(service, "status", &what).remedy(remedy))
+        }
+    }
+}
+
+fn status_and_supervisor(service: &Dir) -> Result<Option<(Status, Holder)>> {
+    let Some(supervisor) = supervisor(service)? else {
+        return Ok(None);
+    };
+    let status = Status::read(service)?;
+    Ok(status.map(|status| (status, supervisor)))
 }
 
 /// Finds the s6-svscan of a scan directory: the holder of its `.s6-svscan/lock`.
-pub fn scanner(scandir: &Dir) -> Option<Holder> {
-    holder(&scandir.dir(".s6-svscan").ok()?, "lock")
+pub fn scanner(scandir: &Dir) -> Result<Option<Holder>> {
+    match scandir.dir(".s6-svscan") {
+        Err(error) if error.is_not_found() => Ok(None),
+        directory => holder(&directory?, "lock"),
+    }
 }
 
 /// Reads a TAI64N label: eight bytes of seconds and four of nanoseconds.

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -93,6 +93,20 @@ impl Dir {
     /// Opens a directory in this one.
     pub fn dir(&self, name: impl AsRef<Path>) -> Result<Self> {
         self.open_dir(name.as_ref(), DIRECTORY)
+    }
+
+    /// Opens a directory in this one; `None` if there is no such name, or no directory with this name.
+    pub fn dir_if_there(&self, name: impl AsRef<Path>) -> Result<Option<Self>> {
+        let name = name.as_ref();
+        match self.dir(name) {
+            // Of a link, too, openat says that it is no directory.
+            Err(error)
+                if error.is_not_found() || error.kind() == Some(ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
+            directory => directory.map(Some),
+        }
     }
 
     /// Opens a directory in this one only to reach the files in it. This needs no permission to list them.

@@ -72,14 +72,28 @@ pub enum Holder {
     Elsewhere,
 }
 
-/// Finds the holder of a file's lock with `F_GETLK`; `None` if nobody holds the lock.
-pub fn holder(dir: &Dir, file: &str) -> Option<Holder> {
-    let file = dir.file(file, OFlags::RDONLY).ok()?;
-    let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()??;
-    Some(match lock.pid.map(Pid::as_raw_pid) {
+/// Finds the holder of a file's lock with `F_GETLK`; `None` if nobody holds the lock, or there is no such file.
+///
+/// It is an error if the lock cannot be asked: then there may be a holder.
+pub fn holder(dir: &Dir, name: &str) -> Result<Option<Holder>> {
+    let file = match dir.file(name, OFlags::RDONLY) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        file => file?,
+    };
+    let lock = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock))
+        .map_err(|errno| Error::system("ask for the lock of", dir.path().join(name), errno))?;
+    Ok(lock.map(|lock| match lock.pid.map(Pid::as_raw_pid) {
         Some(pid) if pid > 0 => Holder::Process(pid),
         _ => Holder::Elsewhere,
-    })
+    }))
+}
+
+/// Tells whether a process is the child of another one; `None` if the parent itself cannot be seen, as one of
+/// another pid namespace, or where /proc hides the processes of others.
+pub fn is_child(root: &Root, pid: u32, parent_pid: i32) -> Option<bool> {
+    let parent_pid = parent_pid.to_string();
+    start_time(root, &parent_pid)?;
+    Some(parent(root, &pid.to_string()).is_some_and(|parent| parent == parent_pid))
 }
 
 /// An identified process: a signal reaches this process, and never a later one with the same pid.
@@ -107,7 +121,7 @@ impl<'a> Process<'a> {
     pub fn identify(
         root: &'a Root,
         pid: i32,
-        is_meant: impl FnOnce() -> bool,
+        is_meant: impl FnOnce() -> Result<bool>,
     ) -> Result<Option<Self>> {
         let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else {
             return Ok(None);
@@ -132,7 +146,7 @@ impl<'a> Process<'a> {
             pid,
             identity,
         };
-        Ok(is_meant().then_some(process))
+        Ok(is_meant()?.then_some(process))
     }
 
     /// Sends a signal, unless the process is gone.
@@ -202,7 +216,7 @@ mod tests {
     fn a_process_is_ended_by_its_handle_and_where_there_is_none_by_its_start_time() {
         let root = Root::new("/");
         let by_handle: fn(&Root, i32) -> Process<'_> =
-            |root, pid| Process::identify(root, pid, || true).unwrap().unwrap();
+            |root, pid| Process::identify(root, pid, || Ok(true)).unwrap().unwrap();
         for identify in [by_handle, by_start_time] {
             let (mut child, pid) = sleeper();
             let process = identify(&root, pid);
@@ -216,7 +230,11 @@ mod tests {
     fn a_process_that_is_not_the_one_meant_or_no_more_is_let_alone() {
         let root = Root::new("/");
         let (mut child, pid) = sleeper();
-        assert!(Process::identify(&root, pid, || false).unwrap().is_none());
+        assert!(
+            Process::identify(&root, pid, || Ok(false))
+                .unwrap()
+                .is_none()
+        );
         let mut later = by_start_time(&root, pid);
         later.identity = Identity::StartTime(1);
         later.signal(Signal::KILL).unwrap();
@@ -226,9 +244,17 @@ mod tests {
         );
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(Process::identify(&root, pid, || true).unwrap().is_none());
+        assert!(
+            Process::identify(&root, pid, || Ok(true))
+                .unwrap()
+                .is_none()
+        );
         for pid in [0, -1] {
-            assert!(Process::identify(&root, pid, || true).unwrap().is_none());
+            assert!(
+                Process::identify(&root, pid, || Ok(true))
+                    .unwrap()
+                    .is_none()
+            );
         }
     }
 }

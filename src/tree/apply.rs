@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::rights::Rights;
 use crate::s6::supervision::{Status, supervised, supervisor};
@@ -78,7 +78,7 @@ impl Apply<'_> {
 
     /// Writes the owner file of the scan directory, unless it has this content already.
     pub fn owner(&self, owner: &Owner) -> Result<()> {
-        if self.scandir.owner().as_ref() == Some(owner) {
+        if matches!(self.scandir.owner(), Ok(Some(present)) if present == *owner) {
             return Ok(());
         }
         let mut content = serde_json::to_vec(owner).unwrap_or_default();
@@ -102,7 +102,7 @@ impl Apply<'_> {
             return Ok(());
         }
         let path = self.scandir.at(name.slot());
-        let slot = || self.scandir.slot(name);
+        let slot = || self.slot(name);
         for step in &change.steps {
             match step {
                 Step::Reset => forget_status(&path)?,
@@ -132,11 +132,12 @@ impl Apply<'_> {
 
     /// Brings a gateway down. If its process has had a SIGTERM already, it gets no second one (`s6-svc -O`).
     fn down(&self, name: &ProfileName, path: &Path) -> Result<()> {
-        let slot = self.scandir.slot(name)?;
-        let status = Status::read(&slot);
-        let has_signal = status
-            .as_ref()
-            .is_some_and(|status| is_signalled(&slot, status));
+        let slot = self.slot(name)?;
+        let status = Status::read(&slot)?;
+        let has_signal = match &status {
+            Some(status) => is_signalled(&slot, status)?,
+            None => false,
+        };
         self.s6("s6-svc", &[if has_signal { "-O" } else { "-d" }], path)?;
         if let Some(status) = status.filter(|status| status.pid.is_some()) {
             remember_signal(&slot, &status);
@@ -197,7 +198,8 @@ impl Apply<'_> {
             }
         });
         // Looked for only now, so that an s6-svscan that has started meanwhile is told too.
-        if new.is_empty() || self.scandir.watcher().is_none() {
+        // If that cannot be told, there may be one.
+        if new.is_empty() || matches!(self.scandir.watcher(), Ok(None)) {
             return;
         }
         let missed = self.await_supervisors(&new);
@@ -266,12 +268,19 @@ impl Apply<'_> {
     }
 
     fn is_taken_up(&self, name: &ProfileName) -> bool {
-        self.scandir.slot(name).is_ok_and(|slot| {
+        let look = || -> Result<bool> {
+            let slot = self.slot(name)?;
             // The status has to be there too, for the next command: s6-supervise writes it after it takes its
             // lock.
-            supervised(&slot).is_some()
-                && slot.dir("log").is_ok_and(|log| supervisor(&log).is_some())
-        })
+            Ok(supervised(&self.settings.root, &slot)?.is_some()
+                && supervisor(&slot.dir("log")?)?.is_some())
+        };
+        look().unwrap_or(false)
+    }
+
+    /// Opens a slot that must be there.
+    fn slot(&self, name: &ProfileName) -> Result<Dir> {
+        self.scandir.dir().dir(name.slot())
     }
 
     fn s6(&self, program: &str, arguments: &[&str], directory: &Path) -> Result<()> {
@@ -289,9 +298,16 @@ const SIGNALLED_FILE: &str = "signalled";
 /// Tells whether the process of a slot has had its SIGTERM from a hermes-s6 command.
 ///
 /// Such a process gets no second SIGTERM while it saves.
-pub fn is_signalled(slot: &Dir, status: &Status) -> bool {
-    let data = slot.dir("data");
-    data.is_ok_and(|data| data.read(SIGNALLED_FILE, 128) == Ok(process(status)))
+pub fn is_signalled(slot: &Dir, status: &Status) -> Result<bool> {
+    match slot.dir("data")?.read(SIGNALLED_FILE, 128) {
+        Ok(content) => Ok(content == process(status)),
+        Err(unusable) if unusable.is_missing() => Ok(false),
+        Err(unusable) => {
+            let place = slot.path().join("data");
+            let what = format!("{}: {}", shown(&place), unusable.text);
+            Err(Error::new(Code::System, what))
+        }
+    }
 }
 
 /// Remembers that the process of a slot has had its SIGTERM, if we may write in the slot.

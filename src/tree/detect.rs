@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::hermes::name::ProfileName;
-use crate::s6::supervision::supervisor;
+use crate::error::Result;
 use crate::settings::Settings;
 use crate::system::process::Holder;
 use crate::tree::scandir::ScanDir;
@@ -41,18 +40,22 @@ impl Detection {
 /// who may not look for the s6-svscan gets a yes if a slot has a supervisor; or if PID 1 is s6-svscan and
 /// `/run/s6/basedir` exists. The owner file is needed in any case: other images have s6 too, but no slots of
 /// ours.
-pub fn detect(settings: &Settings) -> Detection {
+///
+/// It is an error if it cannot be told.
+pub fn detect(settings: &Settings) -> Result<Detection> {
     let place = settings.scandir.display();
-    let s6 = |reason| Detection {
-        version: 1,
-        manager: "s6",
-        reason,
+    let s6 = |reason| {
+        Ok(Detection {
+            version: 1,
+            manager: "s6",
+            reason,
+        })
     };
-    let none = Detection::none;
-    let Ok(scandir) = ScanDir::open(settings) else {
+    let none = |reason| Ok(Detection::none(reason));
+    let Some(scandir) = ScanDir::open_if_there(settings)? else {
         return none(format!("there is no scan directory {place}"));
     };
-    let Some(owner) = scandir.owner() else {
+    let Some(owner) = scandir.owner()? else {
         return none(format!(
             "{place} has no gateways of hermes-s6: it was never reconciled"
         ));
@@ -63,44 +66,46 @@ pub fn detect(settings: &Settings) -> Detection {
             "{place} has the gateways of {theirs}, not of {ours}"
         ));
     }
-    match scandir.watcher() {
-        Some(Holder::Process(pid)) => return s6(format!("s6-svscan (pid {pid}) watches {place}")),
-        Some(Holder::Elsewhere) => {
+    let closed = match scandir.watcher() {
+        Ok(Some(Holder::Process(pid))) => {
+            return s6(format!("s6-svscan (pid {pid}) watches {place}"));
+        }
+        Ok(Some(Holder::Elsewhere)) => {
             return none(format!(
                 "{place} is watched by an s6-svscan of another container"
             ));
         }
-        None => {}
-    }
-    // We may not look into it; but the supervisor of a slot proves that there is an s6-svscan.
-    let is_closed = matches!(scandir.dir().dir(".s6-svscan"), Err(error) if !error.is_not_found());
-    let has_supervisor = |name: &ProfileName| {
-        scandir
-            .slot(name)
-            .is_ok_and(|slot| supervisor(&slot).is_some())
+        Ok(None) => None,
+        Err(error) if error.is_forbidden() => Some(error),
+        Err(error) => return Err(error),
     };
-    if is_closed
-        && scandir
-            .profiles()
-            .is_ok_and(|names| names.iter().any(has_supervisor))
-    {
-        return s6(format!("gateways in {place} are supervised"));
+    // We may not look into it; but the supervisor of a slot proves that there is an s6-svscan.
+    if closed.is_some() {
+        match scandir.has_supervisor() {
+            Ok(true) => return s6(format!("gateways in {place} are supervised")),
+            Err(error) if !error.is_forbidden() => return Err(error),
+            _ => {}
+        }
     }
+    let is_closed = closed.is_some();
+    let unwatched = |why: String| {
+        match closed {
+        // Nobody holds the lock there.
+        None => none(format!("no s6-svscan watches {place}{why}")),
+        Some(error) => Err(error.remedy(
+            "only root and the user of the gateways can see whether s6 supervises them: ask as one of these",
+        )),
+    }
+    };
     let init = std::fs::read_to_string(settings.root.at("/proc/1/comm")).unwrap_or_default();
     if init.trim_end() != "s6-svscan" {
-        return none(format!(
-            "no s6-svscan watches {place}, and PID 1 is {}",
-            init.trim_end()
-        ));
+        return unwatched(format!(", and PID 1 is {}", init.trim_end()));
     }
     if !settings.root.at("/run/s6/basedir").is_dir() {
-        return none(format!(
-            "no s6-svscan watches {place}, and there is no /run/s6/basedir"
-        ));
+        return unwatched(", and there is no /run/s6/basedir".to_owned());
     }
-    if scandir.dir().dir(".s6-svscan").is_ok() {
-        // We may look into it, and nobody holds the lock there.
-        return none(format!("no s6-svscan watches {place}"));
+    if !is_closed {
+        return unwatched(String::new());
     }
     s6(format!(
         "PID 1 is s6-svscan, and {place} has gateways of hermes-s6"

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod change;
 pub mod detect;
 pub mod lifecycle;
+pub mod logger;
 pub mod owner;
 pub mod plan;
 pub mod reconcile;

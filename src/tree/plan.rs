@@ -76,6 +76,10 @@ pub fn plan(
                 "capacity",
                 "s6-svscan has no room for its slot: restart the tree with hermes-s6 supervise, or s6-svscan with a larger limit",
             )),
+            Some(Found { failure: Some(failure), .. }) => {
+                let text = format!("its slot cannot be looked at, and stays as it is: {failure}");
+                Some(wish.skip("unreadable", &text))
+            }
             Some(found) if !found.ours => Some(wish.skip(
                 "foreign-slot",
                 "its place in the scan directory is taken by a directory that hermes-s6 did not make: remove that",
@@ -135,13 +139,10 @@ fn volume(
 
 /// Decides which slots are removed: those of profiles that certainly do not exist any more.
 fn removals(survey: &Survey, world: &World) -> Vec<Change> {
-    let is_gone = |name: &ProfileName| {
-        survey.complete && !survey.profiles.contains_key(name) && !survey.unknown.contains(name)
-    };
     let ours = world.slots.iter().filter(|(_, found)| found.ours);
     let gone: Vec<_> = ours
         .map(|(name, _)| name)
-        .filter(|name| is_gone(name))
+        .filter(|name| survey.is_gone(name))
         .collect();
     // A volume that has served named profiles has a record of ports. If there are slots of named profiles but no
     // record, this is another volume, or the volume is not mounted.

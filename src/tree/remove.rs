@@ -5,8 +5,10 @@
 //! ended.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -19,6 +21,7 @@ use crate::system::beneath::Dir;
 use crate::system::process::{Holder, Process};
 use crate::system::root::Root;
 use crate::system::wait::wait_until;
+use crate::tree::logger::has_unread;
 use crate::tree::scandir::{OLD_PREFIX, ScanDir};
 
 /// How long a supervisor may take to end after its gateway: `finish` has 5 s of it.
@@ -27,7 +30,7 @@ const SUPERVISOR_TIME: Duration = Duration::from_secs(7);
 /// The longest wait for a gateway to end, whatever its slot says: a day, the maximum of HERMES_S6_STOP_TIMEOUT.
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
-/// How long a logger may take to write the lines that it has read.
+/// How long a logger may take to end after its gateway, and how long after it was told to.
 const LOGGER_TIME: Duration = Duration::from_secs(2);
 
 /// The profiles whose change failed, each with the error.
@@ -53,81 +56,96 @@ impl Remover<'_> {
     /// and then the supervisor. A gateway that survives even this is found later by the lock of its home, and
     /// ended before the next one starts.
     pub fn take_over(&self) -> Result<()> {
-        let names = self
-            .scandir
-            .dir()
-            .names()?
-            .into_iter()
-            .filter_map(|name| name.into_string().ok());
-        let service = |name: &String| !name.starts_with('.') || name.starts_with(OLD_PREFIX);
-        let services: Vec<Dir> = names
-            .filter(service)
-            .filter_map(|name| self.scandir.dir().dir(name).ok())
-            .collect();
+        let mut services = self.scandir.dir().names()?;
+        services.retain(|name| {
+            let name = name.as_encoded_bytes();
+            !name.starts_with(b".") || name.starts_with(OLD_PREFIX.as_bytes())
+        });
         self.end_supervisors(&services)
     }
 
     /// Ends the supervisors of these service directories and of their loggers, with all that they supervise.
-    fn end_supervisors(&self, services: &[Dir]) -> Result<()> {
-        let orphans: Vec<&Dir> = services
-            .iter()
-            .filter(|service| is_supervised(service))
-            .collect();
+    fn end_supervisors(&self, services: &[OsString]) -> Result<()> {
+        let mut orphans = Vec::new();
+        for service in services {
+            if self.is_supervised(service)? {
+                orphans.push(service.as_os_str());
+            }
+        }
         if orphans.is_empty() {
             return Ok(());
         }
         for service in &orphans {
-            self.tell(service, "-dx");
+            self.tell(&self.scandir.at(service), "-dx");
         }
-        let is_running = |service: &&Dir| supervisor(service).is_some();
-        let longest = orphans
-            .iter()
-            .filter_map(|service| own_stop_timeout(service))
-            .max();
-        let limit = longest.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
+        // A supervisor that cannot be looked at counts as running: so it gets its whole time.
+        let is_running = |service: &&OsStr| !matches!(self.find(service, supervisor), Ok(None));
+        let limit = self.stop_time(orphans.iter().copied());
         if !wait_until(limit, "gateways to end", || !orphans.iter().any(is_running)) {
             // The gateways first: without their supervisors, nobody would end them.
             for service in orphans.iter().filter(|service| is_running(service)) {
-                self.kill(|| gateway(service))?;
+                self.kill(|| self.find(service, process))?;
             }
             if !wait_until(SUPERVISOR_TIME, "supervisors to end", || {
                 !orphans.iter().any(is_running)
             }) {
                 for service in orphans.iter().filter(|service| is_running(service)) {
-                    self.kill(|| supervisor(service))?;
+                    self.kill(|| self.find(service, supervisor))?;
                 }
             }
         }
-        // A logger ends by itself when its pipe has no writer any more. -x lets its supervisor end then too.
-        let any_is_left = || orphans.iter().any(|service| is_supervised(service));
-        for letters in ["-x", "-dx"] {
-            for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
-                self.tell(&logger, letters);
-            }
-            if wait_until(LOGGER_TIME, "loggers to end", || !any_is_left()) {
+        self.end_loggers(&orphans)
+    }
+
+    /// Ends the loggers of services that have ended.
+    ///
+    /// A logger ends by itself when its pipe has no writer any more. A child of a gateway may keep the pipe open
+    /// for as long as it likes: then the logger ends when what is in the pipe is written.
+    fn end_loggers(&self, services: &[&OsStr]) -> Result<()> {
+        let log = |service: &OsStr| Path::new(service).join("log");
+        let is_left = |service: &&OsStr| self.is_supervised(service).unwrap_or(true);
+        let is_over =
+            |limit: Duration| wait_until(limit, "loggers to end", || !services.iter().any(is_left));
+        // -x lets the supervisor of the logger end with it.
+        for service in services {
+            self.tell(&self.scandir.at(log(service)), "-x");
+        }
+        if is_over(LOGGER_TIME) {
+            return Ok(());
+        }
+        wait_until(LOGGER_TIME, "loggers to read what is left", || {
+            let unread = |service: &&OsStr| match self.find(log(service), process) {
+                Ok(Some(Holder::Process(pid))) => has_unread(self.root, pid),
+                _ => false,
+            };
+            !services.iter().any(unread)
+        });
+        for service in services.iter().filter(|service| is_left(service)) {
+            self.tell(&self.scandir.at(log(service)), "-dx");
+        }
+        // A logger that cannot write does not end by that.
+        for find in [process, supervisor] {
+            if is_over(LOGGER_TIME) {
                 return Ok(());
             }
+            for service in services.iter().filter(|service| is_left(service)) {
+                self.kill(|| self.find(log(service), find))?;
+            }
         }
-        for logger in orphans.iter().filter_map(|service| service.dir("log").ok()) {
-            self.kill(|| supervisor(&logger))?;
+        if is_over(LOGGER_TIME) {
+            return Ok(());
         }
-        if wait_until(LOGGER_TIME, "supervisors to end", || !any_is_left()) {
-            Ok(())
-        } else {
-            let stuck = orphans.iter().find(|service| is_supervised(service));
-            let path = stuck.map_or_else(|| self.scandir.dir().path(), |service| service.path());
-            Err(Error::new(
-                Code::TimedOut,
-                format!("the supervisor of {} does not end", path.display()),
-            ))
-        }
+        let stuck = services.iter().find(|service| is_left(service));
+        let path = self.scandir.at(stuck.copied().unwrap_or_default());
+        Err(Error::new(
+            Code::TimedOut,
+            format!("the supervisor of {} does not end", path.display()),
+        ))
     }
 
     /// Tells a supervisor something by `s6-svc`. A supervisor that is gone is no error.
-    fn tell(&self, service: &Dir, letters: &str) {
-        let _gone = self
-            .tools
-            .run(self.root, "s6-svc", &[letters], service.path());
+    fn tell(&self, service: &Path, letters: &str) {
+        let _gone = self.tools.run(self.root, "s6-svc", &[letters], service);
     }
 
     /// Removes slots, and the half-built and half-removed slots that killed runs have left.
@@ -139,10 +157,10 @@ impl Remover<'_> {
         failures: &mut Failures,
     ) {
         // The directories to remove, each with the profile if its slot was there.
-        let mut removals: Vec<(Option<ProfileName>, String)> = Vec::new();
+        let mut removals: Vec<(Option<ProfileName>, OsString)> = Vec::new();
         for leftover in self.scandir.leftovers().unwrap_or_default() {
             if leftover.starts_with(OLD_PREFIX) {
-                removals.push((None, leftover));
+                removals.push((None, leftover.into()));
             } else {
                 let _next_time = fs::remove_dir_all(self.scandir.at(leftover));
             }
@@ -150,7 +168,7 @@ impl Remover<'_> {
         for name in names {
             let old = format!("{OLD_PREFIX}{}", name.slot());
             match fs::rename(self.scandir.at(name.slot()), self.scandir.at(&old)) {
-                Ok(()) => removals.push((Some(name.clone()), old)),
+                Ok(()) => removals.push((Some(name.clone()), old.into())),
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
                 Err(cause) => {
                     failures.insert(
@@ -163,33 +181,25 @@ impl Remover<'_> {
         if removals.is_empty() {
             return;
         }
-        let services: Vec<Dir> = removals
-            .iter()
-            .filter_map(|(_, old)| self.scandir.dir().dir(old).ok())
-            .collect();
-        if self.scandir.watcher().is_some() {
-            let _waited_for_below = self.tools.run(
-                self.root,
-                "s6-svscanctl",
-                &["-an"],
-                self.scandir.dir().path(),
-            );
-            let longest = services.iter().filter_map(own_stop_timeout).max();
-            let limit = longest.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME;
+        let services: Vec<OsString> = removals.iter().map(|(_, old)| old.clone()).collect();
+        // Whether there is an s6-svscan or not: without one, this does nothing.
+        if !matches!(self.scandir.watcher(), Ok(None)) {
+            let place = self.scandir.dir().path();
+            let _waited_for_below = self.tools.run(self.root, "s6-svscanctl", &["-an"], place);
+            let limit = self.stop_time(services.iter().map(OsString::as_os_str));
             wait_until(limit, "removed gateways to end", || {
-                !services.iter().any(is_supervised)
+                let is_gone =
+                    |service: &OsString| matches!(self.find(service, supervisor), Ok(None));
+                services.iter().all(is_gone)
             });
         }
         let ended = self.end_supervisors(&services);
         for (name, old) in removals {
             let path = self.scandir.at(&old);
-            let stuck = self
-                .scandir
-                .dir()
-                .dir(&old)
-                .is_ok_and(|service| is_supervised(&service));
             let result = match &ended {
-                Err(error) if stuck => Err(Error::new(error.code(), error.to_string())),
+                Err(error) if self.is_supervised(&old).unwrap_or(true) => {
+                    Err(Error::new(error.code(), error.to_string()))
+                }
                 _ => {
                     fs::remove_dir_all(&path).map_err(|cause| Error::system("remove", &path, cause))
                 }
@@ -201,24 +211,51 @@ impl Remover<'_> {
     }
 
     /// Kills the process that `find` finds, which did not end when it was told to.
-    fn kill(&self, find: impl Fn() -> Option<Holder>) -> Result<()> {
-        let found = find();
+    fn kill(&self, find: impl Fn() -> Result<Option<Holder>>) -> Result<()> {
+        let found = find()?;
         let Some(Holder::Process(pid)) = found else {
             return Ok(());
         };
-        match Process::identify(self.root, pid, || find() == found)? {
+        match Process::identify(self.root, pid, || Ok(find()? == found))? {
             Some(process) => process.signal(Signal::KILL),
             None => Ok(()),
         }
     }
-}
 
-/// Tells whether a service directory or its logger has a supervisor.
-fn is_supervised(service: &Dir) -> bool {
-    supervisor(service).is_some()
-        || service
-            .dir("log")
-            .is_ok_and(|log| supervisor(&log).is_some())
+    /// Finds something of a service directory; `None` if the directory is gone.
+    fn find<T>(
+        &self,
+        service: impl AsRef<Path>,
+        find: impl Fn(&Dir) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let service = service.as_ref();
+        let mut place = Some(self.scandir.dir().dir(".")?);
+        for name in service {
+            place = match &place {
+                Some(place) => place.dir_if_there(name)?,
+                None => None,
+            };
+        }
+        place.as_ref().map_or(Ok(None), find)
+    }
+
+    /// Tells whether a service directory or its logger has a supervisor.
+    fn is_supervised(&self, service: &OsStr) -> Result<bool> {
+        Ok(self.find(service, supervisor)?.is_some()
+            || self
+                .find(Path::new(service).join("log"), supervisor)?
+                .is_some())
+    }
+
+    /// Gives how long services and their supervisors may take to end.
+    fn stop_time<'s>(&self, services: impl Iterator<Item = &'s OsStr>) -> Duration {
+        let own = |service| {
+            self.find(service, |service| Ok(own_stop_timeout(service)))
+                .ok()?
+        };
+        let longest = services.filter_map(own).max();
+        longest.unwrap_or_default().max(self.stop_timeout) + SUPERVISOR_TIME
+    }
 }
 
 /// Reads from a service directory how long the process may take to end, at most a day.
@@ -228,8 +265,10 @@ pub fn own_stop_timeout(service: &Dir) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds).min(STOP_TIMEOUT_MAX))
 }
 
-/// Finds the gateway's process of a slot.
-fn gateway(service: &Dir) -> Option<Holder> {
-    let pid = Status::read(service)?.pid?;
-    i32::try_from(pid).ok().map(Holder::Process)
+/// Finds the process of a service.
+fn process(service: &Dir) -> Result<Option<Holder>> {
+    let pid = Status::read(service)?.and_then(|status| status.pid);
+    Ok(pid
+        .and_then(|pid| i32::try_from(pid).ok())
+        .map(Holder::Process))
 }

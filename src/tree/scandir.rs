@@ -4,7 +4,7 @@
 //! ([`ScanDir::lock_within`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::process::Holder;
+use crate::system::root::Root;
 use crate::system::trust::require_root_owned;
 use crate::system::wait::wait_until;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
@@ -58,6 +59,8 @@ const FIRST_SCAN_LIMIT: Duration = Duration::from_secs(60);
 pub struct Found {
     /// Whether hermes-s6 made the slot.
     pub ours: bool,
+    /// Why the slot could not be looked at; the other fields then say nothing.
+    pub failure: Option<String>,
     /// The files that are missing or differ from the rendered ones, by their path in the slot.
     pub outdated: Vec<&'static str>,
     /// Temporary files that a killed run has left.
@@ -158,7 +161,7 @@ impl ScanDir {
     }
 
     /// Finds the s6-svscan that watches the scan directory; `None` if there is none.
-    pub fn watcher(&self) -> Option<Holder> {
+    pub fn watcher(&self) -> Result<Option<Holder>> {
         scanner(&self.dir)
     }
 
@@ -205,20 +208,41 @@ impl ScanDir {
     }
 
     /// Reads the owner file; `None` if the scan directory was never filled.
-    pub fn owner(&self) -> Option<Owner> {
-        serde_json::from_slice(&self.dir.read(OWNER_FILE, 1 << 16).ok()?).ok()
+    pub fn owner(&self) -> Result<Option<Owner>> {
+        let content = match self.dir.read(OWNER_FILE, 1 << 16) {
+            Err(failure) if failure.is_missing() => return Ok(None),
+            content => content.map_err(|failure| failure.text),
+        };
+        let owner = content.and_then(|content| {
+            serde_json::from_slice(&content).map_err(|_| "is no owner file".to_owned())
+        });
+        owner.map(Some).map_err(|why| {
+            let why = why.strip_prefix(OWNER_FILE).unwrap_or(&why).trim_start();
+            let what = format!("{} {why}", shown(&self.at(OWNER_FILE)));
+            Error::new(Code::System, what)
+                .remedy("hermes-s6 cannot tell whose gateways these are: if it is damaged, remove it and run hermes-s6 reconcile")
+        })
     }
 
     /// Reads the owner file of a running tree: its s6-svscan lives, and this instance of the machine or
     /// container has filled the scan directory.
-    pub fn live_owner(&self, settings: &Settings) -> Option<Owner> {
-        self.owner()
-            .filter(|owner| owner.is_of_this_instance(settings) && self.watcher().is_some())
+    pub fn live_owner(&self, settings: &Settings) -> Result<Option<Owner>> {
+        match self.owner()? {
+            Some(owner) if owner.is_of_this_instance(settings) => {
+                let is_watched = match self.watcher() {
+                    // Root's s6-svscan cannot be seen by hermes.
+                    Err(error) if error.is_forbidden() => true,
+                    watcher => watcher?.is_some(),
+                };
+                Ok(is_watched.then_some(owner))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Reads the owner file, and refuses a scan directory with the gateways of another data root.
     pub fn owner_for(&self, settings: &Settings) -> Result<Option<Owner>> {
-        let owner = self.owner();
+        let owner = self.owner()?;
         let Some(other) = owner.as_ref().filter(|owner| !owner.serves(settings)) else {
             return Ok(owner);
         };
@@ -241,7 +265,7 @@ impl ScanDir {
     /// for a tree that does not run.
     pub fn choices(&self, settings: &Settings, tools: Result<Tools>) -> Result<Choices> {
         self.owner_for(settings)?;
-        let Some(Owner { choices, .. }) = self.live_owner(settings) else {
+        let Some(Owner { choices, .. }) = self.live_owner(settings)? else {
             return Ok(Choices::new(settings, tools?));
         };
         let differs = |setting: &Option<PathBuf>, kept: &Path| {
@@ -264,33 +288,42 @@ impl ScanDir {
             .iter()
             .filter_map(|name| ProfileName::from_slot(name.to_str()?));
         let mut profiles = BTreeSet::new();
-        profiles.extend(slots.filter(|name| self.is_ours(name.slot())));
+        for name in slots {
+            if self.has_slot(&name)? {
+                profiles.insert(name);
+            }
+        }
         Ok(profiles)
     }
 
-    /// Reads the status of a slot; `None` without a supervisor.
-    pub fn status(&self, profile: &ProfileName) -> Option<Status> {
-        let (status, _supervisor) = supervised(&self.slot(profile).ok()?)?;
-        Some(status)
+    /// Reads the status of a slot; `None` without a slot or a supervisor.
+    pub fn status(&self, root: &Root, profile: &ProfileName) -> Result<Option<Status>> {
+        let Some(slot) = self.slot(profile)? else {
+            return Ok(None);
+        };
+        Ok(supervised(root, &slot)?.map(|(status, _supervisor)| status))
     }
 
     /// Tells whether a slot has a supervisor, be it one that outlived its s6-svscan.
     pub fn has_supervisor(&self) -> Result<bool> {
-        let profiles = self.profiles()?;
-        Ok(profiles.iter().any(|name| self.status(name).is_some()))
+        for name in self.profiles()? {
+            if let Some(slot) = self.slot(&name)?
+                && supervisor(&slot)?.is_some()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// Opens the slot of a profile.
-    pub fn slot(&self, profile: &ProfileName) -> Result<Dir> {
-        self.dir.dir(profile.slot())
+    /// Opens the slot of a profile, or what has its name; `None` if there is none.
+    pub fn slot(&self, profile: &ProfileName) -> Result<Option<Dir>> {
+        self.dir.dir_if_there(profile.slot())
     }
 
-    /// Tells whether the directory with this name is a slot that hermes-s6 made.
-    pub fn is_ours(&self, name: impl AsRef<OsStr>) -> bool {
-        let slot = self.dir.dir(Path::new(name.as_ref()));
-        let data = slot.and_then(|slot| slot.dir("data"));
-        let marker = Path::new(MARKER).file_name().unwrap_or_default();
-        data.is_ok_and(|data| matches!(data.kind(marker), Ok(Some(FileType::RegularFile))))
+    /// Tells whether a profile has a slot that hermes-s6 made.
+    pub fn has_slot(&self, profile: &ProfileName) -> Result<bool> {
+        self.slot(profile)?.map_or(Ok(false), |slot| is_ours(&slot))
     }
 
     /// Marks a profile as unregistered: its slot was removed on purpose.
@@ -336,11 +369,11 @@ impl ScanDir {
         tools: &Tools,
         rendered: &BTreeMap<ProfileName, Files>,
     ) -> Result<World> {
-        let watcher = self.watcher();
+        let watcher = self.watcher()?;
         let watched = watcher.is_some();
         let mut world = World {
             watched,
-            live: self.live_owner(settings).is_some(),
+            live: self.live_owner(settings)?.is_some(),
             room: None,
             slots: BTreeMap::new(),
         };
@@ -383,21 +416,27 @@ impl ScanDir {
 
     /// Looks at the slot of a profile, which should have these files.
     fn found(&self, profile: &ProfileName, files: Option<&Files>) -> Found {
-        let Ok(slot) = self.slot(profile) else {
-            return Found::default();
-        };
-        let Difference { outdated, debris } = files
-            .map(|files| compare(slot.path(), files))
-            .unwrap_or_default();
-        let mut found = Found {
-            ours: self.is_ours(profile.slot()),
-            outdated,
-            debris,
-            down: matches!(slot.kind("down"), Ok(Some(_))),
-            ..Found::default()
-        };
-        observe(&slot, &mut found);
+        let mut found = Found::default();
+        if let Err(error) = self.look(profile, files, &mut found) {
+            found.failure = Some(error.to_string());
+        }
         found
+    }
+
+    fn look(&self, profile: &ProfileName, files: Option<&Files>, found: &mut Found) -> Result<()> {
+        let Some(slot) = self.slot(profile)? else {
+            return Ok(());
+        };
+        found.ours = is_ours(&slot)?;
+        found.down = slot.kind("down")?.is_some();
+        observe(&slot, found)?;
+        if let Some(files) = files {
+            Difference {
+                outdated: found.outdated,
+                debris: found.debris,
+            } = compare(slot.path(), files);
+        }
+        Ok(())
     }
 
     /// Waits for an s6-svscan that has just started to take up its services.
@@ -416,8 +455,11 @@ impl ScanDir {
                     .iter_mut()
                     .filter(|(_, found)| found.ours && !found.supervised);
                 for (name, found) in unsupervised {
-                    if let Ok(slot) = self.slot(name) {
-                        observe(&slot, found);
+                    // A look that fails is made again.
+                    if let Ok(Some(slot)) = self.slot(name)
+                        && let Err(error) = observe(&slot, found)
+                    {
+                        found.failure = Some(error.to_string());
                     }
                     left += usize::from(!found.supervised);
                 }
@@ -436,11 +478,22 @@ fn try_lock(file: &fs::File) -> bool {
 }
 
 /// Reads what s6 knows about a slot.
-fn observe(slot: &Dir, found: &mut Found) {
-    let status = Status::read(slot);
-    found.supervised = supervisor(slot).is_some();
+fn observe(slot: &Dir, found: &mut Found) -> Result<()> {
+    found.failure = None;
+    found.supervised = supervisor(slot)?.is_some();
+    let status = Status::read(slot)?;
     found.stale = status.is_some() && !found.supervised;
     found.up = found.supervised && status.is_some_and(|status| status.wanted_up);
+    Ok(())
+}
+
+/// Tells whether hermes-s6 made a service directory: it has our marker.
+fn is_ours(slot: &Dir) -> Result<bool> {
+    let Some(data) = slot.dir_if_there("data")? else {
+        return Ok(false);
+    };
+    let marker = Path::new(MARKER).file_name().unwrap_or_default();
+    Ok(data.kind(marker)? == Some(FileType::RegularFile))
 }
 
 /// Gives the name of the file that marks a profile as unregistered.

@@ -45,7 +45,7 @@ pub fn supervise(
     }
     let before = descriptors();
     let session = Session::begin(settings, rights, tools.clone(), LOCK_WAIT)?;
-    if let Some(watcher) = session.scandir().watcher() {
+    if let Some(watcher) = session.scandir().watcher()? {
         let watcher = match watcher {
             Holder::Process(pid) => format!("s6-svscan (pid {pid})"),
             Holder::Elsewhere => "an s6-svscan in another container".to_owned(),

@@ -30,6 +30,8 @@ pub enum State {
     Unsupervised,
     /// The gateway has no slot.
     Unregistered,
+    /// What the gateway does cannot be told.
+    Unknown,
 }
 
 impl State {

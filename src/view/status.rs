@@ -11,7 +11,6 @@ use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::s6::supervision::{deaths, supervised};
 use crate::settings::Settings;
-use crate::system::beneath::Dir;
 use crate::tree::detect::detect;
 use crate::tree::plan::held;
 use crate::tree::scandir::ScanDir;
@@ -34,14 +33,14 @@ pub fn report(
     }
     names.extend(only.iter().cloned());
     let ports = survey.assigned_ports();
-    let manager = detect(settings);
+    let manager = detect(settings)?;
     let look = Look {
         settings,
         scandir,
         survey,
         // Two signs: a caller without rights does not see the watcher; and an s6-svscan may watch a scan
         // directory that has no gateways of this data root.
-        watched: manager.is_s6() || scandir.watcher().is_some(),
+        watched: manager.is_s6() || matches!(scandir.watcher(), Ok(Some(_))),
         now: SystemTime::now(),
         command: OnceCell::new(),
     };
@@ -97,38 +96,46 @@ impl Look<'_> {
             log: settings.log_of(name).display().to_string(),
         };
         let mut row = Row::new(name.clone(), &intent, port, paths);
-        let scandir = self.scandir;
-        let slot = scandir.slot(name).ok();
-        let slot = slot.filter(|_| scandir.is_ours(name.slot()));
         let seen = Seen {
             now: self.now,
             watched: self.watched,
             scandir: &settings.scandir,
             lock: profile.and_then(|profile| profile.lock.as_ref()),
-            slot: slot.map(|slot| self.slot(name, &slot, row.wanted)),
+            slot: self.slot(name, row.wanted).map_err(|error| {
+                let remedy = ": ask as root or as the user of the gateways";
+                let remedy = if error.is_forbidden() { remedy } else { "" };
+                format!("{error}{remedy}")
+            }),
             intent: &intent,
         };
         judge(&mut row, &seen);
         row
     }
 
-    fn slot(&self, name: &ProfileName, slot: &Dir, wanted: bool) -> Slot {
-        let is_registered_down = matches!(slot.kind("down"), Ok(Some(_)));
+    fn slot(&self, name: &ProfileName, wanted: bool) -> Result<Option<Slot>> {
+        let slot = self.scandir.slot(name)?;
+        let (Some(slot), true) = (slot, self.scandir.has_slot(name)?) else {
+            return Ok(None);
+        };
+        let is_registered_down = slot.kind("down")?.is_some();
         // Only for such a slot: to find the container's command means to read every process.
         let held = (wanted && is_registered_down).then(|| {
             let root = &self.settings.root;
             let command = self.command.get_or_init(|| Command::detect(root));
             held(self.settings, command, self.survey, name)
         });
-        let service = supervised(slot).map(|(status, supervisor)| Service {
-            status,
-            supervisor,
-            deaths: deaths(slot),
-        });
-        Slot {
+        let service = match supervised(&self.settings.root, &slot)? {
+            Some((status, supervisor)) => Some(Service {
+                status,
+                supervisor,
+                deaths: deaths(&slot)?,
+            }),
+            None => None,
+        };
+        Ok(Some(Slot {
             is_registered_down,
             held: held.flatten(),
             service,
-        }
+        }))
     }
 }

@@ -115,7 +115,7 @@ fn paint(state: State) -> &'static str {
         State::Ready => "32",
         State::Up | State::Starting | State::WaitingForLock | State::Stopping => "33",
         State::Down => "2",
-        State::Parked | State::Unsupervised | State::Unregistered => "31",
+        State::Parked | State::Unsupervised | State::Unregistered | State::Unknown => "31",
     }
 }
 

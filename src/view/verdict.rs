@@ -34,8 +34,8 @@ pub struct Seen<'a> {
     pub intent: &'a Intent,
     /// The lock of the profile's home, if it was ever taken.
     pub lock: Option<&'a Lock>,
-    /// The slot of the gateway, if it has one.
-    pub slot: Option<Slot>,
+    /// The slot of the gateway, if it has one; or why it cannot be looked at, as the rest of a sentence.
+    pub slot: std::result::Result<Option<Slot>, String>,
 }
 
 /// What was seen of a slot.
@@ -70,8 +70,14 @@ pub fn judge(row: &mut Row, seen: &Seen) {
 ///
 /// Gives what a person has to do before the gateway can be started: the beginning of a sentence, or nothing.
 fn observe(row: &mut Row, seen: &Seen) -> &'static str {
-    let Some(slot) = &seen.slot else {
-        return "";
+    let slot = match &seen.slot {
+        Ok(Some(slot)) => slot,
+        Ok(None) => return "",
+        Err(failure) => {
+            row.state = State::Unknown;
+            row.reason = Some(failure.clone());
+            return "";
+        }
     };
     if let Some(held) = &slot.held {
         row.reason = Some(held.clone());

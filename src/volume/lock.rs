@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, escaped};
+use crate::error::{Code, Error, Result, escaped};
 use crate::report;
 use crate::system::beneath::Dir;
 use crate::system::process::{Holder, Process, holder, parent};
@@ -44,19 +44,19 @@ pub struct Lock {
 
 impl Lock {
     /// Looks at the lock of a home; `None` if the lock was never taken.
-    pub fn of(home: &Dir) -> Option<Self> {
-        let exists = matches!(home.kind(LOCK_FILE), Ok(Some(FileType::RegularFile)));
-        exists.then(|| {
-            let holder = holder(home, LOCK_FILE);
-            Self {
-                signature: signature(home),
-                held: holder.is_some(),
-                pid: match holder {
-                    Some(Holder::Process(pid)) => Some(pid),
-                    _ => None,
-                },
-            }
-        })
+    pub fn of(home: &Dir) -> Result<Option<Self>> {
+        if home.kind(LOCK_FILE)? != Some(FileType::RegularFile) {
+            return Ok(None);
+        }
+        let holder = holder(home, LOCK_FILE)?;
+        Ok(Some(Self {
+            signature: signature(home),
+            held: holder.is_some(),
+            pid: match holder {
+                Some(Holder::Process(pid)) => Some(pid),
+                _ => None,
+            },
+        }))
     }
 }
 
@@ -90,7 +90,7 @@ pub fn take(root: &Root, home: &Dir, limit: Duration) -> Result<Taking> {
             Attempt::Failed(errno) => return Err(failed(home, errno)),
         }
         match next(
-            holder(home, LOCK_FILE),
+            holder(home, LOCK_FILE)?,
             |pid| is_orphan(root, pid),
             has_waited,
         ) {
@@ -105,8 +105,9 @@ pub fn take(root: &Root, home: &Dir, limit: Duration) -> Result<Taking> {
                     home.path().display(),
                     signature(home)
                 );
+                // A lock that cannot be asked is asked again by the next attempt.
                 wait_until(limit + KILL_TIME, &what, || {
-                    holder(home, LOCK_FILE).is_none()
+                    matches!(holder(home, LOCK_FILE), Ok(None))
                 });
             }
             Next::GiveUp => break,
@@ -198,7 +199,7 @@ fn sign(file: &mut File, home: &Path) {
 /// The gateway gets `limit` to save. The result tells whether it had to be killed; `None` if there was no such
 /// gateway.
 pub fn end_orphan_of(root: &Root, home: &Dir, limit: Duration) -> Result<Option<bool>> {
-    match holder(home, LOCK_FILE) {
+    match holder(home, LOCK_FILE)? {
         Some(Holder::Process(pid)) if is_orphan(root, pid) => {
             end_orphan(root, home, pid, limit).map(Some)
         }
@@ -231,7 +232,7 @@ fn has_no_supervisor(ours: Option<&Path>, its: Option<&Path>, parent: Option<&st
 /// Ends the orphan that holds the lock, and tells whether it had to be killed.
 fn end_orphan(root: &Root, home: &Dir, pid: i32, limit: Duration) -> Result<bool> {
     // A process with this pid that holds the lock is the orphan, and no later process with the same pid.
-    let holds_lock = || holder(home, LOCK_FILE) == Some(Holder::Process(pid));
+    let holds_lock = || Ok(holder(home, LOCK_FILE)? == Some(Holder::Process(pid)));
     let Some(process) = Process::identify(root, pid, holds_lock)? else {
         return Ok(false);
     };
@@ -240,7 +241,7 @@ fn end_orphan(root: &Root, home: &Dir, pid: i32, limit: Duration) -> Result<bool
         ("killing", Signal::KILL, KILL_TIME),
     ];
     for (what, signal, limit) in steps {
-        if !holds_lock() {
+        if !holds_lock()? {
             return Ok(false);
         }
         report::note(&format!(
@@ -248,8 +249,13 @@ fn end_orphan(root: &Root, home: &Dir, pid: i32, limit: Duration) -> Result<bool
         ));
         process.signal(signal)?;
         wait_until(limit, "the orphaned gateway to save and end", || {
-            !holds_lock()
+            matches!(holds_lock(), Ok(false))
         });
+    }
+    if holds_lock()? {
+        let what =
+            format!("the orphaned gateway (pid {pid}) does not end, not even when it is killed");
+        return Err(Error::new(Code::TimedOut, what).remedy("look at its volume"));
     }
     Ok(true)
 }

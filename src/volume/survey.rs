@@ -71,6 +71,8 @@ pub struct Profile {
     pub log_directory: bool,
     /// The lock of the home, if it was ever taken.
     pub lock: Option<Lock>,
+    /// Why it cannot be told who holds the lock.
+    pub lock_failure: Option<String>,
 }
 
 /// Something that is wrong, as a word for a log line and as a sentence.
@@ -209,6 +211,11 @@ impl Survey {
             .unwrap_or_else(ProfileName::default_profile)
     }
 
+    /// Tells whether a profile certainly does not exist: every name was seen, and this one is not among them.
+    pub fn is_gone(&self, name: &ProfileName) -> bool {
+        self.complete && !self.profiles.contains_key(name) && !self.unknown.contains(name)
+    }
+
     /// Gives the ports of all named profiles, see [`assign`].
     pub fn assigned_ports(&self) -> Ports {
         let mut taken = BTreeSet::new();
@@ -330,6 +337,10 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
     let log_directory = logs
         .and_then(|logs| logs.kind(name.as_str()).ok().flatten())
         .is_some_and(|kind| kind == FileType::Directory);
+    let (lock, lock_failure) = match Lock::of(home) {
+        Ok(lock) => (lock, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
     Profile {
         stale: stale(home),
         name,
@@ -338,7 +349,8 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
         problem,
         own_port,
         log_directory,
-        lock: Lock::of(home),
+        lock,
+        lock_failure,
     }
 }
 
@@ -357,18 +369,15 @@ fn stale(home: &Dir) -> Vec<String> {
         })
         .map(str::to_owned)
         .collect();
-    if found.is_empty() || holder(home, LOCK_FILE).is_some() {
+    if found.is_empty() || !matches!(holder(home, LOCK_FILE), Ok(None)) {
         return Vec::new();
     }
-    let is_locked_by_hermes = home.file("gateway.lock", OFlags::RDONLY).is_ok_and(|file| {
+    let is_free = match home.file("gateway.lock", OFlags::RDONLY) {
         // If we get the lock, it is released at once, when the file is closed.
-        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
-    });
-    if is_locked_by_hermes {
-        Vec::new()
-    } else {
-        found
-    }
+        Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
+        Err(error) => error.is_not_found(),
+    };
+    if is_free { found } else { Vec::new() }
 }
 
 /// Reads a configuration file of a home; `None` if it cannot be read.

@@ -34,7 +34,10 @@ const BOOT_LOG_LIMIT: u64 = 256 * 1024;
 pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
     let home = match Dir::open(&settings.root.at(&settings.home)) {
         Ok(home) => home,
-        Err(error) => return vec![error.to_string()],
+        Err(error) => {
+            let error = error.remedy("nothing that is on the volume has been changed");
+            return vec![error.to_string()];
+        }
     };
     let mut failures = Vec::new();
     let mut attempt =

@@ -7,6 +7,7 @@
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
 //! | `volume` | what bad input on a volume costs |
 //! | `lifecycle` | start, stop, restart |
+//! | `look` | what is said where a look fails |
 //! | `status`, `logs`, `doctor` | what is said of a tree, of gateways, and of what is wrong |
 //! | `s6`, `pid1` | trees of an ordinary user; s6-svscan as PID 1 of a namespace |
 //! | `name`, `argv`, `hermes` | the name `hermes`; command lines beside the real parser; the real Hermes Agent |
@@ -35,6 +36,7 @@ mod hermes;
 mod image;
 mod lifecycle;
 mod logs;
+mod look;
 mod name;
 mod pid1;
 mod s6;

@@ -34,6 +34,7 @@ fn survey() -> Survey {
             stale: Vec::new(),
             log_directory: true,
             lock: None,
+            lock_failure: None,
         };
         survey.profiles.insert(profile.name.clone(), profile);
     }

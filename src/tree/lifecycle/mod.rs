@@ -4,30 +4,28 @@
 //! The wait comes after that, without the lock: other commands can act meanwhile. If they act on the same
 //! gateway, this command notices and reports that. [`target`] decides what s6 is told; this module does the I/O.
 
+pub mod gateway;
 pub mod request;
 pub mod target;
 
 use std::fs::File;
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
-
-use rustix::fs::{FlockOperation, flock};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::Rights;
-use crate::s6::supervision::{Status, deaths, supervised};
+use crate::s6::capacity::descriptors;
+use crate::s6::supervision::{Status, deaths};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
-use crate::system::process::{Holder, parent, start_time};
-use crate::system::root::Root;
+use crate::system::process::start_time;
 use crate::system::wait::wait_until;
-use crate::tree::apply::{is_signalled, mark_down, remember_signal, unmark_down};
+use crate::tree::apply::{mark_down, remember_signal, unmark_down};
+use crate::tree::lifecycle::gateway::{Gateway, Slots};
 use crate::tree::lifecycle::request::{End, Request, TO_BE_STARTED, Verb};
-use crate::tree::lifecycle::target::{Order, Seen, Target, time_limit};
-use crate::tree::remove::own_stop_timeout;
+use crate::tree::lifecycle::target::{Order, Target, time_limit};
 use crate::tree::scandir::ScanDir;
 use crate::volume::changes::{PlannedStop, VolumeChanges};
 use crate::volume::lock::end_orphan_of;
@@ -39,6 +37,12 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// How long a step that can do without the lock of the scan directory waits for it.
 const LOCK_TIME: Duration = Duration::from_secs(2);
+
+/// The number of gateways that are told something under one lock of the scan directory.
+const BATCH: usize = 50;
+
+/// The descriptors that a restart needs beside one for each gateway.
+const OTHER_DESCRIPTORS: usize = 16;
 
 /// Carries out requests in one scan directory.
 #[derive(Debug)]
@@ -62,12 +66,6 @@ pub struct Outcome {
     pub failures: Vec<String>,
 }
 
-/// A gateway of a request, and its slot if it has one.
-struct Gateway {
-    target: Target,
-    slot: Option<Dir>,
-}
-
 impl Lifecycle<'_> {
     /// Carries out a request for the gateways of `names`.
     ///
@@ -81,40 +79,81 @@ impl Lifecycle<'_> {
         locked: bool,
     ) -> Result<Outcome> {
         let verb = request.verb;
-        let lock = match verb {
-            _ if locked => None,
-            // At the end of a container, another command cannot hold up the shutdown: it goes on without the
-            // lock.
-            Verb::Shutdown => self.lock_if_soon(),
-            _ => Some(self.scandir.lock_within(request.limit())?),
-        };
-        // The slots are opened only now: the command that had the lock may have replaced them.
-        let mut gateways: Vec<Gateway> = names.iter().map(|name| self.gateway(name)).collect();
-        let housed = gateways
-            .iter()
-            .filter(|gateway| !homeless.contains(&gateway.target.name));
-        let changes = self.changes(housed, verb);
-        let mut failures = self.settle(&changes);
         let start = Instant::now();
-        for gateway in &mut gateways {
-            self.begin(gateway, start, request);
+        let (size, is_short) = batch(names.len(), verb);
+        let mut gateways: Vec<Gateway> = Vec::new();
+        let mut changes = VolumeChanges::default();
+        let mut failures = Vec::new();
+        let mut lock = None;
+        // Between two batches, other commands get the lock.
+        for names in names.chunks(size) {
+            lock = match verb {
+                _ if locked => None,
+                // At the end of a container, another command cannot hold up the shutdown: it goes on without
+                // the lock.
+                Verb::Shutdown => self.lock_if_soon(request),
+                _ => match self.scandir.lock_within(request.limit()) {
+                    Err(error) if gateways.is_empty() => return Err(error),
+                    Err(error) => {
+                        let late = names.iter().map(|name| self.late(name, &error));
+                        gateways.extend(late);
+                        continue;
+                    }
+                    lock => lock.ok(),
+                },
+            };
+            // The slots are opened only now: the command that had the lock may have replaced them.
+            let mut batch: Vec<Gateway> = names.iter().map(|name| self.gateway(name)).collect();
+            let housed = batch
+                .iter()
+                .filter(|gateway| !homeless.contains(&gateway.target.name));
+            let more = self.changes(housed, verb);
+            failures.extend(self.settle(&more));
+            changes.intents.extend(more.intents);
+            changes.planned_stops.extend(more.planned_stops);
+            for gateway in &mut batch {
+                self.begin(gateway, start, request);
+            }
+            self.await_heard(&mut batch, request);
+            // A shutdown keeps the lock during the wait, so that no command starts a gateway meanwhile.
+            lock = lock.filter(|_| verb == Verb::Shutdown);
+            if is_short {
+                self.wait(&mut batch, start, request);
+            }
+            gateways.append(&mut batch);
         }
-        Self::await_heard(&mut gateways, request);
-        // A shutdown keeps the lock during the wait, so that no command starts a gateway meanwhile.
-        let lock = lock.filter(|_| verb == Verb::Shutdown);
         self.wait(&mut gateways, start, request);
         drop(lock);
+        let mut orphans = Vec::new();
         for gateway in &mut gateways {
-            gateway.target.end.get_or_insert(End::TimedOut);
-            if !verb.is_up() && request.wait {
-                self.end_orphan(&mut gateway.target, request);
+            gateway.target.end.get_or_insert_with(|| {
+                let unseen = gateway.unseen.take();
+                unseen.map_or(End::TimedOut, End::Unseen)
+            });
+            if !verb.is_up()
+                && request.wait
+                && let Err(error) = self.end_orphan(&mut gateway.target, request)
+            {
+                orphans.push(format!(
+                    "it cannot be told whether a process of {} without a supervisor still runs: {error}",
+                    gateway.target.name.slot()
+                ));
             }
         }
-        if !locked && let Some(remaining) = self.confirm(&gateways, &changes) {
+        if !locked && let Some(remaining) = self.confirm(&gateways, &changes, request) {
             failures = remaining;
         }
+        failures.append(&mut orphans);
         let targets = gateways.into_iter().map(|gateway| gateway.target).collect();
         Ok(Outcome { targets, failures })
+    }
+
+    /// Makes the gateway of a name whose batch did not get the lock in time.
+    fn late(&self, name: &ProfileName, error: &Error) -> Gateway {
+        let mut gateway = self.gateway(name);
+        let error = Error::new(error.code(), error.to_string());
+        gateway.target.end = Some(End::Failed(error));
+        gateway
     }
 
     /// Gives the changes that a request writes on the volume for these gateways, whose homes are there.
@@ -147,17 +186,25 @@ impl Lifecycle<'_> {
     /// Waits until each s6-supervise has done what it was told.
     ///
     /// The next command, which may get the lock right after that, sees it then.
-    fn await_heard(gateways: &mut [Gateway], request: Request) {
-        let is_heard = |gateway: &Gateway| gateway.target.is_heard(gateway.status().as_ref());
-        wait_until(ANSWER_TIME, "s6-supervise to answer", || {
+    fn await_heard(&self, gateways: &mut [Gateway], request: Request) {
+        let is_heard = |gateway: &Gateway| {
+            if !gateway.is_told() {
+                return true;
+            }
+            let status = self.slots().status(gateway);
+            status.is_ok_and(|status| gateway.target.is_heard(status.as_ref()))
+        };
+        let limit = request.limit().min(ANSWER_TIME);
+        wait_until(limit, "s6-supervise to answer", || {
             gateways.iter().all(is_heard)
         });
-        for gateway in gateways {
-            if is_heard(gateway) {
-                gateway.target.note_heard(request.verb);
-            } else {
-                let status = gateway.status();
-                gateway.target.note_not_heard(status.as_ref());
+        for gateway in gateways.iter_mut().filter(|gateway| gateway.is_told()) {
+            match self.slots().status(gateway) {
+                Ok(status) if gateway.target.is_heard(status.as_ref()) => {
+                    gateway.target.note_heard(request.verb);
+                }
+                Ok(status) => gateway.target.note_not_heard(status.as_ref()),
+                Err(error) => gateway.target.end = Some(End::Unseen(error)),
             }
         }
     }
@@ -169,19 +216,20 @@ impl Lifecycle<'_> {
         target
     }
 
-    fn gateway(&self, name: &ProfileName) -> Gateway {
-        let slot = self.scandir.slot(name).ok();
-        let budget = slot.as_ref().and_then(own_stop_timeout);
-        let budget = budget.unwrap_or(self.settings.stop_timeout);
-        Gateway {
-            target: Target::new(name.clone(), budget, self.scandir.ours().is_ok()),
-            slot: slot.filter(|_| self.scandir.is_ours(name.slot())),
+    fn slots(&self) -> Slots<'_> {
+        Slots {
+            root: &self.settings.root,
+            scandir: self.scandir,
         }
+    }
+
+    fn gateway(&self, name: &ProfileName) -> Gateway {
+        self.slots().gateway(name, self.settings.stop_timeout)
     }
 
     /// Makes the planned stop of a gateway; `None` if it is down or stopping already.
     fn planned_stop(&self, gateway: &Gateway) -> Option<PlannedStop> {
-        let status = gateway.status()?;
+        let status = self.slots().status(gateway).ok()??;
         let pid = status.pid.filter(|_| status.wanted_up)?;
         Some(PlannedStop {
             profile: gateway.target.name.clone(),
@@ -191,42 +239,12 @@ impl Lifecycle<'_> {
         })
     }
 
-    /// Looks at a gateway, as far as its target needs it for the next decision.
-    fn look(&self, gateway: &Gateway, start: Instant, verb: Verb) -> Seen {
-        let status = gateway.status();
-        let mut seen = Seen {
-            // After the look at the status: no process has started later than now.
-            now: SystemTime::now(),
-            elapsed: start.elapsed(),
-            status,
-            has_slot: false,
-            is_signalled: false,
-            has_lock: false,
-            last_death: None,
-        };
-        let Some(status) = &seen.status else {
-            seen.has_slot = self.has_same_slot(gateway);
-            return seen;
-        };
-        if gateway.target.asks_for_signal(status, verb) {
-            seen.is_signalled = self.is_signalled(gateway, status);
-        }
-        if gateway
-            .target
-            .asks_for_lock(status, seen.is_signalled, verb)
-        {
-            seen.has_lock = gateway.try_lock();
-        }
-        if status.is_down() {
-            let last = gateway.slot.as_ref().and_then(|slot| deaths(slot).pop());
-            seen.last_death = last.map(|(_, death)| death);
-        }
-        seen
-    }
-
     /// Carries out the first orders for a gateway. The caller holds the lock of the scan directory.
     fn begin(&self, gateway: &mut Gateway, start: Instant, request: Request) {
-        let seen = self.look(gateway, start, request.verb);
+        let seen = match self.slots().look(gateway, start, request.verb) {
+            Ok(seen) => seen,
+            Err(error) => return self.begin_unseen(gateway, error, start, request),
+        };
         for order in gateway.target.begin(&seen, request) {
             if let Err(error) = self.obey(gateway, order, seen.status.as_ref()) {
                 gateway.target.end = Some(End::Failed(error));
@@ -235,17 +253,41 @@ impl Lifecycle<'_> {
         }
     }
 
+    /// Tells a gateway to end that cannot be looked at: what is told so ends, also if nobody can see it.
+    ///
+    /// A gateway that cannot be looked at is not started: it may run.
+    fn begin_unseen(&self, gateway: &mut Gateway, error: Error, start: Instant, request: Request) {
+        if !request.verb.is_up() {
+            if let Err(error) = self.tell(gateway, "-d") {
+                gateway.target.end = Some(End::Failed(error));
+                return;
+            }
+            gateway.target.begin_unseen(start.elapsed());
+        }
+        if request.verb.is_up() || !request.wait {
+            gateway.target.end = Some(End::Unseen(error));
+        } else {
+            gateway.unseen = Some(error);
+        }
+    }
+
     /// Waits until the request has ended for all gateways, and carries out the later orders meanwhile.
     fn wait(&self, gateways: &mut [Gateway], start: Instant, request: Request) {
-        let limit = time_limit(gateways.iter().map(|gateway| &gateway.target), request);
+        let targets = gateways.iter().map(|gateway| &gateway.target);
+        let limit = time_limit(targets, request, request.left());
         let what = waited_for(gateways, request);
-        let begun = Instant::now();
         wait_until(limit, &what, || {
             for gateway in gateways
                 .iter_mut()
                 .filter(|gateway| gateway.target.end.is_none())
             {
-                let seen = self.look(gateway, start, request.verb);
+                let seen = match self.slots().look(gateway, start, request.verb) {
+                    Ok(seen) => seen,
+                    Err(error) => {
+                        gateway.unseen = Some(error);
+                        continue;
+                    }
+                };
                 for order in gateway.target.step(&seen, request) {
                     if order == Order::Again {
                         self.again(gateway, start, request);
@@ -254,14 +296,14 @@ impl Lifecycle<'_> {
                         let _failure_shows_later = self.obey(gateway, order, seen.status.as_ref());
                     }
                 }
-                gateway.target.took = begun.elapsed();
+                gateway.target.took = gateway.begun.elapsed();
             }
             gateways.iter().all(|gateway| gateway.target.end.is_some())
         });
     }
 
     /// Carries out an order for a gateway, whose status was `status` when the order was decided.
-    fn obey(&self, gateway: &Gateway, order: Order, status: Option<&Status>) -> Result<()> {
+    fn obey(&self, gateway: &mut Gateway, order: Order, status: Option<&Status>) -> Result<()> {
         match order {
             Order::ForgetDeaths => self.forget_deaths(gateway),
             Order::Up => self.tell(gateway, "-u")?,
@@ -269,24 +311,12 @@ impl Lifecycle<'_> {
             Order::Kill => self.tell(gateway, "-k")?,
             Order::Down => self.signal(gateway, "-d", status)?,
             Order::Restart => self.signal(gateway, "-r", status)?,
-            Order::MarkDown(text) => warn(gateway.slot.as_ref().map(|slot| mark_down(slot, text))),
-            Order::UnmarkDown => warn(gateway.slot.as_ref().map(unmark_down)),
+            Order::MarkDown(text) => self.mark(gateway, |slot| mark_down(slot, text)),
+            Order::UnmarkDown => self.mark(gateway, unmark_down),
             Order::Unlock => gateway.unlock(),
             Order::Again => {}
         }
         Ok(())
-    }
-
-    /// Tells whether another command has sent SIGTERM to the process of a gateway.
-    fn is_signalled(&self, gateway: &Gateway, status: &Status) -> bool {
-        if self.scandir.ours().is_ok() {
-            let slot = gateway.slot.as_ref();
-            return slot.is_some_and(|slot| is_signalled(slot, status));
-        }
-        // In a slot that is not ours, no command can remember a signal. But a restart at work holds its lock.
-        let is_free = gateway.try_lock();
-        gateway.unlock();
-        !is_free
     }
 
     /// Begins anew for a gateway that has ended, unless another command works on the tree or has stopped it.
@@ -296,9 +326,11 @@ impl Lifecycle<'_> {
         };
         // The down file is better evidence than the volume: a gateway may overwrite the intent there.
         let is_stopped = if self.scandir.ours().is_ok() {
-            gateway
-                .down_file()
-                .is_some_and(|text| text != TO_BE_STARTED)
+            match self.slots().down_file(gateway) {
+                Ok(text) => text.is_some_and(|text| text != TO_BE_STARTED),
+                // Looked at again, until the time is over.
+                Err(error) => return gateway.unseen = Some(error),
+            }
         } else {
             let name = std::slice::from_ref(&gateway.target.name);
             survey_as(self.settings, self.rights, self.tools, name).is_ok_and(|survey| {
@@ -316,29 +348,28 @@ impl Lifecycle<'_> {
     }
 
     /// Ends the process of a gateway that a killed s6-supervise has left, while s6 takes the gateway for down.
-    fn end_orphan(&self, target: &mut Target, request: Request) {
+    fn end_orphan(&self, target: &mut Target, request: Request) -> Result<()> {
         let is_down = matches!(target.end, Some(End::Down | End::Killed | End::WasDown));
         // Root does not open homes: they belong to a user whom it does not trust.
         if !is_down || *self.rights != Rights::Own {
-            return;
+            return Ok(());
         }
         let root = &self.settings.root;
         let home =
             Dir::open(&root.at(&self.settings.home)).and_then(|home| home_of(&home, &target.name));
-        let Ok(home) = home else { return };
+        let home = match home {
+            Err(error) if error.is_not_found() => return Ok(()),
+            home => home?,
+        };
         let start = Instant::now();
-        let budget = request.timeout.map_or(target.budget, |timeout| {
-            target.budget.min(timeout.saturating_sub(target.took))
-        });
-        match end_orphan_of(root, &home, budget) {
-            Ok(None) => return,
-            Ok(Some(killed)) => {
-                target.killed = killed;
-                target.end = Some(if killed { End::Killed } else { End::Down });
-            }
-            Err(error) => target.end = Some(End::Failed(error)),
+        let left = request.left().unwrap_or(target.budget);
+        let budget = target.budget.min(left);
+        if let Some(killed) = end_orphan_of(root, &home, budget)? {
+            target.killed = killed;
+            target.end = Some(if killed { End::Killed } else { End::Down });
+            target.took += start.elapsed();
         }
-        target.took += start.elapsed();
+        Ok(())
     }
 
     /// Writes the intents again that gateways have overwritten, and removes announcements that no gateway has
@@ -346,7 +377,12 @@ impl Lifecycle<'_> {
     ///
     /// A gateway overwrites an intent if it writes its own state at the same moment. Gives a sentence for each
     /// failure; `None` if no intent had to be written again.
-    fn confirm(&self, gateways: &[Gateway], changes: &VolumeChanges) -> Option<Vec<String>> {
+    fn confirm(
+        &self,
+        gateways: &[Gateway],
+        changes: &VolumeChanges,
+        request: Request,
+    ) -> Option<Vec<String>> {
         let mut again = VolumeChanges::default();
         let gateway_of =
             |name: &ProfileName| gateways.iter().find(|gateway| gateway.target.name == *name);
@@ -360,7 +396,7 @@ impl Lifecycle<'_> {
         if changes.intents.is_empty() && again.remove.is_empty() {
             return None;
         }
-        let _lock = self.lock_if_soon()?;
+        let _lock = self.lock_if_soon(request)?;
         let names: Vec<ProfileName> = gateways
             .iter()
             .map(|gateway| gateway.target.name.clone())
@@ -370,10 +406,14 @@ impl Lifecycle<'_> {
             let profile = survey.profiles.get(name);
             let is_written = profile.is_none_or(|profile| profile.intent.is(*wanted));
             let is_last = |gateway: &Gateway| {
-                let (down_file, status) = (gateway.down_file(), gateway.status());
-                gateway
-                    .target
-                    .is_last_word(*wanted, down_file.as_deref(), status.as_ref())
+                let (Ok(down_file), Ok(status)) = (
+                    self.slots().down_file(gateway),
+                    self.slots().status(gateway),
+                ) else {
+                    return false;
+                };
+                let (down_file, status) = (down_file.as_deref(), status.as_ref());
+                gateway.target.is_last_word(*wanted, down_file, status)
             };
             if !is_written && gateway_of(name).is_some_and(is_last) {
                 again.intents.push((name.clone(), *wanted));
@@ -385,9 +425,10 @@ impl Lifecycle<'_> {
     }
 
     /// Takes the lock of the scan directory; `None` if other commands do not release it soon.
-    fn lock_if_soon(&self) -> Option<File> {
+    fn lock_if_soon(&self, request: Request) -> Option<File> {
         let mut lock = None;
-        wait_until(LOCK_TIME, "another hermes-s6", || {
+        let limit = request.limit().min(LOCK_TIME);
+        wait_until(limit, "another hermes-s6", || {
             lock = self.scandir.try_lock().ok().flatten();
             lock.is_some()
         });
@@ -396,21 +437,24 @@ impl Lifecycle<'_> {
 
     /// Clears the death tally of a slot: `s6-svdt-clear`.
     fn forget_deaths(&self, gateway: &Gateway) {
-        let slot = gateway.slot.as_ref();
-        if slot.is_some_and(|slot| !deaths(slot).is_empty()) {
+        let slot = self.slots().slot(gateway);
+        let slot = slot.as_ref().map(Option::as_ref);
+        if !slot
+            .is_ok_and(|slot| slot.is_none_or(|slot| deaths(slot).is_ok_and(|all| all.is_empty())))
+        {
             // Only the owner of the slot may do this. If it fails, the gateway starts all the same.
-            let root = &self.settings.root;
-            let _not_permitted = self.tools.run(root, "s6-svdt-clear", &[], gateway.path());
+            let (root, path) = (&self.settings.root, self.slots().path(gateway));
+            let _not_permitted = self.tools.run(root, "s6-svdt-clear", &[], &path);
         }
     }
 
     /// Tells s6-supervise to send SIGTERM to the process of a gateway, and remembers the signal.
     fn signal(&self, gateway: &Gateway, letters: &str, status: Option<&Status>) -> Result<()> {
         self.tell(gateway, letters)?;
-        if let (Some(slot), Some(status)) = (&gateway.slot, status)
-            && status.pid.is_some()
+        if let Some(status) = status.filter(|status| status.pid.is_some())
+            && let Ok(Some(slot)) = self.slots().slot(gateway)
         {
-            remember_signal(slot, status);
+            remember_signal(&slot, status);
         }
         Ok(())
     }
@@ -418,67 +462,37 @@ impl Lifecycle<'_> {
     /// Tells the s6-supervise of a gateway something by `s6-svc`.
     fn tell(&self, gateway: &Gateway, letters: &str) -> Result<()> {
         self.tools
-            .run(&self.settings.root, "s6-svc", &[letters], gateway.path())
+            .run(
+                &self.settings.root,
+                "s6-svc",
+                &[letters],
+                &self.slots().path(gateway),
+            )
             .map_err(|error| {
                 error.remedy(format!("see hermes-s6 status -p {}", gateway.target.name))
             })
     }
 
-    /// Tells whether the gateway still has the slot that was opened, and not a new one with the same name.
-    fn has_same_slot(&self, gateway: &Gateway) -> bool {
-        let inode = |slot: &Dir| rustix::fs::fstat(slot).ok().map(|stat| stat.st_ino);
-        let now = self.scandir.slot(&gateway.target.name).ok();
-        now.is_some() && now.as_ref().and_then(inode) == gateway.slot.as_ref().and_then(inode)
-    }
-}
-
-impl Gateway {
-    /// Reads the status that s6 has; `None` without a slot or a supervisor.
-    fn status(&self) -> Option<Status> {
-        let (mut status, supervisor) = supervised(self.slot.as_ref()?)?;
-        // On a full file system, s6-supervise cannot update the status: the process in it may have ended long
-        // ago.
-        if let (Some(pid), Holder::Process(supervisor)) = (status.pid, supervisor) {
-            let root = Root::new("/");
-            let parent = parent(&root, &pid.to_string());
-            status.ready &= parent.is_some_and(|parent| parent == supervisor.to_string());
-        }
-        Some(status)
-    }
-
-    /// Reads the text of the `down` file; `None` if there is no such file.
-    fn down_file(&self) -> Option<String> {
-        match self.slot.as_ref()?.read("down", 512) {
-            Ok(text) => Some(String::from_utf8_lossy(&text).trim_end().to_owned()),
-            Err(unusable) if unusable.is_missing() => None,
-            Err(_) => Some(String::new()),
-        }
-    }
-
-    /// Gives the path of the slot.
-    fn path(&self) -> &Path {
-        self.slot.as_ref().map_or(Path::new(""), Dir::path)
-    }
-
-    /// Takes the lock of the slot, and tells whether that succeeded. A restart holds it until the new process
-    /// runs.
-    fn try_lock(&self) -> bool {
-        self.slot
-            .as_ref()
-            .is_some_and(|slot| flock(slot, FlockOperation::NonBlockingLockExclusive).is_ok())
-    }
-
-    fn unlock(&self) {
-        if let Some(slot) = &self.slot {
-            let _was_held = flock(slot, FlockOperation::Unlock);
+    /// Changes the `down` file of a slot. A failure is a warning: the order goes on, and the volume has the intent.
+    fn mark(&self, gateway: &Gateway, change: impl FnOnce(&Dir) -> Result<()>) {
+        let slot = self.slots().slot(gateway);
+        if let Err(error) = slot.and_then(|slot| slot.as_ref().map_or(Ok(()), change)) {
+            report::warning(&error.to_string());
         }
     }
 }
 
-/// Prints the failure to change a `down` file as a warning: the order goes on, and the volume has the intent.
-fn warn(result: Option<Result<()>>) {
-    if let Some(Err(error)) = result {
-        report::warning(&error.to_string());
+/// Gives how many gateways are told something before other commands get the lock again; and whether they have to
+/// end what they do before the next ones are told.
+///
+/// A restart holds a lock, and so a descriptor, for each gateway.
+fn batch(gateways: usize, verb: Verb) -> (usize, bool) {
+    let limit = descriptors().and_then(|limit| usize::try_from(limit).ok());
+    let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS));
+    match verb {
+        Verb::Shutdown => (gateways.max(1), false),
+        Verb::Restart if room < gateways => (room.clamp(1, BATCH), true),
+        _ => (BATCH, false),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A request for gateways, such as start or stop, and how it can end for each of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::hermes::state::Wanted;
@@ -74,8 +74,10 @@ pub struct Request {
     pub verb: Verb,
     /// Whether the command waits for the gateways to get ready or to end.
     pub wait: bool,
-    /// The longest wait; `None` for as long as the gateways may usually take.
+    /// How long the command may take, with all its waits; `None` for as long as the gateways may usually take.
     pub timeout: Option<Duration>,
+    /// When the command began.
+    pub begun: Instant,
 }
 
 impl Request {
@@ -85,12 +87,19 @@ impl Request {
             verb,
             wait: true,
             timeout: None,
+            begun: Instant::now(),
         }
     }
 
     /// Gives how long the request may wait for other commands to release the lock of the scan directory.
     pub fn limit(&self) -> Duration {
-        self.timeout.unwrap_or(LOCK_WAIT)
+        self.left().unwrap_or(LOCK_WAIT)
+    }
+
+    /// Gives how much of the timeout is left.
+    pub fn left(&self) -> Option<Duration> {
+        let timeout = self.timeout?;
+        Some(timeout.saturating_sub(self.begun.elapsed()))
     }
 }
 
@@ -117,6 +126,8 @@ pub enum End {
     TimedOut,
     /// The gateway has no slot with a supervisor, so that nothing can be ordered.
     Unsupervised,
+    /// The gateway could not be looked at.
+    Unseen(Error),
     /// The order has failed.
     Failed(Error),
 }

@@ -210,6 +210,12 @@ impl Target {
         orders
     }
 
+    /// Notes that the gateway was told to go down, although it could not be looked at.
+    pub fn begin_unseen(&mut self, elapsed: Duration) {
+        self.phase = Phase::Stopping;
+        self.told = elapsed;
+    }
+
     fn begin_up(&mut self, seen: &Seen, status: &Status, request: Request) -> Vec<Order> {
         let mut orders = Vec::new();
         if status.is_down() {
@@ -435,18 +441,19 @@ impl Target {
     }
 }
 
-/// Gives how long a request waits for its gateways to get ready or to end.
+/// Gives how long a request waits for its gateways to get ready or to end. `left` is what is left of its timeout.
 pub fn time_limit<'t>(
     targets: impl Iterator<Item = &'t Target> + Clone,
     request: Request,
+    left: Option<Duration>,
 ) -> Duration {
     let ending = targets.clone().map(|target| target.budget).max();
     let ending = ending.unwrap_or_default() + KILL_MARGIN + FINISH_TIME;
     let mut targets = targets;
-    match (request.verb, request.timeout) {
+    match (request.verb, left) {
         // A shutdown kills the gateways when its timeout is over, and waits for that too.
-        (Verb::Shutdown, Some(timeout)) => timeout + FINISH_TIME,
-        (_, Some(timeout)) => timeout,
+        (Verb::Shutdown, Some(left)) => left + FINISH_TIME,
+        (_, Some(left)) => left,
         (verb, None) if !verb.is_up() => ending,
         (_, None) if targets.all(|target| target.phase == Phase::Starting) => READY_TIME,
         (_, None) => ending + READY_TIME,

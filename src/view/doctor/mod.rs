@@ -60,21 +60,33 @@ pub fn diagnose(settings: &Settings, rights: Result<Rights>) -> Diagnosis {
 
 /// Makes the checks of the tree and of the volume.
 fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
-    let scandir = ScanDir::open(settings).ok();
-    let watcher = scandir.as_ref().and_then(ScanDir::watcher);
-    let detection = detect(settings);
-    let runs = detection.is_s6();
-    let (level, remedy) = match watcher {
-        _ if runs => (Level::Ok, ""),
-        None => (Level::Problem, "hermes-s6 supervise"),
-        Some(Holder::Process(_)) => (Level::Problem, "hermes-s6 reconcile"),
-        Some(Holder::Elsewhere) => (
-            Level::Problem,
-            "give each container a scan directory of its own with HERMES_S6_SCANDIR",
-        ),
-    };
     found.check = "tree";
-    found.add(level, detection.reason, remedy);
+    let scandir = ScanDir::open_if_there(settings).unwrap_or_else(|error| {
+        found.error(Level::Problem, &error);
+        None
+    });
+    let watcher = scandir.as_ref().map_or(Ok(None), ScanDir::watcher);
+    let runs = match detect(settings) {
+        Ok(detection) => {
+            let runs = detection.is_s6();
+            let (level, remedy) = match watcher {
+                _ if runs => (Level::Ok, ""),
+                Ok(None) | Err(_) => (Level::Problem, "hermes-s6 supervise"),
+                Ok(Some(Holder::Process(_))) => (Level::Problem, "hermes-s6 reconcile"),
+                Ok(Some(Holder::Elsewhere)) => (
+                    Level::Problem,
+                    "give each container a scan directory of its own with HERMES_S6_SCANDIR",
+                ),
+            };
+            found.add(level, detection.reason, remedy);
+            runs
+        }
+        Err(error) => {
+            found.error(Level::Unknown, &error);
+            false
+        }
+    };
+    let watcher = watcher.ok().flatten();
 
     tree::place(settings, rights, scandir.as_ref(), found);
     // Root must not run the programs of the owner file if somebody else could have written it.
@@ -85,7 +97,7 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     let owner = scandir
         .as_ref()
         .filter(|_| runs && is_trusted)
-        .and_then(ScanDir::owner);
+        .and_then(|scandir| scandir.owner().ok()?);
     let fresh = Tools::find(settings);
     found.check = "tools";
     if let Err(error) = &fresh {

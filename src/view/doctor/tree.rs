@@ -15,6 +15,7 @@ use crate::rights::Rights;
 use crate::s6::supervision::supervisor;
 use crate::s6::tool::{Tools, is_executable};
 use crate::settings::{STOP_TIMEOUT, Settings};
+use crate::system::beneath::Dir;
 use crate::system::process::Holder;
 use crate::tree::owner::Choices;
 use crate::tree::scandir::ScanDir;
@@ -171,12 +172,20 @@ fn bridge(settings: &Settings, hermes: &Path, found: &mut Findings) {
 /// Programs of different versions of s6 misunderstand each other silently.
 pub fn versions(settings: &Settings, scandir: &ScanDir, tools: &Tools, found: &mut Findings) {
     let slots = slots(Some(scandir));
-    let slots = slots.iter().filter_map(|name| scandir.slot(name).ok());
-    let supervisors = slots.map(|slot| ("s6-supervise", supervisor(&slot)));
+    let supervisors = slots.iter().map(|name| {
+        let slot = scandir.slot(name);
+        let find = |slot: Option<Dir>| slot.as_ref().map_or(Ok(None), supervisor);
+        ("s6-supervise", slot.and_then(find))
+    });
     let (mut same, mut hidden, mut other) = (0, 0, Vec::new());
     for (program, holder) in supervisors.chain([("s6-svscan", scandir.watcher())]) {
-        let Some(Holder::Process(pid)) = holder else {
-            continue;
+        let pid = match holder {
+            Ok(Some(Holder::Process(pid))) => pid,
+            Ok(_) => continue,
+            Err(_) => {
+                hidden += 1;
+                continue;
+            }
         };
         let running = settings.root.at(format!("/proc/{pid}/exe"));
         match same_program(&running, &settings.root.at(tools.s6.join(program))) {
@@ -220,9 +229,19 @@ pub fn stopping(
         found.add(Level::Warning, text, RESTART);
     }
     for name in slots(scandir) {
-        let slot = scandir.and_then(|scandir| scandir.slot(&name).ok());
-        let content = slot.and_then(|slot| slot.read("timeout-kill", 32).ok());
-        let content = String::from_utf8(content.unwrap_or_default()).unwrap_or_default();
+        let Some(Ok(Some(slot))) = scandir.map(|scandir| scandir.slot(&name)) else {
+            // The check of the profiles says why.
+            continue;
+        };
+        let content = match slot.read("timeout-kill", 32) {
+            Ok(content) => String::from_utf8_lossy(&content).into_owned(),
+            Err(unusable) if unusable.is_missing() => String::new(),
+            Err(unusable) => {
+                let what = format!("{}: {}", shown(slot.path()), unusable.text);
+                found.of(name.as_str()).add(Level::Unknown, what, AS_ROOT);
+                continue;
+            }
+        };
         if content.trim().parse() != Ok(choices.stop_timeout().as_millis()) {
             let text = format!("timeout-kill of its slot is '{}'", content.trim());
             found
@@ -246,7 +265,7 @@ pub fn room(
     let cmdline = fs::read(settings.root.at(format!("/proc/{pid}/cmdline"))).ok()?;
     let is_other = |name: &OsString| {
         let profile = name.to_str().and_then(ProfileName::from_slot);
-        let is_ours = profile.is_some_and(|profile| scandir.is_ours(profile.slot()));
+        let is_ours = profile.is_some_and(|profile| scandir.has_slot(&profile).unwrap_or(true));
         !is_ours && !name.as_encoded_bytes().starts_with(b".")
     };
     let mut others = scandir.dir().names().ok()?;

@@ -125,9 +125,9 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
     found.check = "stop";
     let tree = ScanDir::open(settings)
         .ok()
-        .filter(|_| detect(settings).is_s6());
+        .filter(|_| detect(settings).is_ok_and(|detection| detection.is_s6()));
     let stop = tree
-        .and_then(|scandir| scandir.owner())
+        .and_then(|scandir| scandir.owner().ok()?)
         .map(|owner| owner.choices.stop_timeout);
     let stop = stop.unwrap_or(settings.stop_timeout.as_secs());
     for (name, home) in homes() {

@@ -489,7 +489,7 @@ fn the_wait_is_as_long_as_what_is_waited_for_can_take() {
     for (request, status, expected, sentence) in rows {
         let targets = [begun(request, &seen(Some(status)))];
         assert_eq!(
-            time_limit(targets.iter(), request),
+            time_limit(targets.iter(), request, request.timeout),
             seconds(expected),
             "{sentence}"
         );

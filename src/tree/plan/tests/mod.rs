@@ -47,6 +47,7 @@ fn survey_of(profiles: &[(&str, &str)]) -> Survey {
             stale: Vec::new(),
             log_directory: true,
             lock: None,
+            lock_failure: None,
         };
         survey.profiles.insert(profile.name.clone(), profile);
     }

@@ -222,7 +222,7 @@ fn judged(case: &Case) -> Row {
         scandir: Path::new("/run/slots"),
         intent: &case.intent,
         lock: case.lock.as_ref(),
-        slot: case.has_slot.then_some(slot),
+        slot: Ok(case.has_slot.then_some(slot)),
     };
     judge(&mut row, &seen);
     row

@@ -166,7 +166,7 @@ fn what_happens_while_it_is_looked_at_is_now() {
         scandir: Path::new("/run/slots"),
         intent: &Intent::running(),
         lock: None,
-        slot: Some(slot),
+        slot: Ok(Some(slot)),
     };
     judge(&mut row, &seen);
     assert_eq!(row.state, Starting);

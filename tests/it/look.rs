@@ -1,0 +1,169 @@
+//! A look that fails is never an answer: what cannot be told is said, and nothing is done because of it.
+
+use std::fs;
+
+use crate::pid1::{Container, TREE, tree_service, volume};
+use crate::support::{Ran, Run, TestEnv, chmod, has, is_root, programs, skip};
+
+/// Runs hermes-s6 with so few descriptors, also as its hard limit.
+fn with_descriptors(env: &TestEnv, limit: u32, line: &str) -> Ran {
+    let program = programs().join("hermes-s6");
+    let line = format!("ulimit -n {limit}; exec {} {line}", program.display());
+    env.command("sh").args(["-c", &line]).ran()
+}
+
+#[test]
+fn with_too_few_descriptors_a_command_says_so_and_never_that_nobody_is_there() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    let pid = env.pid("coder");
+    let lines = [
+        "status",
+        "list",
+        "detect",
+        "start -p coder",
+        "reconcile",
+        "stop -p coder --no-wait",
+    ];
+    let mut failed = 0;
+    for line in lines {
+        for limit in 4..16 {
+            let ran = with_descriptors(&env, limit, line);
+            let is_short = ran.stderr.contains("Too many open files");
+            failed += u32::from(is_short);
+            let done = ["ready", "s6: ", "is stopping", "nothing changed"];
+            let is_true = ran.code == 0 && done.iter().any(|text| ran.stdout.contains(text));
+            let is_unknown = ran.code == 1 && has_unknown(&ran);
+            assert!(
+                is_true || is_unknown || (is_short && [1, 111].contains(&ran.code)),
+                "{line} with {limit}: {ran:?}"
+            );
+            if line.starts_with("stop") {
+                env.run("start -p coder").ends(0);
+            } else {
+                assert_eq!(env.pid("coder"), pid, "{line} with {limit}");
+            }
+        }
+    }
+    assert!(failed > lines.len() as u32, "{failed}");
+}
+
+fn has_unknown(ran: &Ran) -> bool {
+    ran.stdout.contains("unknown") && ran.stdout.contains("Too many open files")
+}
+
+#[test]
+fn forty_gateways_are_stopped_and_started_with_twenty_descriptors() {
+    let env = TestEnv::new();
+    let names: Vec<String> = (0..40).map(|number| format!("p{number:02}")).collect();
+    for name in &names {
+        env.running(name);
+    }
+    let _tree = env.supervise();
+    for name in &names {
+        env.await_state(name, "ready");
+    }
+    for (line, end) in [
+        ("restart --all", "is ready"),
+        ("stop --all", "is down ("),
+        ("start --all", "is ready"),
+    ] {
+        let ran = with_descriptors(&env, 20, line).ends(0);
+        assert!(ran.stdout.matches(end).count() >= 40, "{line}: {ran:?}");
+    }
+}
+
+#[test]
+fn whoever_may_not_look_is_told_so_and_advised_to_ask_somebody_who_may() {
+    let Some(env) = volume() else { return };
+    env.running("coder");
+    let container = Container::start(&env, "web-1", &tree_service());
+    container.await_state(TREE, "coder", "ready");
+    let stranger = |line: &str| container.hermes_s6("stranger", TREE, line);
+    let ran = stranger("status").ends(1);
+    ran.says("coder    unknown")
+        .says("Permission denied: ask as root or as the user of the gateways");
+    assert!(!ran.stdout.contains("reconcile"), "{ran:?}");
+    has(&stranger("list").ends(0).stdout, "coder unknown");
+    let ran = stranger("stop -p coder").ends(1);
+    ran.warns("gateway-coder could not be told what to do")
+        .warns("the volume does not say that coder is wanted stopped");
+    assert!(!ran.stderr.contains("kill "), "{ran:?}");
+    assert_eq!(
+        container.hermes_s6("hermes", TREE, "list").stdout,
+        "default down\ncoder ready\n"
+    );
+}
+
+#[test]
+fn outside_a_container_too_it_is_said_that_the_tree_cannot_be_seen() {
+    if !is_root() {
+        return skip("a second user needs root");
+    }
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    chmod(&env.place, 0o755);
+    let program = programs().join("hermes-s6");
+    for line in ["detect", "status", "stop -p coder"] {
+        let mut command = env.root_command("setpriv");
+        command.args(["--reuid", "1234", "--regid", "1234", "--clear-groups"]);
+        command.arg(&program).args(line.split(' '));
+        let ran = command.ran();
+        assert_eq!(ran.code, 111, "{line}: {ran:?}");
+        ran.warns("Permission denied");
+    }
+}
+
+#[test]
+fn a_status_that_s6_could_not_write_is_no_status() {
+    let Some(env) = volume() else { return };
+    env.running("coder");
+    let prepare = format!("mount -o remount,size=1m /run; {}", tree_service());
+    let container = Container::start(&env, "web-1", &prepare);
+    container.await_state(TREE, "coder", "ready");
+    container.run("root", &["sh", "-c", "cat /dev/zero >/run/fill"]);
+    let gateway = env.gateways("coder").remove(0);
+    gateway.kill("KILL");
+    env.wait_for("another process", || {
+        let gateways = env.gateways("coder");
+        gateways.iter().any(|other| other.pid != gateway.pid)
+    });
+    let said = || container.hermes_s6("hermes", TREE, "status");
+    let ran = said();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    ran.says("coder    unknown")
+        .says("supervise/status is out of date: ")
+        .says(" is no process of its s6-supervise: make room");
+    container
+        .hermes_s6("hermes", TREE, "stop -p coder --timeout 2")
+        .ends(111)
+        .warns("was told to end, but cannot be looked at");
+    // With room, s6 writes it at the next change.
+    container.run("root", &["rm", "/run/fill"]).ends(0);
+    container.hermes_s6("hermes", TREE, "start -p coder");
+    let ran = container.hermes_s6("hermes", TREE, "stop -p coder");
+    ran.ends(0).says("gateway-coder is down");
+    container
+        .hermes_s6("hermes", TREE, "start -p coder")
+        .ends(0);
+}
+
+#[test]
+fn an_owner_file_that_cannot_be_read_is_not_that_of_an_empty_tree() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    let owner = env.scandir.join(".hermes-s6");
+    let content = fs::read(&owner).unwrap();
+    fs::write(&owner, "{\"home\":").unwrap();
+    for line in ["detect", "status", "stop -p coder", "reconcile"] {
+        env.run(line).ends(111).warns(".hermes-s6 is no owner file");
+    }
+    fs::write(&owner, content).unwrap();
+    assert_eq!(env.state("coder"), "ready");
+}
