@@ -218,6 +218,9 @@ pub enum Command {
         /// Milliseconds that an orphaned gateway has to save and end
         #[arg(short)]
         timeout: u64,
+        /// A variable to set unless it is set
+        #[arg(short = 'e', value_name = "NAME=VALUE", value_parser = assignment)]
+        variable: Option<(String, String)>,
         /// The profile's home
         #[arg(value_name = "HOME")]
         directory: PathBuf,
@@ -225,14 +228,21 @@ pub enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         prog: Vec<OsString>,
     },
-    /// Wait for the lock of a log directory, or until nobody writes to stdin (used by log/run)
+    /// Become one of three loggers, by what can be written (used by log/run)
     #[command(hide = true)]
-    AwaitLock {
-        /// Milliseconds to wait at most
-        #[arg(short)]
-        timeout: u64,
+    ChooseLog {
         /// The log directory
         directory: PathBuf,
+        /// Two blocks of execline, and the third logger
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+    /// Look after the loggers of the tree in which this directory is a service (used by the tender)
+    #[command(hide = true)]
+    Tend {
+        /// The tree ends: end the loggers that do not end by themselves
+        #[arg(long)]
+        end: bool,
     },
     /// Tell whether the gateway supervised in this directory serves (used by data/check)
     #[command(hide = true)]
@@ -295,6 +305,12 @@ pub enum Format {
     Table,
     Json,
     Prometheus,
+}
+
+/// Reads a variable and its value.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("no value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Reads a time of at most a day.

@@ -62,9 +62,13 @@ own-env -- hermes -h
 own-env --frob
     OwnEnv { prog: ["--frob"] }
 hold-lock -t 9 /home hermes -t 8
-    HoldLock { timeout: 9, directory: "/home", prog: ["hermes", "-t", "8"] }
-await-lock -t 0 /log
-    AwaitLock { timeout: 0, directory: "/log" }
+    HoldLock { timeout: 9, variable: None, directory: "/home", prog: ["hermes", "-t", "8"] }
+hold-lock -t 9 -e A=b=c /home hermes
+    HoldLock { timeout: 9, variable: Some(("A", "b=c")), directory: "/home", prog: ["hermes"] }
+choose-log /log s6-log -p 1
+    ChooseLog { directory: "/log", words: ["s6-log", "-p", "1"] }
+tend --end
+    Tend { end: true }
 check-ready /home
     CheckReady { directory: "/home" }
 survey -p coder

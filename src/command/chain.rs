@@ -8,8 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::config::{is_of_an_account, truth};
@@ -17,15 +16,11 @@ use crate::hermes::state::{Proof, STATE_FILE, STATE_LIMIT, serves};
 use crate::report;
 use crate::s6::supervision::Status;
 use crate::system::beneath::Dir;
-use crate::system::process::{holder, start_time};
+use crate::system::process::start_time;
 use crate::system::root::Root;
 use crate::system::time::time_of_start;
-use crate::system::wait::wait_until;
 use crate::tree::slot::EXIT_LOCKED;
 use crate::volume::lock::{LOCK_FILE, Taking, signature, take};
-
-/// The file that s6-log locks in its log directory.
-const LOG_LOCK_FILE: &str = "lock";
 
 /// How long one call of `data/check` may look; s6-notifyoncheck gives it 2 s.
 const CHECK_TIME: Duration = Duration::from_millis(1500);
@@ -57,18 +52,18 @@ pub fn own_env(prog: &[OsString]) -> Error {
 ///
 /// If another gateway holds the lock, the exit code is [`EXIT_LOCKED`], on which the finish script parks the
 /// slot.
-pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -> Result<u8> {
+pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: Command) -> Result<u8> {
     let home = Dir::open(home)?;
     match take(root, &home, limit)? {
         Taking::Taken(file) => {
             keep_open(&file)?;
-            Err(exec(command(prog)))
+            Err(exec(prog))
         }
         Taking::Impossible(problem) => {
             report::warning(&format!(
                 "{problem}: nothing keeps another container from running this profile too"
             ));
-            Err(exec(command(prog)))
+            Err(exec(prog))
         }
         Taking::HeldElsewhere => {
             let what = format!(
@@ -86,26 +81,6 @@ pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: &[OsString]) -
 fn keep_open(file: &File) -> Result<()> {
     fcntl_setfd(file, FdFlags::empty())
         .map_err(|errno| Error::system("keep open", LOCK_FILE, errno))
-}
-
-/// Waits until no other logger holds the lock of a log directory, for at most `limit`.
-///
-/// The wait also ends if nobody can write to stdin any more: then the supervisor waits for the end of this
-/// logger. s6-log, which comes next, finds out itself whether it gets the lock.
-pub fn await_lock(directory: &Path, limit: Duration) -> Result<()> {
-    let directory = Dir::open(directory)?;
-    let what = format!("the other logger of {}", directory.path().display());
-    wait_until(limit, &what, || {
-        matches!(holder(&directory, LOG_LOCK_FILE), Ok(None)) || nobody_writes_to_stdin()
-    });
-    Ok(())
-}
-
-fn nobody_writes_to_stdin() -> bool {
-    let stdin = rustix::stdio::stdin();
-    let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
-    retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))).is_ok()
-        && polled[0].revents().contains(PollFlags::HUP)
 }
 
 /// Tells whether the gateway whose slot is the current directory has written that it serves.
@@ -144,7 +119,8 @@ fn is_ready(root: &Root, service: &Dir, home: &Dir) -> bool {
     }
 }
 
-fn command(prog: &[OsString]) -> Command {
+/// Prepares a program: the first of some words, with the others as its arguments.
+pub fn command(prog: &[OsString]) -> Command {
     let mut words = prog.iter();
     let mut command = Command::new(words.next().cloned().unwrap_or_default());
     command.args(words);

@@ -372,7 +372,7 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
         report::line(&line_of(other, false));
         title = "";
     }
-    Ok(Code::of(!row.is_missing()))
+    Ok(Code::of(!row.is_wrong()))
 }
 
 /// Prints the gateways in the form of Hermes.

@@ -4,7 +4,7 @@
 //!   `choose` choose the profiles, carries the request out, and lets `outcome` print what happened.
 //! - `follow` adds and removes slots after changes on the volume.
 //! - [`hermes`] does the command lines of Hermes, and `handover` hands them on. [`chain`] has the programs in the
-//!   scripts of a slot, and [`child`] the work that root gives to the owner of the volume.
+//!   scripts of a slot, `log` those that keep the logs going, and [`child`] the work that root gives to the owner of the volume.
 
 pub mod chain;
 pub mod child;
@@ -13,6 +13,7 @@ mod context;
 mod follow;
 mod handover;
 pub mod hermes;
+mod log;
 mod operate;
 mod outcome;
 
@@ -82,15 +83,23 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::OwnEnv { prog } => return Err(chain::own_env(&prog)),
         Command::HoldLock {
             timeout,
+            variable,
             directory,
             prog,
         } => {
             let limit = Duration::from_millis(timeout);
-            return chain::hold_lock(&Root::new("/"), &directory, limit, &prog);
+            let mut prog = chain::command(&prog);
+            if let Some((name, value)) = variable
+                && std::env::var_os(&name).is_none()
+            {
+                prog.env(name, value);
+            }
+            return chain::hold_lock(&Root::new("/"), &directory, limit, prog);
         }
-        Command::AwaitLock { timeout, directory } => {
-            chain::await_lock(&directory, Duration::from_millis(timeout)).map(|()| Code::Done)
+        Command::ChooseLog { directory, words } => {
+            return Err(log::choose(&Root::new("/"), &directory, &words)?);
         }
+        Command::Tend { end } => log::tend(end),
         Command::CheckReady { directory } => {
             chain::check_ready(&Root::new("/"), &directory).map(Code::of)
         }
@@ -210,7 +219,7 @@ fn show_status(common: &Common, profiles: &[ProfileName], format: Format) -> Res
             }
         }
     }
-    Ok(Code::of(!status.profiles.iter().any(Row::is_missing)))
+    Ok(Code::of(!status.profiles.iter().any(Row::is_wrong)))
 }
 
 fn list(common: &Common, json: bool) -> Result<Code> {

@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{
@@ -147,6 +148,20 @@ impl<'a> Process<'a> {
             identity,
         };
         Ok(is_meant()?.then_some(process))
+    }
+
+    /// Tells whether the process still runs; also if that cannot be told.
+    pub fn runs(&self) -> bool {
+        match &self.identity {
+            Identity::Handle(handle) => {
+                let mut polled = [PollFd::new(handle, PollFlags::IN)];
+                !matches!(poll(&mut polled, Some(&Timespec::default())), Ok(1..))
+            }
+            Identity::StartTime(start) => {
+                let now = current_start_time(self.root, self.pid);
+                !now.is_ok_and(|now| now != Some(*start))
+            }
+        }
     }
 
     /// Sends a signal, unless the process is gone.

@@ -8,7 +8,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode};
@@ -25,7 +25,8 @@ use crate::tree::change::{Change, Plan, Step};
 use crate::tree::owner::{OWNER_FILE, Owner};
 use crate::tree::remove::{Failures, Remover};
 use crate::tree::scandir::{NEW_PREFIX, ScanDir};
-use crate::tree::slot::{Rendered, down, put, write_new};
+use crate::tree::slot::{Files, Rendered, down, put, write_new};
+use crate::tree::tender::{self, TENDER};
 
 /// How long to wait for an s6-svscan that takes up no further new slot.
 const SCAN_PATIENCE: Duration = Duration::from_secs(2);
@@ -150,11 +151,11 @@ impl Apply<'_> {
     /// The account may read files in `supervise/` by their names and write to the control FIFO, and nothing else.
     /// s6-supervise keeps the directory and the FIFO that it finds. `event/` stays root's: whoever can write
     /// there can make root write elsewhere.
-    fn control(&self, slot: &Path) -> Result<()> {
+    fn control(&self, services: &[PathBuf]) -> Result<()> {
         let Rights::Direct(account) = self.rights else {
             return Ok(());
         };
-        for service in [slot.to_owned(), slot.join("log")] {
+        for service in services {
             let supervise = service.join("supervise");
             let fifo = supervise.join("control");
             let failed = |cause: io::Error| Error::system("create", &fifo, cause);
@@ -239,7 +240,36 @@ impl Apply<'_> {
         if change.steps.contains(&Step::Publish { down: true }) {
             mark_down(&slot, &why_down(change))?;
         }
-        self.control(slot.path())
+        self.control(&[slot.path().to_owned(), slot.path().join("log")])
+    }
+
+    /// Adds the tender, or writes its files anew where they differ.
+    ///
+    /// `has_room` says whether s6-svscan has room for one more service.
+    pub fn tender(&self, files: &Files, has_room: bool) -> Result<()> {
+        let dir = self.scandir.dir();
+        if let Some(service) = dir.dir_if_there(TENDER)? {
+            for (path, file) in files {
+                if service.read(path, 1 << 16).as_ref() != Ok(&file.content) {
+                    put(&service, path, file)?;
+                }
+            }
+            return Ok(());
+        }
+        if !has_room {
+            let what = "s6-svscan has no room for the service that looks after the logs";
+            return Err(Error::new(Code::No, what).remedy(
+                "restart the tree with hermes-s6 supervise, or s6-svscan with a larger limit",
+            ));
+        }
+        let new = format!("{NEW_PREFIX}{TENDER}");
+        let service = tender::build(dir, &new, files)?;
+        self.control(&[service.path().to_owned()])?;
+        dir.rename(&new, TENDER)?;
+        if !matches!(self.scandir.watcher(), Ok(None)) {
+            self.s6("s6-svscanctl", &["-a"], dir.path())?;
+        }
+        Ok(())
     }
 
     /// Gives a built slot its final name.

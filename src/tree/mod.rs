@@ -4,6 +4,7 @@
 //!   is for.
 //! - [`plan`] decides what to change, [`slot`] renders the files; [`apply`] and [`remove`] change the scan
 //!   directory, and [`change`] says what has changed. [`reconcile`] does all of this in one go, and [`supervise`] then becomes the s6-svscan.
+//! - [`logger`] looks at the loggers, and [`tender`] is the service that does so every few seconds.
 //! - [`lifecycle`] starts, stops and restarts gateways that have a slot.
 
 pub mod apply;
@@ -18,3 +19,4 @@ pub mod remove;
 pub mod scandir;
 pub mod slot;
 pub mod supervise;
+pub mod tender;

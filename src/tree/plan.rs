@@ -130,7 +130,7 @@ fn volume(
                 .remove
                 .extend(stale.map(|file| (profile.name.clone(), file.clone())));
         }
-        if !profile.log_directory {
+        if !profile.log.exists {
             changes.log_directories.push(profile.name.clone());
         }
     }

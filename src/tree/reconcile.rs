@@ -19,6 +19,7 @@ use crate::tree::plan::{Scope, plan};
 use crate::tree::remove::Failures;
 use crate::tree::scandir::{ScanDir, World, choices_of_tree};
 use crate::tree::slot::{Rendered, Renderer};
+use crate::tree::tender;
 use crate::volume::changes::VolumeChanges;
 use crate::volume::survey::{Survey, survey_as};
 use crate::volume::write::settle_as;
@@ -191,6 +192,11 @@ impl<'a> Session<'a> {
             choices: self.choices.clone(),
         })?;
         let slots = apply.slots(&plan);
+        let tender = tender::render(&self.choices, self.rights.drop_to());
+        let slots_now = self.scandir.profiles()?.len();
+        let has_room = world.room.is_none_or(|room| room >= slots_now);
+        let tender = tender.and_then(|files| apply.tender(&files, has_room));
+        failures.extend(tender.err().map(|error| error.to_string()));
         mark_failures(&mut plan, slots);
         let boot_log = boot_log(&plan, &world);
         failures.extend(self.settle(&VolumeChanges {

@@ -9,12 +9,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::error::{Code, Error, Result};
-use crate::hermes::name::ProfileName;
+use crate::hermes::name::{ProfileName, SLOT_PREFIX};
 use crate::s6::supervision::{Status, supervisor};
 use crate::s6::tool::Tools;
 use crate::system::beneath::Dir;
@@ -95,6 +96,24 @@ impl Remover<'_> {
             }
         }
         self.end_loggers(&orphans)
+    }
+
+    /// Waits until the gateways of a tree that ends have ended, and then ends the loggers that do not end by
+    /// themselves. Looks once in every `pause`.
+    pub fn end_loggers_of_ended(&self, pause: Duration) -> Result<()> {
+        let mut services = self.scandir.dir().names()?;
+        services.retain(|name| {
+            name.to_str()
+                .is_some_and(|name| name.starts_with(SLOT_PREFIX))
+        });
+        let is_over = |service: &OsString| matches!(self.find(service, supervisor), Ok(None));
+        let end = Instant::now() + self.stop_time(services.iter().map(OsString::as_os_str));
+        while !services.iter().all(is_over) && Instant::now() < end {
+            thread::sleep(pause);
+        }
+        let ended = services.iter().filter(|service| is_over(service));
+        let ended: Vec<&OsStr> = ended.map(OsString::as_os_str).collect();
+        self.end_loggers(&ended)
     }
 
     /// Ends the loggers of services that have ended.

@@ -27,6 +27,7 @@ use crate::system::trust::require_root_owned;
 use crate::system::wait::wait_until;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
 use crate::tree::slot::{Difference, Files, MARKER, compare};
+use crate::tree::tender::TENDER;
 
 /// The prefix of an empty file which tells that somebody unregistered a profile: that its slot was removed on
 /// purpose.
@@ -44,7 +45,7 @@ pub const OLD_PREFIX: &str = ".hermes-s6-old-";
 /// How long to wait for another process that changes the same scan directory.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// How long to wait for a new s6-svscan that takes up no further service.
+/// How long to wait for a new s6-svscan that takes up nothing more.
 const FIRST_SCAN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a new s6-svscan may take for all its services.
@@ -143,7 +144,7 @@ impl ScanDir {
     pub fn require_root_owned(&self) -> Result<()> {
         for name in self.dir.names()? {
             let text = name.to_string_lossy();
-            if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) {
+            if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) || text == TENDER {
                 require_root_owned(&self.dir, &name)?;
             }
         }
@@ -224,8 +225,7 @@ impl ScanDir {
         })
     }
 
-    /// Reads the owner file of a running tree: its s6-svscan lives, and this instance of the machine or
-    /// container has filled the scan directory.
+    /// Reads the owner file of a running tree: its s6-svscan lives, and this instance has filled the directory.
     pub fn live_owner(&self, settings: &Settings) -> Result<Option<Owner>> {
         match self.owner()? {
             Some(owner) if owner.is_of_this_instance(settings) => {
@@ -410,7 +410,9 @@ impl ScanDir {
         others: &[OsString],
     ) -> usize {
         let services = others.iter().filter_map(|name| self.dir.dir(name).ok());
-        let loggers: Vec<bool> = services.map(|service| service.dir("log").is_ok()).collect();
+        let mut loggers: Vec<bool> = services.map(|service| service.dir("log").is_ok()).collect();
+        // The tender comes with the first reconcile.
+        loggers.extend((!others.iter().any(|name| name == TENDER)).then_some(false));
         capacity::room(settings, tools, watcher, &loggers)
     }
 

@@ -19,6 +19,7 @@ use crate::s6::tool::Tools;
 use crate::s6::word::Word;
 use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
 use crate::system::beneath::{Dir, aside};
+use crate::tree::logger::MEMORY;
 use crate::tree::owner::Choices;
 
 /// The file that marks a slot as made by hermes-s6, with a digest of its files. A directory without this file is
@@ -30,7 +31,7 @@ pub const MARKER: &str = "data/hermes-s6";
 /// It is EX_UNAVAILABLE of sysexits.h, which Hermes itself does not use.
 pub const EXIT_LOCKED: u8 = 69;
 
-/// How long a logger may take to end after its gateway.
+/// How long what comes after a gateway may take.
 pub const LOGGER_MARGIN: Duration = Duration::from_secs(5);
 
 /// One file of a slot.
@@ -128,7 +129,7 @@ impl<'a> Renderer<'a> {
             directory: word(self.settings.log_of(profile).as_os_str()),
             slot: &profile.slot(),
             profile: profile.as_str(),
-            milliseconds: milliseconds + LOGGER_MARGIN.as_millis(),
+            memory: MEMORY,
             drop_to: drop_to.as_ref(),
         };
         add("log/run", 0o755, log.render())?;
@@ -178,7 +179,7 @@ pub fn down(reason: &str) -> Result<File> {
 }
 
 /// Ends a rendered text with a newline.
-fn line(text: askama::Result<String>) -> Result<Vec<u8>> {
+pub fn line(text: askama::Result<String>) -> Result<Vec<u8>> {
     let text = text.map_err(|error| Error::new(Code::Bug, error.to_string()))?;
     Ok((text + "\n").into_bytes())
 }
@@ -352,7 +353,7 @@ struct LogRun<'a> {
     directory: Word,
     slot: &'a str,
     profile: &'a str,
-    milliseconds: u128,
+    memory: u64,
     drop_to: Option<&'a Word>,
 }
 

@@ -7,7 +7,7 @@ use crate::view::row::{Report, Row, State};
 type Value = fn(&Row) -> Option<u64>;
 
 /// The metrics of a profile, all gauges: name, help text, and value.
-const METRICS: [(&str, &str, Value); 6] = [
+const METRICS: [(&str, &str, Value); 8] = [
     ("up", "Whether the profile has a gateway process.", |row| {
         Some(row.pid.is_some().into())
     }),
@@ -25,6 +25,16 @@ const METRICS: [(&str, &str, Value); 6] = [
         "parked",
         "Whether the gateway is down because it failed for good.",
         |row| Some((row.state == State::Parked).into()),
+    ),
+    (
+        "log_written",
+        "Whether what the gateway says is written into its log directory.",
+        |row| row.log.as_ref().map(|log| log.written.into()),
+    ),
+    (
+        "log_losses",
+        "How often its logger could not write all that it had.",
+        |row| row.log.as_ref().map(|log| log.losses as u64),
     ),
     (
         "restarts",

@@ -1,11 +1,14 @@
 //! The status as values: a row for each profile, to be written as a table, as JSON or as metrics.
 
+use std::time::{Duration, SystemTime};
+
 use serde::Serialize;
 
 use crate::error::word;
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Intent;
 use crate::s6::supervision::Death;
+use crate::system::time::timestamp;
 use crate::tree::detect::Detection;
 
 /// The state of a gateway.
@@ -68,6 +71,8 @@ pub struct Row {
     pub wanted: bool,
     /// The port of the API server.
     pub port: Option<u16>,
+    /// The log of the gateway; `None` without a supervisor, or if it cannot be told.
+    pub log: Option<Log>,
     /// The paths of the profile.
     pub paths: Paths,
     /// What a person should know about the profile: the warning, or why the gateway is held down.
@@ -76,6 +81,21 @@ pub struct Row {
     /// When the gateway last went up or down, in seconds since 1970.
     #[serde(skip)]
     pub changed: Option<u64>,
+}
+
+/// The log of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// Whether what the gateway says is written into its log directory.
+    pub written: bool,
+    /// Why it is not.
+    pub reason: Option<String>,
+    /// When the log was last written, in seconds since 1970, if it is not written now.
+    pub since: Option<u64>,
+    /// What a person can do about it.
+    pub remedy: Option<String>,
+    /// How often a logger could not write all that it had, since the supervisor of the logger has started.
+    pub losses: usize,
 }
 
 /// The paths of a profile. Only the home must exist.
@@ -105,6 +125,7 @@ impl Row {
             intent: intent.state.clone(),
             wanted: intent.wants_running(),
             port,
+            log: None,
             paths,
             note: None,
             changed: None,
@@ -114,6 +135,25 @@ impl Row {
     /// Tells whether the gateway should run, but does not.
     pub fn is_missing(&self) -> bool {
         self.wanted && !matches!(self.state, State::Ready | State::Up | State::Starting)
+    }
+
+    /// Tells whether something is not as it should be: the gateway does not run, or its log is not written.
+    pub fn is_wrong(&self) -> bool {
+        self.is_missing() || self.log_note().is_some()
+    }
+
+    /// Says that the log of the gateway is not written, since when and why; `None` if it is.
+    pub fn log_note(&self) -> Option<String> {
+        let log = self.log.as_ref().filter(|log| !log.written)?;
+        let since = log.since.map_or_else(String::new, |since| {
+            let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since);
+            format!(" since {}", timestamp(since))
+        });
+        let reason = log.reason.as_deref().unwrap_or_default();
+        Some(format!(
+            "{} log: not written{since}, {reason}",
+            self.profile
+        ))
     }
 }
 

@@ -12,10 +12,12 @@ use crate::hermes::name::ProfileName;
 use crate::s6::supervision::{deaths, supervised};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
+use crate::tree::logger::{Logger, fault};
 use crate::tree::plan::held;
 use crate::tree::scandir::ScanDir;
-use crate::view::row::{Paths, Report, Row};
+use crate::view::row::{Log, Paths, Report, Row, State};
 use crate::view::verdict::{Seen, Service, Slot, judge};
+use crate::volume::log::LogPlace;
 use crate::volume::port::HERMES_DEFAULT;
 use crate::volume::survey::Survey;
 
@@ -109,7 +111,27 @@ impl Look<'_> {
             intent: &intent,
         };
         judge(&mut row, &seen);
+        // While another tree runs this profile, its logger has the log too.
+        let has_log = row.seconds.is_some() && row.state != State::WaitingForLock;
+        let place = profile.map(|profile| &profile.log);
+        if let Some(place) = place.filter(|place| has_log && !place.is_hidden) {
+            row.log = self.log(name, place);
+        }
         row
+    }
+
+    /// Looks at the logger of a slot, whose log directory is `place`; `None` if it cannot be told what it does.
+    fn log(&self, name: &ProfileName, place: &LogPlace) -> Option<Log> {
+        let slot = self.scandir.slot(name).ok()??;
+        let logger = Logger::of(&self.settings.root, &slot).ok()??;
+        let fault = fault(&logger, place, self.now);
+        Some(Log {
+            written: fault.is_none(),
+            since: fault.as_ref().and(place.written),
+            reason: fault.as_ref().map(|fault| fault.cause.clone()),
+            remedy: fault.map(|fault| fault.remedy),
+            losses: logger.losses,
+        })
     }
 
     fn slot(&self, name: &ProfileName, wanted: bool) -> Result<Option<Slot>> {

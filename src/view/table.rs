@@ -53,8 +53,12 @@ pub fn table(report: &Report, colour: bool) -> String {
         text.push('\n');
     }
     let mut gap = "\n";
-    for note in report.profiles.iter().filter_map(|row| row.note.as_ref()) {
-        text.extend([gap, note, "\n"]);
+    let notes = report
+        .profiles
+        .iter()
+        .flat_map(|row| [row.note.clone(), row.log_note()]);
+    for note in notes.flatten() {
+        text.extend([gap, &note, "\n"]);
         gap = "";
     }
     text

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use rustix::fs::{FileType, FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, escaped};
+use crate::error::{Error, Result, escaped};
 use crate::hermes::config::{env_setting, multiplex_in_config, truth};
 use crate::hermes::name::{ProfileName, is_reserved};
 use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
@@ -19,6 +19,7 @@ use crate::settings::{Settings, is_supervised_child};
 use crate::system::beneath::Dir;
 use crate::system::process::holder;
 use crate::volume::lock::{LOCK_FILE, Lock};
+use crate::volume::log::LogPlace;
 use crate::volume::port::{Ports, Record, assign, read_record, still_given};
 
 /// Files that a killed gateway leaves behind, and that keep the next gateway from starting.
@@ -26,6 +27,9 @@ const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
 
 /// The largest configuration file that is read, in bytes.
 const CONFIG_LIMIT: u64 = 1 << 20;
+
+/// The directory of all logs, or why it cannot be opened.
+type Logs<'a> = std::result::Result<&'a Dir, &'a Error>;
 
 /// Everything that a decision needs from the volume.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -67,8 +71,8 @@ pub struct Profile {
     pub own_port: Option<u16>,
     /// Files that a killed gateway has left, to be removed before the next one starts.
     pub stale: Vec<String>,
-    /// Whether the log directory of the profile exists.
-    pub log_directory: bool,
+    /// The log directory of the profile.
+    pub log: LogPlace,
     /// The lock of the home, if it was ever taken.
     pub lock: Option<Lock>,
     /// Why it cannot be told who holds the lock.
@@ -110,7 +114,7 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     let home = Dir::open(&settings.root.at(&settings.home)).map_err(|error| {
         error.remedy("name the data directory of Hermes with --home or HERMES_HOME")
     })?;
-    let logs = home.dir("logs").and_then(|logs| logs.dir("gateways")).ok();
+    let logs = home.dir("logs").and_then(|logs| logs.dir("gateways"));
     let mut survey = Survey {
         complete: true,
         ..Survey::default()
@@ -248,13 +252,7 @@ impl Survey {
 }
 
 /// Adds one name in `profiles/` to the survey. A directory without a `SOUL.md` is not a profile.
-fn visit(
-    profiles: &Dir,
-    entry: &OsStr,
-    logs: Option<&Dir>,
-    only: &[ProfileName],
-    survey: &mut Survey,
-) {
+fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey: &mut Survey) {
     let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
     if !only.is_empty() && name.as_ref().is_none_or(|name| !only.contains(name)) {
         return;
@@ -313,7 +311,7 @@ fn visit(
 }
 
 /// Reads one profile's home.
-fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<String>) -> Profile {
+fn look(name: ProfileName, home: &Dir, logs: Logs, env_file: Option<String>) -> Profile {
     let (intent, problem, stateless) = match home.read(STATE_FILE, STATE_LIMIT) {
         Ok(content) => match intent(&content) {
             Ok(intent) => (intent, None, false),
@@ -334,9 +332,7 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
     let own_port = env_file
         .and_then(|text| env_setting(&text, "API_SERVER_PORT"))
         .and_then(|port| port.parse().ok());
-    let log_directory = logs
-        .and_then(|logs| logs.kind(name.as_str()).ok().flatten())
-        .is_some_and(|kind| kind == FileType::Directory);
+    let log = LogPlace::of(logs, name.as_str());
     let (lock, lock_failure) = match Lock::of(home) {
         Ok(lock) => (lock, None),
         Err(error) => (None, Some(error.to_string())),
@@ -348,7 +344,7 @@ fn look(name: ProfileName, home: &Dir, logs: Option<&Dir>, env_file: Option<Stri
         stateless,
         problem,
         own_port,
-        log_directory,
+        log,
         lock,
         lock_failure,
     }

@@ -619,9 +619,9 @@ fn what_was_unregistered_has_left_nothing_behind() {
         left.retain(|name| name.contains("coder"));
         assert_eq!(left, [".hermes-s6-gone-coder"], "only when that was");
         assert!(env.gateways("coder").is_empty());
-        // Those of the default profile and its logger are left.
+        // Those of the default profile, of its logger and of the tender are left.
         let supervisors = || env.processes_named("s6-supervise");
-        assert_eq!(supervisors().len(), 2, "{:#?}", supervisors());
+        assert_eq!(supervisors().len(), 3, "{:#?}", supervisors());
         // s6-svscan itself lets go of a slot in its own time.
         let expected = *first.get_or_insert_with(descriptors);
         let what = format!("the {expected} descriptors of the first round in round {round}");

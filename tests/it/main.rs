@@ -7,6 +7,7 @@
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
 //! | `volume` | what bad input on a volume costs |
 //! | `lifecycle` | start, stop, restart |
+//! | `keep` | logs that cannot be written |
 //! | `look` | what is said where a look fails |
 //! | `status`, `logs`, `doctor` | what is said of a tree, of gateways, and of what is wrong |
 //! | `s6`, `pid1` | trees of an ordinary user; s6-svscan as PID 1 of a namespace |
@@ -34,6 +35,7 @@ mod doctor;
 mod golden;
 mod hermes;
 mod image;
+mod keep;
 mod lifecycle;
 mod logs;
 mod look;

@@ -390,6 +390,7 @@ fn the_json_has_the_documented_fields_and_no_others() {
     };
     collect("", &status);
     collect("profiles[].", &status["profiles"][0]);
+    collect("profiles[].log.", &status["profiles"][0]["log"]);
     collect("profiles[].paths.", &status["profiles"][0]["paths"]);
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/status.md");
     let page = fs::read_to_string(page).unwrap();
@@ -504,10 +505,12 @@ fn prometheus_reads_the_same_as_a_person() {
     let age = now.checked_sub(Duration::from_secs(changed)).unwrap();
     assert!(age < 2 * PATIENCE, "{changed}");
     assert_eq!(value("last_change_timestamp_seconds", Some("late")), None);
-    // 1 for the manager, 4 metrics of 5 profiles, 2 of the 4 that are supervised.
-    assert_eq!(samples.len(), 1 + 4 * 5 + 2 * 4, "{}", ran.stdout);
+    assert_eq!(value("log_written", Some("coder")), Some(1));
+    assert_eq!(value("log_losses", Some("coder")), Some(0));
+    // 1 for the manager, 4 metrics of 5 profiles, 4 of the 4 that are supervised.
+    assert_eq!(samples.len(), 1 + 4 * 5 + 4 * 4, "{}", ran.stdout);
     let one = env.run("status --format prometheus -p coder").ends(0);
-    assert_eq!(parse(&one.stdout).len(), 7);
+    assert_eq!(parse(&one.stdout).len(), 9);
 }
 
 #[test]

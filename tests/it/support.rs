@@ -362,14 +362,15 @@ impl TestEnv {
         (self.start(command), scandir)
     }
 
-    /// Starts an s6-svscan that has room for so many services with loggers, in whichever option it knows.
+    /// Starts an s6-svscan that has room for the tender and so many services with loggers, in whichever option it
+    /// knows.
     pub fn svscan(&self, room: u32) -> Tree<'_> {
         fs::create_dir_all(&self.scandir).unwrap();
         self.own();
         let limit = if self.svscan_knows("-C") {
-            ["-C".to_owned(), (2 * room).to_string()]
+            ["-C".to_owned(), (2 * room + 1).to_string()]
         } else {
-            ["-c".to_owned(), room.to_string()]
+            ["-c".to_owned(), (room + 1).to_string()]
         };
         let mut svscan = self.command("s6-svscan");
         svscan.args(limit).arg("--").arg(&self.scandir);

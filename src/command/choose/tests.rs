@@ -4,6 +4,7 @@ use super::*;
 use crate::hermes::container::Gateway;
 use crate::hermes::name::name;
 use crate::hermes::state::{Intent, intent};
+use crate::volume::log::LogPlace;
 use crate::volume::survey::{Problem, Profile};
 use Code::{System, Usage};
 use Verb::{Remove, Restart, Start, Stop};
@@ -32,7 +33,10 @@ fn survey() -> Survey {
             problem: None,
             own_port: None,
             stale: Vec::new(),
-            log_directory: true,
+            log: LogPlace {
+                exists: true,
+                ..LogPlace::default()
+            },
             lock: None,
             lock_failure: None,
         };

@@ -25,11 +25,11 @@ use crate::view::status;
 use crate::volume::survey::Survey;
 
 /// The s6 programs that slots and hermes-s6 run, and those that hermes-s6 tells people to run.
-const S6: &str = "s6-envdir s6-log s6-notifyoncheck s6-permafailon s6-setlock s6-setuidgid s6-supervise \
-    s6-svc s6-svdt-clear s6-svscan s6-svscanctl s6-svwait";
+const S6: &str = "s6-envdir s6-log s6-notifyoncheck s6-permafailon s6-setlock s6-setuidgid s6-softlimit \
+    s6-supervise s6-svc s6-svdt-clear s6-svscan s6-svscanctl s6-svwait";
 
 /// The execline programs that slots run.
-const EXECLINE: &str = "case cd execlineb exit export fdmove foreground ifelse";
+const EXECLINE: &str = "case cd execlineb exit export fdmove foreground";
 
 /// The file by which Hermes' Python loads the bridge.
 const BRIDGE_LOADER: &str = "/usr/share/hermes-s6/python/hermes-s6.pth";
@@ -320,6 +320,13 @@ pub fn profiles(
 /// Finds the gateways that should run but do not, and those that are parked.
 fn gateways(report: &Report, found: &mut Findings) {
     for row in &report.profiles {
+        if let (Some(note), Some(log)) = (row.log_note(), &row.log) {
+            let text = note.replacen(&format!("{} ", row.profile), "", 1);
+            let remedy = log.remedy.as_deref().unwrap_or_default();
+            found
+                .of(row.profile.as_str())
+                .add(Level::Problem, text, remedy);
+        }
         let level = match row.state {
             // Without a tree, no gateway has a supervisor, and the missing tree is a finding already.
             State::Unsupervised | State::Unregistered if !report.manager.is_s6() => continue,

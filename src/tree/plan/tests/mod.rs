@@ -10,6 +10,7 @@ use super::*;
 use crate::hermes::container::Gateway;
 use crate::hermes::name::name;
 use crate::hermes::state::intent;
+use crate::volume::log::LogPlace;
 
 /// A container whose command is `gateway run` for this profile, or for the one that is meant.
 fn gateway_run(profile: Option<&str>, supervised: bool) -> Command {
@@ -45,7 +46,10 @@ fn survey_of(profiles: &[(&str, &str)]) -> Survey {
             problem: None,
             own_port: None,
             stale: Vec::new(),
-            log_directory: true,
+            log: LogPlace {
+                exists: true,
+                ..LogPlace::default()
+            },
             lock: None,
             lock_failure: None,
         };

@@ -13,7 +13,7 @@ fn register(survey: &Survey, world: &World, profiles: &[&str]) -> Plan {
 fn untouched() -> Survey {
     let mut survey = survey_of(&[("coder", RUNNING), ("writer", RUNNING)]);
     for profile in survey.profiles.values_mut() {
-        profile.log_directory = false;
+        profile.log.exists = false;
         profile.stale = vec!["gateway.pid".to_owned()];
     }
     survey.ports = Ports::new();

@@ -63,7 +63,7 @@ fn ports_and_log_directories_go_onto_the_volume_where_they_are_not_there() {
         ..recorded(Record::None)
     };
     let without_log = with(survey(RUNNING), "coder", |coder| {
-        coder.log_directory = false;
+        coder.log.exists = false;
     });
     let ports = || VolumeChanges {
         ports: Some(survey(RUNNING).assigned_ports()),

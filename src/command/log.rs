@@ -1,0 +1,328 @@
+//! What keeps the logs going: [`choose`], by which each logger begins, and [`tend`], which looks after all of them.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fs, thread};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, flock, fstat};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
+use rustix::process::Signal;
+
+use crate::cli::Common;
+use crate::command::chain::command;
+use crate::error::{Code, Error, Result, cause_text, shown};
+use crate::report;
+use crate::s6::supervision::{Death, Status, deaths};
+use crate::settings::Settings;
+use crate::system::beneath::Dir;
+use crate::system::process::{Process, parent};
+use crate::system::root::Root;
+use crate::system::time::timestamp;
+use crate::system::wait::wait_until;
+use crate::tree::logger::{Care, Logger, care};
+use crate::tree::remove::Remover;
+use crate::tree::scandir::ScanDir;
+use crate::volume::log::{LogPlace, is_locked, logger as logger_of, make, probe};
+
+/// How long a logger that was told to end may write what it holds.
+const END_TIME: Duration = Duration::from_secs(2);
+
+/// How long the lock of a log directory is waited for: meanwhile, the gateway fills the pipe.
+const LOCK_TIME: Duration = Duration::from_secs(1);
+
+/// How long stdout is watched before it counts as not read by anybody.
+const STDOUT_TIME: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at the end of a tree.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Becomes the logger of the service in the current directory: one of three, by what can be written.
+///
+/// `words` are two blocks of execline, for both places and for the log directory alone, and then the words of the
+/// logger for stdout alone. A process that still reads from the same pipe is ended first. Returns only if the logger
+/// cannot be executed.
+pub fn choose(root: &Root, directory: &Path, words: &[OsString]) -> Result<Error> {
+    let mut rest = words;
+    let blocks = (block(&mut rest), block(&mut rest));
+    let (Some(both), Some(file)) = blocks else {
+        let what = "two blocks and a program must follow the log directory";
+        return Err(Error::new(Code::Usage, what));
+    };
+    let service = Dir::open(Path::new("."))?;
+    let last = deaths(&service)?.pop();
+    let claim = claim(root, service)?;
+    let (place, usable) = look(directory);
+    let is_read = is_read(STDOUT_TIME);
+    let words: &[OsString] = match (&usable, is_read) {
+        (Ok(()), true) => &both,
+        (Ok(()), false) => &file,
+        (Err(_), _) => rest,
+    };
+    if let Some(text) = what_is_missing(last, &place, directory, usable.err(), is_read) {
+        say(words, &text);
+    }
+    // The lock stays with the logger.
+    fcntl_setfd(&claim, FdFlags::empty())
+        .map_err(|errno| Error::system("keep open", ".", errno))?;
+    let mut logger = command(words);
+    let cause = logger.exec();
+    Ok(Error::exec(logger.get_program(), cause))
+}
+
+/// Takes a block of execline from the front of some words: its words have a space in front, and an empty word ends it.
+fn block(words: &mut &[OsString]) -> Option<Vec<OsString>> {
+    let end = words.iter().position(|word| word.is_empty())?;
+    let (block, rest) = words.split_at(end);
+    *words = rest.get(1..)?;
+    let strip = |word: &OsString| Some(word.as_bytes().strip_prefix(b" ")?.to_vec());
+    let block: Option<Vec<OsString>> = block
+        .iter()
+        .map(|word| strip(word).map(OsString::from_vec))
+        .collect();
+    block.filter(|block| !block.is_empty() && !words.is_empty())
+}
+
+/// Takes the lock of a logger's service directory, so that one process reads from the pipe.
+///
+/// The holder may be the logger of a killed s6-supervise: two loggers on one pipe would each get half of the lines.
+/// It is told to end, and killed if it does not.
+fn claim(root: &Root, service: Dir) -> Result<OwnedFd> {
+    let mut failure = None;
+    let mut is_ours = || match flock(&service, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => true,
+        Err(errno) => {
+            failure = Some(errno).filter(|errno| *errno != Errno::WOULDBLOCK);
+            failure.is_some()
+        }
+    };
+    for signal in [Signal::HUP, Signal::KILL] {
+        if is_ours() {
+            break;
+        }
+        for pid in other_readers(root) {
+            let is_reader = || Ok(other_readers(root).contains(&pid));
+            if let Some(process) = Process::identify(root, pid, is_reader)? {
+                process.signal(signal)?;
+            }
+        }
+        wait_until(END_TIME, "the other logger to end", &mut is_ours);
+    }
+    match failure {
+        Some(errno) => Err(Error::system("lock", service.path(), errno)),
+        None => Ok(service.into_handle()),
+    }
+}
+
+/// Finds the other processes that read from the pipe of this one, apart from our own supervisor.
+fn other_readers(root: &Root) -> Vec<i32> {
+    let ours = fstat(rustix::stdio::stdin()).map(|stat| (stat.st_dev, stat.st_ino));
+    let Ok(ours) = ours else { return Vec::new() };
+    let supervisor = parent(root, "self");
+    let us = std::process::id().to_string();
+    let is_other = |pid: &String| {
+        let stdin = fs::metadata(root.at(format!("/proc/{pid}/fd/0")));
+        let is_reader = stdin.is_ok_and(|meta| (meta.dev(), meta.ino()) == ours);
+        is_reader && *pid != us && Some(pid) != supervisor.as_ref()
+    };
+    let names = fs::read_dir(root.at("/proc"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(is_other)
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+/// Looks at a log directory, which is made if it does not exist, and tries whether it can be written.
+fn look(directory: &Path) -> (LogPlace, std::result::Result<(), String>) {
+    let opened = match make(directory) {
+        Ok(opened) => opened,
+        Err(error) => return (LogPlace::default(), Err(error.to_string())),
+    };
+    let place = LogPlace::open(&opened);
+    let is_free = wait_until(LOCK_TIME, "the other logger", || !is_locked(&opened));
+    let usable = match (&place.fault, probe(&opened)) {
+        (Some(fault), _) => Err(fault.cause.clone()),
+        (None, Err(errno)) => Err(cause_text(&errno.into())),
+        (None, Ok(())) if !is_free => Err("another logger has its lock".to_owned()),
+        (None, Ok(())) => Ok(()),
+    };
+    (place, usable)
+}
+
+/// Tells whether somebody reads stdout, or at least does not let it fill up.
+fn is_read(limit: Duration) -> bool {
+    let stdout = rustix::stdio::stdout();
+    let timeout = Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(0),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    let mut polled = [PollFd::new(&stdout, PollFlags::OUT)];
+    !matches!(retry_on_intr(|| poll(&mut polled, Some(&timeout))), Ok(0))
+}
+
+/// Says what a reader of the log has to know before its next line; `None` if nothing is missing.
+///
+/// `last` is how the last logger ended, and when. `unusable` is why the log directory is not written.
+fn what_is_missing(
+    last: Option<(SystemTime, Death)>,
+    place: &LogPlace,
+    directory: &Path,
+    unusable: Option<String>,
+    is_read: bool,
+) -> Option<String> {
+    let directory = shown(directory);
+    if let Some(cause) = unusable {
+        return Some(format!(
+            "{directory} is not written: {cause}: until that is over, lines are here alone"
+        ));
+    }
+    if !is_read {
+        let text = "nobody reads the container's stdout: until that is over, lines are here alone";
+        return Some(text.to_owned());
+    }
+    let (time, death) = last?;
+    let time = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    // When it ends, a logger changes the mode of its file.
+    let was_written = place.changed.is_some_and(|changed| changed + 2 >= time);
+    let since = place.written.map_or_else(String::new, |written| {
+        let written = SystemTime::UNIX_EPOCH + Duration::from_secs(written);
+        format!(" of the time since {}", timestamp(written))
+    });
+    if !was_written {
+        return Some(format!(
+            "lines{since} are missing in {directory}, which could not be written"
+        ));
+    }
+    (death != Death::Exit(0)).then(|| {
+        format!("lines{since} may be missing here: the logger could not write all that it had")
+    })
+}
+
+/// Has the logger write a line of our own.
+fn say(words: &[OsString], text: &str) {
+    // It is not ready by that.
+    let words: Vec<OsString> = words
+        .iter()
+        .filter(|word| *word != "-d3")
+        .cloned()
+        .collect();
+    let Ok(mut logger) = command(&words).stdin(Stdio::piped()).spawn() else {
+        return;
+    };
+    if let Some(mut stdin) = logger.stdin.take() {
+        let _not_said = stdin.write_all(format!("hermes-s6: {text}\n").as_bytes());
+    }
+    let has_ended = wait_until(END_TIME, "a line to be logged", || {
+        !matches!(logger.try_wait(), Ok(None))
+    });
+    if !has_ended {
+        let _ended = logger.kill().and_then(|()| logger.wait());
+    }
+}
+
+/// Looks after the loggers of a tree; `at_end` is for a tree that ends. The current directory is a service in it.
+pub fn tend(at_end: bool) -> Result<Code> {
+    let here = env::current_dir().map_err(|cause| Error::system("find", ".", cause))?;
+    let common = Common {
+        scandir: here.parent().map(Path::to_owned),
+        home: Some("/".into()),
+    };
+    let mut settings = Settings::gather(&common)?;
+    let scandir = ScanDir::open(&settings)?;
+    let Some(owner) = scandir.owner()? else {
+        return Ok(Code::Done);
+    };
+    settings.home.clone_from(&owner.home);
+    if !at_end {
+        return look_after(&settings, &scandir);
+    }
+    // Somebody may have killed the process of this service alone.
+    if Status::read(&Dir::open(&here)?)?.is_some_and(|status| status.wanted_up) {
+        return Ok(Code::Done);
+    }
+    let remover = Remover {
+        root: &settings.root,
+        tools: &owner.choices.tools,
+        stop_timeout: owner.choices.stop_timeout(),
+        scandir: &scandir,
+    };
+    remover.end_loggers_of_ended(PAUSE)?;
+    Ok(Code::Done)
+}
+
+/// Has loggers replaced that do not do what they could.
+fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<Code> {
+    let root = &settings.root;
+    let is_read = is_read(Duration::from_millis(100));
+    let logs = Dir::open(&root.at(&settings.home))
+        .and_then(|home| home.dir("logs"))
+        .and_then(|logs| logs.dir("gateways"));
+    let mut told = Vec::new();
+    for name in scandir.profiles()? {
+        // What cannot be looked at stays as it is; status says why.
+        let Ok(Some(slot)) = scandir.slot(&name) else {
+            continue;
+        };
+        let Ok(Some(logger)) = Logger::of(root, &slot) else {
+            continue;
+        };
+        let place = LogPlace::of(logs.as_ref(), name.as_str());
+        let Some(pid) = logger.process.as_ref().map(|process| process.pid) else {
+            continue;
+        };
+        let could_write = || {
+            let directory = match &logs {
+                Ok(logs) => logs.dir_if_there(name.as_str()),
+                Err(_) => Ok(None),
+            };
+            // A directory that is gone is made anew.
+            place.fault.is_none()
+                && directory.is_ok_and(|directory| {
+                    directory.is_none_or(|directory| {
+                        let holder = logger_of(&directory);
+                        (holder == Some(pid) || !is_locked(&directory)) && probe(&directory).is_ok()
+                    })
+                })
+        };
+        if care(&logger, &place, could_write, is_read) == Care::Leave {
+            continue;
+        }
+        let is_meant = || {
+            let logger = Logger::of(root, &slot)?;
+            let process = logger.and_then(|logger| logger.process);
+            Ok(process.is_some_and(|process| process.pid == pid))
+        };
+        if let Ok(Some(process)) = Process::identify(root, pid, is_meant)
+            && process.signal(Signal::HUP).is_ok()
+        {
+            told.push((name, process));
+        }
+    }
+    if told.is_empty() {
+        return Ok(Code::Done);
+    }
+    let end = Instant::now() + END_TIME;
+    while Instant::now() < end && told.iter().any(|(_, process)| process.runs()) {
+        thread::sleep(PAUSE);
+    }
+    for (name, process) in told.iter().filter(|(_, process)| process.runs()) {
+        report::warning(&format!(
+            "the logger of {} cannot write all that it has, and is replaced: see hermes-s6 status -p {name}",
+            name.slot()
+        ));
+        process.signal(Signal::KILL)?;
+    }
+    Ok(Code::Done)
+}

@@ -1,0 +1,306 @@
+//! A log never stops its gateway, whatever happens to the places that it is written to, and goes on by itself.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::pid1::{Container, TREE, tree_service, volume};
+use crate::support::{Process, TestEnv, Tree, chmod, is_root, names, programs, skip};
+
+/// As many lines as fill a pipe a hundred times.
+const LINES: usize = 40_000;
+
+/// The numbers of the lines that a gateway has said, in a text.
+fn lines(text: &str) -> Vec<usize> {
+    let number = |line: &str| line.split_once("line ")?.1.split_once(',')?.0.parse().ok();
+    text.lines().filter_map(number).collect()
+}
+
+/// What is in all files of a log directory, the oldest first.
+fn logged(directory: &Path) -> String {
+    let mut files = names(directory);
+    // `@` comes before the letters, and the times in the names are in their order.
+    files.retain(|name| name.starts_with('@') || name == "previous" || name == "current");
+    files.sort_by_key(|name| (name == "current", name == "previous", name.clone()));
+    let read = |name: &String| fs::read_to_string(directory.join(name)).unwrap_or_default();
+    files.iter().map(read).collect()
+}
+
+fn all() -> Vec<usize> {
+    (1..=LINES).collect()
+}
+
+fn talkative(env: &TestEnv) {
+    env.running("coder");
+    env.behaviour("coder", &format!("talk {LINES}\n"));
+}
+
+fn loggers(env: &TestEnv) -> Vec<Process> {
+    let mut found = env.processes_named("s6-log");
+    found.retain(|process| {
+        process.cmdline.contains("logs/gateways/coder") || process.cmdline.contains("pcoder:")
+    });
+    found
+}
+
+/// Tells to how many places the logger of coder writes.
+fn places(env: &TestEnv) -> Vec<&'static str> {
+    let loggers = loggers(env);
+    assert!(loggers.len() < 2, "{loggers:?}");
+    let words = loggers.first().map_or("", |logger| &logger.cmdline);
+    let mut places = Vec::new();
+    places.extend(words.contains("\x001\0").then_some("stdout"));
+    places.extend(words.contains("logs/gateways/coder").then_some("file"));
+    places
+}
+
+/// Starts a tree whose stdout is a pipe that nobody reads.
+fn unread(env: &TestEnv) -> Tree<'_> {
+    let pipe = env.place.join("pipe");
+    let program = programs().join("hermes-s6");
+    let line = format!(
+        "mkfifo {0}; exec 9<>{0}; exec {1} supervise >{0}",
+        pipe.display(),
+        program.display()
+    );
+    let mut shell = env.command("sh");
+    shell.args(["-c", &line]);
+    let tree = env.start(shell);
+    env.wait_for("the tree to be watched", || env.run("detect").code == 0);
+    tree
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_costs_nothing_in_the_file() {
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_STOP_TIMEOUT", "5");
+    talkative(&env);
+    chmod(&env.place, 0o777);
+    let tree = unread(&env);
+    env.await_event("coder", "talked", 1);
+    let log = env.log("coder");
+    let is_written = || logged(&log).contains(&format!("line {LINES},"));
+    env.wait_for("the last line", is_written);
+    assert_eq!(lines(&logged(&log)), all());
+    env.wait_for("a logger for the file alone", || places(&env) == ["file"]);
+    assert!(logged(&log).contains("hermes-s6: nobody reads the container's stdout"));
+    assert_eq!(lines(&logged(&log)), all(), "none is lost by the change");
+    env.run("status").ends(0).says("coder    ready");
+    // Somebody reads again.
+    let mut cat = env.command("sh");
+    let line = format!(
+        "exec cat {} >{}",
+        env.place.join("pipe").display(),
+        env.place.join("read").display()
+    );
+    let _reader = env.spawn({
+        cat.args(["-c", &line]);
+        cat
+    });
+    env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
+    env.run("restart -p coder --no-wait");
+    let read = || fs::read_to_string(env.place.join("read")).unwrap_or_default();
+    env.wait_for("a new process on stdout", || {
+        read()
+            .matches("coder: stand-in gateway of coder, pid")
+            .count()
+            >= 2
+    });
+    assert_eq!(tree.stop(), 0);
+}
+
+#[test]
+fn a_tree_whose_stdout_nobody_reads_ends_in_its_time() {
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_STOP_TIMEOUT", "5");
+    talkative(&env);
+    chmod(&env.place, 0o777);
+    let tree = unread(&env);
+    env.await_event("coder", "talked", 1);
+    assert_eq!(tree.stop(), 0);
+    assert_eq!(env.count("coder", "saved"), 1);
+    assert!(logged(&env.log("coder")).ends_with("stand-in gateway of coder has saved\n"));
+}
+
+#[test]
+fn a_full_volume_costs_nothing_on_stdout_and_the_log_goes_on_when_there_is_room() {
+    let Some(env) = volume() else { return };
+    talkative(&env);
+    let logs = env.home.join("logs");
+    let prepare = format!(
+        "mkdir -p {0}; mount -t tmpfs -o size=512k,uid=10000,gid=10000,mode=755 tmpfs {0}; head -c 300k /dev/zero >{0}/other; {1}",
+        logs.display(),
+        tree_service()
+    );
+    let container = Container::start(&env, "web-1", &prepare);
+    let run = |line: &str| container.hermes_s6("hermes", TREE, line);
+    env.await_event("coder", "talked", 1);
+    let last = format!("coder: line {LINES},");
+    env.wait_for("the last line", || env.out().contains(&last));
+    env.wait_for("a logger for stdout alone", || places(&env) == ["stdout"]);
+    assert_eq!(lines(&env.out()), all(), "none is lost on stdout");
+    run("status")
+        .ends(1)
+        .says("coder log: not written since 20")
+        .says("No space left on device");
+    run("doctor")
+        .ends(1)
+        .says("remove what is not needed there");
+    let json = run("status -p coder --json").ends(1).stdout;
+    assert!(
+        json.contains(r#""log":{"written":false,"reason":"No space left on device","since":"#),
+        "{json}"
+    );
+    let other = logs.join("other").display().to_string();
+    container.run("root", &["rm", &other]).ends(0);
+    env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
+    run("status").ends(0);
+    let ran = container.run(
+        "root",
+        &["cat", &format!("{}/gateways/coder/current", logs.display())],
+    );
+    ran.says("hermes-s6: lines of the time since 20")
+        .says("are missing in ");
+}
+
+#[test]
+fn a_log_whose_file_or_directory_is_removed_goes_on_by_itself() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let tree = env.supervise();
+    env.await_state("coder", "ready");
+    let log = env.log("coder");
+    let pid = env.pid("coder");
+    env.wait_for("the log", || log.join("current").exists());
+    let remove_file = || fs::remove_file(log.join("current")).unwrap();
+    let remove_directory = || fs::remove_dir_all(&log).unwrap();
+    let remove_all = || fs::remove_dir_all(env.home.join("logs")).unwrap();
+    let removals: [&dyn Fn(); 3] = [&remove_file, &remove_directory, &remove_all];
+    for remove in removals {
+        remove();
+        let ran = env.run("status");
+        assert_eq!(ran.code, 1, "{ran:?}");
+        ran.says("coder log: not written, its ");
+        env.wait_for("the log again", || {
+            fs::read_to_string(log.join("current"))
+                .is_ok_and(|text| text.contains("lines are missing in"))
+        });
+        env.run("status").ends(0);
+    }
+    assert_eq!(env.pid("coder"), pid, "the gateway was left alone");
+    assert_eq!(tree.stop(), 0);
+    assert!(logged(&log).ends_with("stand-in gateway of coder has saved\n"));
+}
+
+#[test]
+fn a_log_directory_that_cannot_be_written_is_said_until_it_can() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let logs = env.home.join("logs/gateways");
+    fs::create_dir_all(&logs).unwrap();
+    env.own();
+    chmod(&logs, 0o555);
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    env.wait_for("a logger for stdout alone", || places(&env) == ["stdout"]);
+    env.run("status")
+        .ends(1)
+        .says("coder log: not written, ")
+        .says("its directory was removed");
+    let said =
+        || env.out().contains("coder: hermes-s6: ") && env.out().contains(" is not written: ");
+    env.wait_for("a line about it", said);
+    chmod(&logs, 0o755);
+    env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
+    env.run("status").ends(0);
+}
+
+#[test]
+fn a_process_that_a_gateway_has_left_keeps_neither_a_stop_nor_an_unregister_waiting() {
+    let env = TestEnv::new();
+    for name in ["coder", "writer"] {
+        env.running(name).behaviour(name, "leave 3000\n");
+    }
+    let tree = env.supervise();
+    for name in ["coder", "writer"] {
+        env.await_state(name, "ready");
+    }
+    let left = || {
+        let mut sleeps = env.processes_named("sleep");
+        sleeps.retain(|process| process.cmdline == "sleep\x003000\0");
+        sleeps.len()
+    };
+    env.wait_for("processes that they leave", || left() == 2);
+    env.run("unregister -p writer").ends(0);
+    assert!(!env.slot("writer").exists());
+    assert_eq!(tree.stop(), 0);
+    assert_eq!(left(), 2, "nobody has ended them");
+    for name in ["coder", "writer"] {
+        assert!(logged(&env.log(name)).ends_with("has saved\n"), "{name}");
+    }
+}
+
+#[test]
+fn a_killed_supervisor_of_a_logger_leads_to_one_logger() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
+    let logger = loggers(&env).remove(0);
+    let supervisors = env.processes_named("s6-supervise");
+    let supervisor = supervisors
+        .iter()
+        .find(|process| process.pid == logger.parent);
+    supervisor.unwrap().kill("KILL");
+    env.wait_for("another logger", || {
+        let loggers = loggers(&env);
+        loggers.len() == 1 && loggers[0].pid != logger.pid
+    });
+    env.behaviour("coder", &format!("talk {LINES}\n"));
+    env.run("restart -p coder").ends(0);
+    env.await_event("coder", "talked", 1);
+    let log = env.log("coder");
+    let is_written = || logged(&log).contains(&format!("line {LINES},"));
+    env.wait_for("the last line", is_written);
+    assert_eq!(lines(&logged(&log)), all());
+    assert_eq!(lines(&env.out()), all());
+}
+
+#[test]
+fn a_logger_is_bounded_in_its_memory() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    env.wait_for("a logger", || places(&env).len() == 2);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", loggers(&env)[0].pid)).unwrap();
+    let data = limits
+        .lines()
+        .find(|line| line.starts_with("Max data size"))
+        .unwrap();
+    assert_eq!(data.split_whitespace().nth(3), Some("16000000"));
+    if !is_root() {
+        return skip("the owner of a process's files tells nothing here");
+    }
+    assert_ne!(fs::metadata(env.log("coder")).unwrap().uid(), 0);
+}
+
+#[test]
+fn python_holds_no_output_back_unless_the_environment_says_so() {
+    for (set, expected) in [
+        (None, "PYTHONUNBUFFERED=1\0"),
+        (Some(""), "PYTHONUNBUFFERED=\0"),
+    ] {
+        let mut env = TestEnv::new();
+        if let Some(value) = set {
+            env.set("PYTHONUNBUFFERED", value);
+        }
+        env.running("coder");
+        let _tree = env.supervise();
+        env.await_state("coder", "ready");
+        let place = format!("/proc/{}/environ", env.pid("coder"));
+        let environment = fs::read_to_string(place).unwrap();
+        assert!(environment.contains(expected), "{environment}");
+    }
+}
