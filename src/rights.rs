@@ -22,6 +22,7 @@ use crate::error::{Code, Error, Result, shown};
 use crate::s6::tool::Tools;
 use crate::settings::{SCANDIR, Settings};
 use crate::system::account::Account;
+use crate::system::process::spawn;
 use crate::system::trust::only_root_changes;
 
 /// How long the child may take to answer: a volume may be slow.
@@ -179,8 +180,8 @@ fn ask(
         .write_all(request)
         .and_then(|()| input.rewind())
         .map_err(pipe)?;
-    let mut child = tools
-        .command(&settings.root, "s6-setuidgid")
+    let mut command = tools.command(&settings.root, "s6-setuidgid");
+    command
         .arg(&account.name)
         .arg(settings.root.at(&tools.hermes_s6))
         .args(words)
@@ -189,9 +190,8 @@ fn ask(
         .arg("--scandir")
         .arg(&settings.scandir)
         .stdin(input)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|cause| Error::exec(&path, cause))?;
+        .stdout(Stdio::piped());
+    let mut child = spawn(&mut command).map_err(|cause| Error::exec(&path, cause))?;
     let answer = child.stdout.take().map(read_all);
     let Some(Ok(Some(answer))) = answer else {
         let _gone = child.kill().and_then(|()| child.wait());

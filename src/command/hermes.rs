@@ -22,6 +22,7 @@ use crate::rights::Rights;
 use crate::s6::tool::is_executable;
 use crate::settings::{Settings, is_supervised_child};
 use crate::system::beneath::Dir;
+use crate::system::process::spawn;
 use crate::system::signal;
 use crate::tree::detect::detect;
 use crate::tree::lifecycle::request::Verb;
@@ -254,7 +255,7 @@ impl Call<'_> {
         let has_prefix = is_executable(&self.settings.root.at(prefix[0]));
         let mut real = self.real(if has_prefix { &prefix } else { &[] })?;
         signal::notice_children()?;
-        let ended = signal::without_interrupts(|| real.status())?;
+        let ended = signal::without_interrupts(|| spawn(&mut real)?.wait())?;
         let status = ended.map_err(|cause| Error::exec(real.get_program(), cause))?;
         let code = status
             .code()

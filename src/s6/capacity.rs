@@ -3,13 +3,15 @@
 //! An s6-svscan that is past its limit starts none of the new services, and says little about it. Therefore the
 //! program counts before it adds slots.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::error::{Code, Error, Result, shown};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
-use crate::system::process::Holder;
+use crate::system::process::{Holder, spawn};
 
 /// The limit of an s6-svscan without an option, in directories: a service with a logger counts as two.
 ///
@@ -32,19 +34,25 @@ impl LimitOption {
     /// Finds out which option the installed s6-svscan takes.
     ///
     /// Calls it with `-C` and a directory that cannot exist, so that it does not run. An s6-svscan that does not
-    /// know the option prints its usage and exits 100.
-    pub fn of_installed(settings: &Settings, tools: &Tools) -> Self {
-        let status = tools
-            .command(&settings.root, "s6-svscan")
+    /// know the option prints its usage and exits 100, and one that knows it exits 111.
+    pub fn of_installed(settings: &Settings, tools: &Tools) -> Result<Self> {
+        let mut probe = tools.command(&settings.root, "s6-svscan");
+        probe
             .args(["-C", "1000", "--", "/dev/null/none"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if status.is_ok_and(|status| status.code() == Some(100)) {
-            Self::Services
-        } else {
-            Self::Directories
+            .stderr(Stdio::null());
+        let status = spawn(&mut probe)
+            .and_then(|mut child| child.wait())
+            .map_err(|cause| Error::exec(probe.get_program(), cause))?;
+        match status.code() {
+            Some(100) => Ok(Self::Services),
+            Some(111) => Ok(Self::Directories),
+            _ => {
+                let program = shown(Path::new(probe.get_program()));
+                let what = format!("{program} does not tell which options it has ({status})");
+                Err(Error::new(Code::System, what))
+            }
         }
     }
 
@@ -61,15 +69,20 @@ impl LimitOption {
 ///
 /// `others` are the services beside the slots in its scan directory: `true` for a service with a logger. If the
 /// s6-svscan is none of our processes, its limit is unknown, and counts as endless.
-pub fn room(settings: &Settings, tools: &Tools, watcher: Option<Holder>, others: &[bool]) -> usize {
+pub fn room(
+    settings: &Settings,
+    tools: &Tools,
+    watcher: Option<Holder>,
+    others: &[bool],
+) -> Result<usize> {
     let Some(Holder::Process(pid)) = watcher else {
-        return usize::MAX;
+        return Ok(usize::MAX);
     };
     let process = settings.root.at(format!("/proc/{pid}"));
     let cmdline = std::fs::read(process.join("cmdline")).unwrap_or_default();
     let limit = limit(&cmdline);
     let old = matches!(limit, Limit::Usual | Limit::Services(_))
-        && LimitOption::of_installed(settings, tools) == LimitOption::Services;
+        && LimitOption::of_installed(settings, tools)? == LimitOption::Services;
     let loggers = others.iter().filter(|logger| **logger).count();
     let by_limit = match limit {
         Limit::Services(services) if old => services.saturating_sub(others.len()),
@@ -79,7 +92,7 @@ pub fn room(settings: &Settings, tools: &Tools, watcher: Option<Holder>, others:
         Limit::Directories(limit) => directories(limit, others.len() + loggers),
     };
     let limits = std::fs::read_to_string(process.join("limits")).unwrap_or_default();
-    by_limit.min(by_descriptors(open_files(&limits)).saturating_sub(loggers))
+    Ok(by_limit.min(by_descriptors(open_files(&limits)).saturating_sub(loggers)))
 }
 
 /// Gives the number of slots that a new s6-svscan has room for by the limit of open files.

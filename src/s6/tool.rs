@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result, escaped, shown};
 use crate::settings::Settings;
+use crate::system::process::spawn;
 use crate::system::root::{Root, identity};
 use crate::system::trust::changeable_by_others;
 
@@ -106,8 +107,9 @@ impl Tools {
     ) -> Result<()> {
         let mut command = self.command(root, program);
         command.args(arguments).arg(directory).stdin(Stdio::null());
-        let output = command
-            .output()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = spawn(&mut command)
+            .and_then(Child::wait_with_output)
             .map_err(|cause| Error::exec(program, cause))?;
         if output.status.success() {
             return Ok(());

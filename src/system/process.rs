@@ -4,19 +4,21 @@
 //! or the start time too.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Child, Command};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
-    Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, kill_process, pidfd_open,
-    pidfd_send_signal,
+    Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, getegid, kill_process, pidfd_open,
+    pidfd_send_signal, test_kill_process,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::system::beneath::Dir;
 use crate::system::root::Root;
 
@@ -110,7 +112,7 @@ pub struct Process<'a> {
 enum Identity {
     /// A handle from the kernel, see pidfd_open(2).
     Handle(OwnedFd),
-    /// The start time, if the kernel has no such handles or a seccomp filter forbids them.
+    /// The start time, where there is no such handle: the kernel has none, or a seccomp filter forbids them.
     StartTime(u64),
 }
 
@@ -130,17 +132,11 @@ impl<'a> Process<'a> {
         let identity = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(handle) => Identity::Handle(handle),
             Err(Errno::SRCH) => return Ok(None),
-            Err(Errno::NOSYS | Errno::PERM) => match current_start_time(root, pid)? {
+            // ENOSYS, or whatever else a seccomp filter says.
+            Err(_) => match current_start_time(root, pid)? {
                 Some(start) => Identity::StartTime(start),
                 None => return Ok(None),
             },
-            Err(errno) => {
-                return Err(Error::system(
-                    "take hold of process",
-                    pid.to_string(),
-                    errno,
-                ));
-            }
         };
         let process = Self {
             root,
@@ -167,7 +163,13 @@ impl<'a> Process<'a> {
     /// Sends a signal, unless the process is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let sent = match &self.identity {
-            Identity::Handle(handle) => pidfd_send_signal(handle, signal),
+            Identity::Handle(handle) => match pidfd_send_signal(handle, signal) {
+                // A filter may know one of the two calls. While the process has not ended, its pid is its own.
+                Err(Errno::NOSYS | Errno::PERM) if !has_ended(handle) => {
+                    kill_process(self.pid, signal)
+                }
+                sent => sent,
+            },
             Identity::StartTime(start) => match current_start_time(self.root, self.pid)? {
                 Some(now) if now == *start => kill_process(self.pid, signal),
                 _ => Err(Errno::SRCH),
@@ -184,22 +186,69 @@ impl<'a> Process<'a> {
     }
 }
 
+/// Tells whether the process of a handle has ended: then the handle can be read, see pidfd_open(2).
+fn has_ended(handle: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(handle, PollFlags::IN)];
+    retry_on_intr(|| poll(&mut polled, Some(&Timespec::default()))) == Ok(1)
+}
+
 /// Reads when a process started; `None` if there is no such process any more.
 fn current_start_time(root: &Root, pid: Pid) -> Result<Option<u64>> {
     let path = stat(root, &pid.to_string());
+    let unknown = |what: &str| {
+        let what = format!("unable to identify process {pid}: {what}");
+        Error::new(Code::System, what)
+    };
     match fs::read_to_string(&path) {
-        Ok(stat) => Ok(field(&stat, START_TIME).and_then(|start| start.parse().ok())),
-        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
-        Err(cause) if cause.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Ok(stat) => match field(&stat, START_TIME).and_then(|start| start.parse().ok()) {
+            Some(start) => Ok(Some(start)),
+            None => Err(unknown("/proc does not tell when it started")),
+        },
+        Err(cause)
+            if cause.kind() == io::ErrorKind::NotFound
+                || cause.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            match test_kill_process(pid) {
+                Err(Errno::SRCH) => Ok(None),
+                _ => Err(unknown("/proc hides it").remedy("mount /proc without hidepid")),
+            }
+        }
         Err(cause) => Err(Error::system("read", path, cause)),
     }
+}
+
+/// Starts a program; its path must be absolute.
+///
+/// Docker before 20.10.10 answers EPERM for clone3, which it does not know. The C library takes that for an
+/// answer, and does not try the older call as it does after ENOSYS. With a group to set, even if it is our own,
+/// the standard library forks itself, by the older call.
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    match command.spawn() {
+        Err(cause) if is_refusal(&cause) => command.gid(getegid().as_raw()).spawn(),
+        spawned => spawned,
+    }
+}
+
+/// Tells what it means if a seccomp filter answers EPERM for clone3; `None` if it does not.
+///
+/// We do without, see [`spawn`]. But execline and s6 start programs as the C library does, and Python its threads.
+pub fn clone3_refused() -> Option<Error> {
+    // A path on which no program can be: what fails first is seen.
+    let cause = Command::new("/dev/null/none").spawn().err()?;
+    let what = "the container answers 'Operation not permitted' for system calls that it does not know, \
+        so s6 may fail to start programs, and Python to start threads";
+    let remedy =
+        "update Docker to 20.10.10 or later, or use docker run --security-opt seccomp=unconfined";
+    is_refusal(&cause).then(|| Error::new(Code::System, what).remedy(remedy))
+}
+
+fn is_refusal(cause: &io::Error) -> bool {
+    cause.raw_os_error() == Some(Errno::PERM.raw_os_error())
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
-    use std::process::{Child, Command};
-
     use super::*;
 
     #[test]
@@ -238,6 +287,21 @@ mod tests {
             process.signal(Signal::KILL).unwrap();
             assert!(!child.wait().unwrap().success());
             process.signal(Signal::KILL).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_that_proc_hides_is_not_gone() {
+        let (mut child, pid) = sleeper();
+        let (root, empty) = (Root::new("/"), Root::new("/var/empty"));
+        let pid = Pid::from_raw(pid).unwrap();
+        assert!(current_start_time(&root, pid).unwrap().is_some());
+        let hidden = current_start_time(&empty, pid).unwrap_err().to_string();
+        assert!(hidden.ends_with("/proc hides it: mount /proc without hidepid"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for root in [root, empty] {
+            assert_eq!(current_start_time(&root, pid).unwrap(), None);
         }
     }
 

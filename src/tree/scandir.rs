@@ -394,7 +394,7 @@ impl ScanDir {
         }
         if watched {
             self.await_first_scan(&mut world);
-            world.room = Some(self.room(settings, tools, watcher, &others));
+            world.room = Some(self.room(settings, tools, watcher, &others)?);
         }
         Ok(world)
     }
@@ -408,7 +408,7 @@ impl ScanDir {
         tools: &Tools,
         watcher: Option<Holder>,
         others: &[OsString],
-    ) -> usize {
+    ) -> Result<usize> {
         let services = others.iter().filter_map(|name| self.dir.dir(name).ok());
         let mut loggers: Vec<bool> = services.map(|service| service.dir("log").is_ok()).collect();
         // The tender comes with the first reconcile.

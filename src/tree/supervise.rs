@@ -14,7 +14,7 @@ use crate::rights::{Rights, become_account, make_scandir};
 use crate::s6::capacity::{LimitOption, descriptors, lower_descriptors, room_by_descriptors};
 use crate::s6::tool::Tools;
 use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
-use crate::system::process::Holder;
+use crate::system::process::{Holder, clone3_refused};
 use crate::system::signal;
 use crate::tree::reconcile::{self, Session};
 use crate::tree::scandir::LOCK_WAIT;
@@ -42,6 +42,9 @@ pub fn supervise(
             &environment,
         ];
         return Err(become_account(account, tools, settings, &prefix));
+    }
+    if let Some(refused) = clone3_refused() {
+        report::warning(&refused.to_string());
     }
     let before = descriptors();
     let session = Session::begin(settings, rights, tools.clone(), LOCK_WAIT)?;
@@ -75,7 +78,7 @@ pub fn supervise(
     let scandir: PathBuf = session.scandir().dir().path().to_owned();
     let mut svscan = tools.command(&settings.root, "s6-svscan");
     // One more, for the tender.
-    svscan.args(LimitOption::of_installed(settings, tools).arguments(room + 1));
+    svscan.args(LimitOption::of_installed(settings, tools)?.arguments(room + 1));
     if let Some(fd) = notification_fd {
         svscan.arg(format!("-d{fd}"));
     }

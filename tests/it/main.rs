@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tidy` | the order of `src/` |
 //! | `cli`, `caller` | exit codes and messages; what a caller brings along |
+//! | `calls` | system calls that a kernel or a container does not know |
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
 //! | `volume` | what bad input on a volume costs |
 //! | `lifecycle` | start, stop, restart |
@@ -30,6 +31,7 @@ mod support;
 
 mod argv;
 mod caller;
+mod calls;
 mod cli;
 mod doctor;
 mod golden;

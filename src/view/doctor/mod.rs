@@ -14,7 +14,7 @@ use crate::rights::{Rights, as_account};
 use crate::s6::capacity::room_by_descriptors;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
-use crate::system::process::Holder;
+use crate::system::process::{Holder, clone3_refused};
 use crate::tree::detect::detect;
 use crate::tree::owner::Choices;
 use crate::tree::plan::conflicts;
@@ -37,6 +37,10 @@ pub fn diagnose(settings: &Settings, rights: Result<Rights>) -> Diagnosis {
     match fs::read_to_string(&comm) {
         Ok(comm) => found.add(Level::Ok, format!("PID 1 is {}", comm.trim_end()), ""),
         Err(cause) => found.error(Level::Unknown, &Error::system("read", comm, cause)),
+    }
+    found.check = "seccomp";
+    if let Some(refused) = clone3_refused() {
+        found.error(Level::Warning, &refused);
     }
     match rights {
         Ok(rights) => look(settings, &rights, &mut found),
@@ -152,11 +156,11 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     }
     found.conclude("every profile has a port of its own".to_owned());
     let room = match (watcher, &scandir, &choices) {
-        (None, _, _) if !runs => Some(room_by_descriptors()),
+        (None, _, _) if !runs => Ok(Some(room_by_descriptors())),
         (watcher, Some(scandir), Some(choices)) => {
             tree::room(settings, scandir, &choices.tools, watcher)
         }
-        _ => None,
+        _ => Ok(None),
     };
     let mut slots = tree::slots(scandir.as_ref());
     slots.extend(survey.profiles.keys().cloned());

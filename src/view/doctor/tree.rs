@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, StatVfsMountFlags, accessat, statvfs};
+use rustix::fs::{Access, StatVfsMountFlags, statvfs};
 
-use crate::error::{Error, shown};
+use crate::error::{Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::rights::Rights;
 use crate::s6::supervision::supervisor;
@@ -58,12 +58,17 @@ pub fn place(
     };
     let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
     let ours = scandir.ours().is_ok();
-    if ours && let Err(errno) = accessat(scandir.dir(), ".", all, AtFlags::EACCESS) {
-        let error = Error::system("write in", scandir.dir().path(), errno);
-        found.error(
-            Level::Problem,
-            &error.remedy("mount it writable, and chmod u+rwx it"),
-        );
+    match scandir.dir().permits(".", all) {
+        Ok(false) if ours => {
+            let text = format!("unable to write in {}", shown(scandir.dir().path()));
+            found.add(
+                Level::Problem,
+                text,
+                "mount it writable, and chmod u+rwx it",
+            );
+        }
+        Err(error) if ours => found.error(Level::Unknown, &error),
+        _ => {}
     }
     if let (Rights::Direct(_), Err(error)) = (rights, scandir.require_root_owned()) {
         found.error(Level::Problem, &error);
@@ -257,28 +262,35 @@ pub fn room(
     scandir: &ScanDir,
     tools: &Tools,
     watcher: Option<Holder>,
-) -> Option<usize> {
+) -> Result<Option<usize>> {
     let Some(Holder::Process(pid)) = watcher else {
-        return None;
+        return Ok(None);
     };
     // If the command line is hidden, it is empty: the s6-svscan would seem to have no options.
-    let cmdline = fs::read(settings.root.at(format!("/proc/{pid}/cmdline"))).ok()?;
+    let cmdline = fs::read(settings.root.at(format!("/proc/{pid}/cmdline"))).unwrap_or_default();
+    if cmdline.is_empty() {
+        return Ok(None);
+    }
     let is_other = |name: &OsString| {
         let profile = name.to_str().and_then(ProfileName::from_slot);
         let is_ours = profile.is_some_and(|profile| scandir.has_slot(&profile).unwrap_or(true));
         !is_ours && !name.as_encoded_bytes().starts_with(b".")
     };
-    let mut others = scandir.dir().names().ok()?;
+    let mut others = scandir.dir().names()?;
     others.retain(is_other);
-    (!cmdline.is_empty()).then(|| scandir.room(settings, tools, watcher, &others))
+    scandir.room(settings, tools, watcher, &others).map(Some)
 }
 
 /// Checks that s6-svscan has room for the slots of all profiles.
-pub fn capacity(needed: usize, room: Option<usize>, found: &mut Findings) {
+pub fn capacity(needed: usize, room: Result<Option<usize>>, found: &mut Findings) {
     found.check = "capacity";
-    let Some(room) = room else {
-        let text = "the limits of s6-svscan cannot be seen".to_owned();
-        return found.add(Level::Unknown, text, AS_ROOT);
+    let room = match room {
+        Ok(Some(room)) => room,
+        Ok(None) => {
+            let text = "the limits of s6-svscan cannot be seen".to_owned();
+            return found.add(Level::Unknown, text, AS_ROOT);
+        }
+        Err(error) => return found.error(Level::Unknown, &error),
     };
     if needed > room {
         let text = format!("{needed} profiles, and s6-svscan has room for {room}");

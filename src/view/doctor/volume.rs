@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, FileType, StatVfsMountFlags, accessat, fstat, fstatvfs, statat};
+use rustix::fs::{Access, AtFlags, FileType, StatVfsMountFlags, fstat, fstatvfs, statat};
 use walkdir::WalkDir;
 
 use crate::error::Error;
@@ -294,7 +294,11 @@ impl Look {
                 }
             };
             let owned = stat.st_uid == self.uid;
-            let usable = !self.ours || accessat(dir, name, needed, AtFlags::EACCESS).is_ok();
+            let usable = !self.ours
+                || dir.permits(name, needed).unwrap_or_else(|error| {
+                    self.found.error(Level::Unknown, &error);
+                    true
+                });
             if !owned || !usable {
                 faults[usize::from(owned) + 2 * usize::from(usable)].push(path());
             }
