@@ -23,7 +23,7 @@ use crate::s6::tool::Tools;
 use crate::settings::{SCANDIR, Settings};
 use crate::system::account::Account;
 use crate::system::process::spawn;
-use crate::system::trust::only_root_changes;
+use crate::system::trust::{is_not_there, name_of, only_root_changes};
 
 /// How long the child may take to answer: a volume may be slow.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -63,17 +63,27 @@ impl Rights {
             Ok(meta) => Err(Error::new(
                 Code::Usage,
                 format!(
-                    "{} belongs to uid {}, neither to root nor to {}",
+                    "{} belongs to {}, neither to root nor to {}",
                     shown(&scandir),
-                    meta.uid(),
+                    name_of(meta.uid()),
                     account.name
                 ),
             )
             .remedy("name the owner with HERMES_S6_USER, or run as that user")),
+            Err(cause) if !is_not_there(&cause) => Err(Error::system("stat", scandir, cause)),
             // A new tree at our own place belongs to the account; one at another place, such as /run/service,
             // belongs to root.
             Err(_) if settings.scandir == Path::new(SCANDIR) => Ok(Self::Drop(account)),
             Err(_) => Ok(Self::Direct(account)),
+        }
+    }
+
+    /// Tells whether root runs the services of the scan directory: then nobody else may be able to change them.
+    pub fn are_roots(&self) -> bool {
+        match self {
+            Self::Direct(_) => true,
+            Self::Own => rustix::process::geteuid().is_root(),
+            Self::Drop(_) => false,
         }
     }
 
@@ -89,10 +99,11 @@ impl Rights {
 /// Makes the scan directory if it does not exist, and gives it to its owner.
 pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     let scandir = settings.root.at(&settings.scandir);
-    if scandir.exists() {
+    let exists = scandir.try_exists();
+    if exists.map_err(|cause| Error::system("stat", &scandir, cause))? {
         return Ok(());
     }
-    if *rights != Rights::Own {
+    if rustix::process::geteuid().is_root() {
         only_root_changes(scandir.parent().unwrap_or(&scandir))?;
     }
     let failed = |cause| {

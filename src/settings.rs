@@ -13,7 +13,7 @@ use crate::error::{Result, escaped};
 use crate::hermes::config::truth;
 use crate::hermes::name::ProfileName;
 use crate::system::root::{ROOT_VARIABLE, Root, absolute};
-use crate::system::trust::changeable_by_others;
+use crate::system::trust::{Way, way};
 
 /// The scan directory of the tree that hermes-s6 itself starts, unless another is named.
 pub const SCANDIR: &str = "/run/hermes-s6/service";
@@ -58,6 +58,8 @@ pub struct Settings {
     pub multiplex: Option<bool>,
     /// The default profile's port, if the environment sets it.
     pub api_server_port: Option<u16>,
+    /// The directory with the environment that the container was started with; `None` if root must not use it.
+    pub container_environment: Option<PathBuf>,
     /// A sentence for each variable whose value was not understood; it counts as not set.
     pub warnings: Vec<String>,
 }
@@ -76,7 +78,7 @@ impl Settings {
                     .path("S6_PROFILE_GATEWAY_SCANDIR", None, "")?
                     .unwrap_or_else(|| PathBuf::from(SCANDIR)),
             };
-        let mut warnings = Vec::new();
+        let mut warnings = environment.warnings.clone();
         let mut ignore = |name: &str, value: &str, wanted: &str| {
             warnings.push(format!(
                 "{name}='{}' is ignored: it takes {wanted}",
@@ -144,6 +146,9 @@ impl Settings {
             api_server_port: environment
                 .text("API_SERVER_PORT")
                 .and_then(|port| port.parse().ok()),
+            container_environment: environment
+                .container
+                .map(|_| PathBuf::from(CONTAINER_ENVIRONMENT)),
             root: environment.root,
             warnings,
         })
@@ -194,8 +199,10 @@ fn split_home(home: PathBuf) -> (PathBuf, Option<ProfileName>) {
 /// The environment of this process, and the container's environment for what is not set here.
 struct Environment {
     root: Root,
-    /// Whether the container's environment counts. Root does not read it if others can change it.
-    has_container: bool,
+    /// The container's environment; `None` if it does not count: root does not read it if others can change it.
+    container: Option<PathBuf>,
+    /// Why it does not count, if it is there.
+    warnings: Vec<String>,
 }
 
 impl Environment {
@@ -203,11 +210,29 @@ impl Environment {
         let directory = std::env::var_os(ROOT_VARIABLE).filter(|value| !value.is_empty());
         let root = Root::new(directory.unwrap_or_else(|| "/".into()));
         let container = root.at(CONTAINER_ENVIRONMENT);
-        let has_container = !rustix::process::geteuid().is_root()
-            || matches!(changeable_by_others(&container), Ok(None));
+        let mut warnings = Vec::new();
+        let is_there = container.try_exists().unwrap_or(true);
+        let mut ignore = |reason: &dyn std::fmt::Display| {
+            if is_there {
+                warnings.push(format!(
+                    "root ignores {CONTAINER_ENVIRONMENT}, since {reason}: let only root change it"
+                ));
+            }
+            None
+        };
+        let container = if rustix::process::geteuid().is_root() {
+            match way(&container) {
+                Ok(Way::Roots(container)) => Some(container),
+                Ok(Way::Changeable(changeable)) => ignore(&changeable),
+                Err(error) => ignore(&error),
+            }
+        } else {
+            Some(container)
+        };
         Self {
             root,
-            has_container,
+            container,
+            warnings,
         }
     }
 
@@ -215,9 +240,8 @@ impl Environment {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
             .or_else(|| {
-                let file = Path::new(CONTAINER_ENVIRONMENT).join(name);
-                let file = Some(file).filter(|_| self.has_container)?;
-                let mut value = std::fs::read(self.root.at(file)).ok()?;
+                let file = self.container.as_ref()?.join(name);
+                let mut value = std::fs::read(file).ok()?;
                 // A newline ends the value: s6-dumpenv writes it so, and s6-envdir -f reads it so.
                 value.pop_if(|byte| *byte == b'\n');
                 (!value.is_empty()).then(|| OsString::from_vec(value))
@@ -271,6 +295,7 @@ impl Settings {
             no_supervise: false,
             multiplex: None,
             api_server_port: None,
+            container_environment: Some(PathBuf::from(CONTAINER_ENVIRONMENT)),
             warnings: Vec::new(),
         }
     }

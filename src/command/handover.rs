@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::hermes::config::truth;
-use crate::s6::tool::{Tools, is_executable, real_hermes};
+use crate::s6::tool::{Tools, is_executable, real_hermes, roots_program};
 use crate::settings::Settings;
 use crate::system::account::Account;
 
@@ -93,7 +93,11 @@ impl Call<'_> {
         let name = OsString::from(&account.name);
         let program = |path: &str| {
             let place = self.settings.root.at(path);
-            is_executable(&place).then(|| place.into_os_string())
+            let is_there = is_executable(&place)?;
+            if is_there {
+                roots_program(&place)?;
+            }
+            Ok(is_there.then(|| place.into_os_string()))
         };
         let is_terminal = std::io::stdin().is_terminal()
             && std::io::stdout().is_terminal()
@@ -101,7 +105,7 @@ impl Call<'_> {
         let has_terminal = || OpenOptions::new().read(true).open("/dev/tty").is_ok();
         // On root's terminal, the user could type commands into root's shell. So the command gets a terminal of
         // its own (runuser --pty), or no terminal if its input or output goes elsewhere (setsid).
-        let mut words = match (program("/usr/sbin/runuser"), program("/usr/bin/setsid")) {
+        let mut words = match (program("/usr/sbin/runuser")?, program("/usr/bin/setsid")?) {
             (Some(runuser), _) if is_terminal => {
                 let [pty, user, end] = ["--pty", "--user", "--"].map(OsString::from);
                 vec![runuser, pty, user, name, end]

@@ -252,7 +252,7 @@ impl Call<'_> {
         };
         // A signal that ends this process shall also end the real Hermes, which it waits for.
         let prefix = ["/usr/bin/setpriv", "--pdeathsig", "TERM"];
-        let has_prefix = is_executable(&self.settings.root.at(prefix[0]));
+        let has_prefix = is_executable(&self.settings.root.at(prefix[0]))?;
         let mut real = self.real(if has_prefix { &prefix } else { &[] })?;
         signal::notice_children()?;
         let ended = signal::without_interrupts(|| spawn(&mut real)?.wait())?;

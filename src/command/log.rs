@@ -23,7 +23,7 @@ use crate::report;
 use crate::s6::supervision::{Death, Status, deaths};
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
-use crate::system::process::{Process, parent};
+use crate::system::process::{Process, parent, spawn};
 use crate::system::root::Root;
 use crate::system::time::timestamp;
 use crate::system::wait::wait_until;
@@ -218,7 +218,7 @@ fn say(words: &[OsString], text: &str) {
         .filter(|word| *word != "-d3")
         .cloned()
         .collect();
-    let Ok(mut logger) = command(&words).stdin(Stdio::piped()).spawn() else {
+    let Ok(mut logger) = spawn(command(&words).stdin(Stdio::piped())) else {
         return;
     };
     if let Some(mut stdin) = logger.stdin.take() {

@@ -1,17 +1,19 @@
 //! The programs that do the work: s6, execline, Hermes, and this one, each by its absolute path.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Error, Result, escaped, shown};
 use crate::settings::Settings;
 use crate::system::process::spawn;
 use crate::system::root::{Root, identity};
-use crate::system::trust::changeable_by_others;
+use crate::system::trust::{Way, is_not_there, way};
 
 /// The places of the programs, as logical paths.
 ///
@@ -29,6 +31,34 @@ pub struct Tools {
     pub hermes_s6: PathBuf,
 }
 
+/// The s6 programs that slots and hermes-s6 run, and those that hermes-s6 tells people to run.
+pub const S6: [&str; 13] = [
+    "s6-envdir",
+    "s6-log",
+    "s6-notifyoncheck",
+    "s6-permafailon",
+    "s6-setlock",
+    "s6-setuidgid",
+    "s6-softlimit",
+    "s6-supervise",
+    "s6-svc",
+    "s6-svdt-clear",
+    "s6-svscan",
+    "s6-svscanctl",
+    "s6-svwait",
+];
+
+/// The execline programs that slots run.
+pub const EXECLINE: [&str; 7] = [
+    "case",
+    "cd",
+    "execlineb",
+    "exit",
+    "export",
+    "fdmove",
+    "foreground",
+];
+
 /// The place of Hermes in its Linux images.
 const HERMES_IN_IMAGES: &str = "/opt/hermes/.venv/bin/hermes";
 
@@ -36,64 +66,35 @@ impl Tools {
     /// Finds the programs: in `HERMES_S6_BINDIR` if that is set, else in `/command` and the directories of
     /// `PATH`.
     ///
-    /// Root takes no program from a directory that others can change.
+    /// Root takes no program that others can replace, see [`Search::callable`].
     pub fn find(settings: &Settings) -> Result<Self> {
-        let root = &settings.root;
-        let directories: Vec<PathBuf> = match &settings.bindir {
-            Some(directory) => vec![directory.clone()],
-            None => std::iter::once(PathBuf::from("/command"))
-                .chain(settings.path.clone())
-                .collect(),
-        };
-        let we_are_root = rustix::process::geteuid().is_root();
-        let is_safe = |directory: &PathBuf| {
-            !we_are_root || matches!(changeable_by_others(&root.at(directory)), Ok(None))
-        };
-        if let Some(directory) = settings
-            .bindir
-            .as_ref()
-            .filter(|directory| !is_safe(directory))
-        {
-            let place = shown(directory);
-            return Err(Error::new(
-                Code::Usage,
-                format!("others than root can change what is in {place}"),
-            )
-            .remedy("name a directory of root's with HERMES_S6_BINDIR"));
-        }
-        let directory_of = |program: &str| {
-            directories.iter().find(|directory| {
-                is_executable(&root.at(directory.join(program))) && is_safe(directory)
-            })
-        };
-        let missing = |program: &str| {
-            let place = match &settings.bindir {
-                Some(directory) => shown(directory),
-                None => "/command or PATH".to_owned(),
-            };
-            Error::new(
-                Code::NotFound,
-                format!("unable to find {program} in {place}"),
-            )
-            .remedy("install s6 and execline, or name their directory with HERMES_S6_BINDIR")
-        };
-        let s6 = directory_of("s6-svscan").ok_or_else(|| missing("s6-svscan"))?;
+        let search = Search::new(settings);
+        let s6 = search.directory_of("s6-svscan", &S6)?;
         // An execline beside s6 comes first: another one in PATH may not fit this s6.
-        let beside_s6 = is_executable(&root.at(s6.join("execlineb"))).then_some(s6);
-        let execlineb = beside_s6
-            .or_else(|| directory_of("execlineb"))
-            .ok_or_else(|| missing("execlineb"))?;
+        let execlineb = match search.usable(&s6, "execlineb", &EXECLINE)? {
+            Some(beside_s6) => beside_s6,
+            None => search.directory_of("execlineb", &EXECLINE)?,
+        };
+        let execline = execline_directory(&settings.root, &execlineb)?;
+        let execline = nameable(search.callable(&execline, &EXECLINE)?)?;
         let itself = itself()?;
+        let hermes = match hermes(settings, &itself) {
+            Ok(Some(hermes)) => hermes,
+            // Not installed yet, or not for us: with the name alone, every start of a gateway looks in PATH again.
+            Ok(None) => PathBuf::from("hermes"),
+            Err(error) if is_passed_over(&error) => PathBuf::from("hermes"),
+            Err(error) => return Err(error),
+        };
         Ok(Self {
-            s6: s6.clone(),
-            execline: execline_directory(root, execlineb)?,
-            hermes: hermes(settings, &itself),
-            hermes_s6: root.logical(&itself),
+            s6,
+            execline,
+            hermes,
+            hermes_s6: settings.root.logical(&itself),
         })
     }
 
     /// Tells whether the Hermes program exists.
-    pub fn has_hermes(&self, settings: &Settings) -> bool {
+    pub fn has_hermes(&self, settings: &Settings) -> Result<bool> {
         is_executable(&settings.root.at(&self.hermes))
     }
 
@@ -128,6 +129,114 @@ impl Tools {
     }
 }
 
+/// The look for the programs of s6 and execline.
+struct Search<'a> {
+    settings: &'a Settings,
+    directories: Vec<PathBuf>,
+    we_are_root: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        let directories = match &settings.bindir {
+            Some(directory) => vec![directory.clone()],
+            None => std::iter::once(PathBuf::from("/command"))
+                .chain(settings.path.clone())
+                .collect(),
+        };
+        Self {
+            settings,
+            directories,
+            we_are_root: geteuid().is_root(),
+        }
+    }
+
+    /// Gives the first directory with a program that this process may use. `all` are the programs that are used
+    /// with it.
+    ///
+    /// If there is none, the error says why the first directory that has the program, or may have it, was passed
+    /// over.
+    fn directory_of(&self, program: &str, all: &[&str]) -> Result<PathBuf> {
+        let mut passed_over = None;
+        for directory in &self.directories {
+            match self.usable(directory, program, all) {
+                Ok(Some(directory)) => return Ok(directory),
+                Ok(None) => {}
+                Err(error) if is_passed_over(&error) => {
+                    passed_over.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(passed_over.unwrap_or_else(|| {
+            let place = match &self.settings.bindir {
+                Some(directory) => shown(directory),
+                None => "/command or PATH".to_owned(),
+            };
+            let what = format!("unable to find {program} in {place}");
+            Error::new(Code::NotFound, what)
+                .remedy("install s6 and execline, or name their directory with HERMES_S6_BINDIR")
+        }))
+    }
+
+    /// Gives the directory as its programs are to be called if it has the program; `None` if it has not.
+    fn usable(&self, directory: &Path, program: &str, all: &[&str]) -> Result<Option<PathBuf>> {
+        if !is_executable(&self.settings.root.at(directory.join(program)))? {
+            return Ok(None);
+        }
+        self.callable(directory, all).map(Some)
+    }
+
+    /// Gives the directory as its programs are to be called.
+    ///
+    /// Root calls none that others can replace: only root may be able to change the directory, `all` the programs
+    /// in it, and the way to them. Root calls them by the way that was looked at, which has no links.
+    fn callable(&self, directory: &Path, all: &[&str]) -> Result<PathBuf> {
+        if !self.we_are_root {
+            return Ok(directory.to_owned());
+        }
+        let root = &self.settings.root;
+        let remedy = "name a directory of root's with HERMES_S6_BINDIR";
+        let place = roots(&root.at(directory), remedy)?;
+        for program in all {
+            roots(&place.join(program), remedy)?;
+        }
+        Ok(if root.is_moved() {
+            directory.to_owned()
+        } else {
+            place
+        })
+    }
+}
+
+/// Refuses a program for root that others can replace.
+pub fn roots_program(place: &Path) -> Result<()> {
+    roots(
+        place,
+        "give it to root alone, with the directories above it",
+    )
+    .map(drop)
+}
+
+/// Gives the way to a place that only root can change; else, an error that says why root runs nothing there.
+fn roots(place: &Path, remedy: &str) -> Result<PathBuf> {
+    match way(place)? {
+        Way::Roots(way) => Ok(way),
+        Way::Changeable(changeable) => {
+            let what = format!(
+                "others could replace {}, so root does not use it",
+                shown(place)
+            );
+            Err(changeable.refuse(&what, remedy))
+        }
+    }
+}
+
+/// Tells whether a search goes on, as that of a shell does: in a directory that this process may not use.
+fn is_passed_over(error: &Error) -> bool {
+    error.code() == Code::Usage || error.kind() == Some(ErrorKind::PermissionDenied)
+}
+
 /// Gives the directory of the real execlineb, which the first line of a script must name.
 ///
 /// Debian's /usr/bin/execlineb is itself a script: its first line names the real program.
@@ -142,7 +251,11 @@ fn execline_directory(root: &Root, directory: &Path) -> Result<PathBuf> {
         .strip_prefix("#!")
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|program| Path::new(program).parent());
-    let directory = interpreter.unwrap_or(directory);
+    Ok(interpreter.unwrap_or(directory).to_owned())
+}
+
+/// Refuses a directory that scripts cannot name.
+fn nameable(directory: PathBuf) -> Result<PathBuf> {
     // The kernel reads only 255 bytes of a script's first line, and splits them at white space. And in finish,
     // which takes arguments, execlineb would replace a ${1} in the path.
     let bytes = directory.as_os_str().as_encoded_bytes();
@@ -154,7 +267,7 @@ fn execline_directory(root: &Root, directory: &Path) -> Result<PathBuf> {
         )
         .remedy("use a shorter path of plain characters for HERMES_S6_BINDIR"));
     }
-    Ok(directory.to_owned())
+    Ok(directory)
 }
 
 /// Gives the path of this program.
@@ -167,12 +280,11 @@ fn itself() -> Result<PathBuf> {
 pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
     const REMEDY: &str = "name the real Hermes with HERMES_S6_HERMES";
     let itself = itself()?;
-    let hermes = hermes(settings, &itself);
-    let place = settings.root.at(&hermes);
-    if !hermes.is_absolute() {
+    let Some(hermes) = hermes(settings, &itself).map_err(|error| error.remedy(REMEDY))? else {
         let what = format!("unable to find Hermes: neither {HERMES_IN_IMAGES} nor in PATH");
         return Err(Error::new(Code::NotFound, what).remedy(REMEDY));
-    }
+    };
+    let place = settings.root.at(&hermes);
     if identity(&place).is_some() && identity(&place) == identity(&itself) {
         let what = format!("{} is hermes-s6 itself", shown(&hermes));
         return Err(Error::new(Code::Usage, what).remedy(REMEDY));
@@ -180,28 +292,35 @@ pub fn real_hermes(settings: &Settings) -> Result<PathBuf> {
     Ok(hermes)
 }
 
-/// Finds Hermes as [`real_hermes`] does; just `hermes` if there is none.
-fn hermes(settings: &Settings, itself: &Path) -> PathBuf {
+/// Finds Hermes as [`real_hermes`] does; `None` if there is none.
+fn hermes(settings: &Settings, itself: &Path) -> Result<Option<PathBuf>> {
     if let Some(hermes) = &settings.hermes {
-        return hermes.clone();
+        return Ok(Some(hermes.clone()));
     }
     let ours = identity(itself);
-    std::iter::once(PathBuf::from(HERMES_IN_IMAGES))
-        .chain(
-            settings
-                .path
-                .iter()
-                .map(|directory| directory.join("hermes")),
-        )
-        .find(|hermes| {
-            let place = settings.root.at(hermes);
-            is_executable(&place) && identity(&place) != ours
-        })
-        // Not installed yet: with the name alone, every start of a gateway looks in PATH again.
-        .unwrap_or_else(|| PathBuf::from("hermes"))
+    let in_path = settings.path.iter();
+    let in_path = in_path.map(|directory| directory.join("hermes"));
+    let mut passed_over = None;
+    for hermes in std::iter::once(PathBuf::from(HERMES_IN_IMAGES)).chain(in_path) {
+        let place = settings.root.at(&hermes);
+        match is_executable(&place) {
+            Ok(true) if identity(&place) != ours => return Ok(Some(hermes)),
+            Err(error) if is_passed_over(&error) => {
+                passed_over.get_or_insert(error);
+            }
+            looked => {
+                looked?;
+            }
+        }
+    }
+    passed_over.map_or(Ok(None), Err)
 }
 
 /// Tells whether a path leads to a regular file with an execute permission for anybody.
-pub fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+pub fn is_executable(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(meta.is_file() && meta.permissions().mode() & 0o111 != 0),
+        Err(cause) if is_not_there(&cause) => Ok(false),
+        Err(cause) => Err(Error::system("look at", path, cause)),
+    }
 }

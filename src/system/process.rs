@@ -149,10 +149,7 @@ impl<'a> Process<'a> {
     /// Tells whether the process still runs; also if that cannot be told.
     pub fn runs(&self) -> bool {
         match &self.identity {
-            Identity::Handle(handle) => {
-                let mut polled = [PollFd::new(handle, PollFlags::IN)];
-                !matches!(poll(&mut polled, Some(&Timespec::default())), Ok(1..))
-            }
+            Identity::Handle(handle) => !has_ended(handle),
             Identity::StartTime(start) => {
                 let now = current_start_time(self.root, self.pid);
                 !now.is_ok_and(|now| now != Some(*start))

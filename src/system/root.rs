@@ -21,6 +21,11 @@ impl Root {
         Self(directory.into())
     }
 
+    /// Tells whether another directory stands for "/".
+    pub fn is_moved(&self) -> bool {
+        self.0 != Path::new("/")
+    }
+
     /// Turns a logical path into the path that this process can open.
     pub fn at(&self, logical: impl AsRef<Path>) -> PathBuf {
         let logical = logical.as_ref();

@@ -1,11 +1,15 @@
-//! Which directories and files root can trust: those that nobody but root can change.
+//! Which directories and programs root can trust: those that nobody but root can change, on a way that nobody
+//! but root can change.
 //!
-//! Root runs the scripts of a scan directory. Whoever could put a script there could run anything as root.
+//! Root runs the scripts of a scan directory, and the programs of s6. Whoever could put something else there could
+//! run anything as root.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
@@ -19,50 +23,213 @@ const OTHERS_WRITE: u32 = 0o022;
 /// In a directory with this bit, such as /tmp, nobody can replace a file of somebody else.
 const STICKY: u32 = 0o1000;
 
-/// Finds a directory on the way to `place`, or `place` itself, that others than root can change; `None` if
-/// there is none.
-///
-/// Symbolic links are resolved first. Of a place that does not exist yet, the directories that exist count: the
-/// program makes the missing ones itself.
-pub fn changeable_by_others(place: &Path) -> Result<Option<PathBuf>> {
-    let existing = place
-        .ancestors()
-        .find(|directory| directory.exists())
-        .unwrap_or(Path::new("/"));
-    let existing =
-        fs::canonicalize(existing).map_err(|cause| Error::system("resolve", existing, cause))?;
-    for directory in existing.ancestors() {
-        let meta =
-            fs::metadata(directory).map_err(|cause| Error::system("stat", directory, cause))?;
-        if lets_others_change(meta.uid(), meta.mode(), directory == place) {
-            return Ok(Some(directory.to_owned()));
-        }
-    }
-    Ok(None)
+/// The number of links after which the kernel gives up too.
+const MOST_LINKS: usize = 40;
+
+/// What is known of a file, or of a link itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    uid: u32,
+    mode: u32,
+    /// Where it leads if it is a link.
+    link: Option<PathBuf>,
 }
 
-/// Tells whether somebody other than root can change the content of a directory.
+/// The place that a path leads to, and whether others can change that.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Only root can change what is there. The path has no links, so that it leads there again.
+    Roots(PathBuf),
+    /// Others than root can change it.
+    Changeable(Changeable),
+}
+
+/// A file, a directory or a link that others than root can change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Changeable {
+    place: PathBuf,
+    by: By,
+}
+
+/// Who can change something.
+#[derive(Debug, PartialEq, Eq)]
+enum By {
+    Owner(u32),
+    /// Those who may write, by the permission bits.
+    Writers(u32),
+}
+
+impl Changeable {
+    /// Makes an error that says why `what` is not done.
+    ///
+    /// The remedy is `remedy`, unless it is the user namespace that has to change.
+    pub fn refuse(&self, what: &str, remedy: &str) -> Error {
+        let is_foreign = matches!(self.by, By::Owner(uid) if is_unmapped(uid));
+        Error::new(Code::Usage, format!("{what}: {self}")).remedy(if is_foreign {
+            "use files that belong to ids of the namespace, or be another user than root in it (unshare --map-current-user)"
+        } else {
+            remedy
+        })
+    }
+}
+
+impl fmt::Display for Changeable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = shown(&self.place);
+        match self.by {
+            By::Owner(uid) => write!(f, "{place} belongs to {}", name_of(uid)),
+            By::Writers(mode) => {
+                let mode = mode & 0o7777;
+                write!(
+                    f,
+                    "{place} can be changed by others than root (mode {mode:04o})"
+                )
+            }
+        }
+    }
+}
+
+/// Names the owner of a file.
+///
+/// In a user namespace, one uid stands for all that the namespace does not know: the files may belong to root
+/// outside.
+pub fn name_of(uid: u32) -> String {
+    if is_unmapped(uid) {
+        return format!(
+            "uid {uid} (nobody), which here stands for ids that this user namespace does not know"
+        );
+    }
+    format!("uid {uid}")
+}
+
+fn is_unmapped(uid: u32) -> bool {
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid");
+    let overflow = overflow.map_or(Ok(65534), |text| text.trim().parse());
+    overflow == Ok(uid)
+        && fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !knows_all_ids(&map))
+}
+
+/// Tells from the text of /proc/PID/uid_map whether a user namespace knows all ids.
+fn knows_all_ids(map: &str) -> bool {
+    let counts = map.lines().filter_map(|line| {
+        let count = line.split_whitespace().nth(2)?;
+        count.parse::<u64>().ok()
+    });
+    counts.sum::<u64>() >= u64::from(u32::MAX)
+}
+
+/// Finds out where a path leads, and whether others than root can change that: the place, a directory or a link
+/// on the way, or a directory in which such a link is.
+///
+/// Of a place that does not exist, what exists on the way counts.
+pub fn way(place: &Path) -> Result<Way> {
+    walk(place, &look, true)
+}
+
+/// Looks at a file, or at a link itself; `None` if there is neither.
+fn look(path: &Path) -> Result<Option<Seen>> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(cause) if is_not_there(&cause) => return Ok(None),
+        Err(cause) => return Err(Error::system("stat", path, cause)),
+    };
+    let target = meta.is_symlink().then(|| fs::read_link(path));
+    Ok(Some(Seen {
+        uid: meta.uid(),
+        mode: meta.mode(),
+        link: target
+            .transpose()
+            .map_err(|cause| Error::system("read", path, cause))?,
+    }))
+}
+
+/// Tells whether a failed look says that there is nothing; any other failure says nothing about that.
+pub fn is_not_there(cause: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(cause.kind(), NotFound | NotADirectory)
+}
+
+/// Walks a path from "/" on, and looks at each name in a directory that only root can change: what was seen there
+/// stays, so no look comes too early.
+///
+/// What is missing can be made by others in a directory such as /tmp. That counts if it is `to_stay` missing.
+fn walk(place: &Path, look: &dyn Fn(&Path) -> Result<Option<Seen>>, to_stay: bool) -> Result<Way> {
+    let mut links = 0;
+    let mut at = PathBuf::from("/");
+    let mut ahead = place.to_owned();
+    loop {
+        let mut components = ahead.components();
+        let Some(component) = components.next() else {
+            break;
+        };
+        let behind = components.as_path().to_owned();
+        match component {
+            Component::RootDir => at = PathBuf::from("/"),
+            Component::ParentDir => {
+                at.pop();
+            }
+            Component::Normal(name) => {
+                let inside = at.join(name);
+                let (above, found) = (look(&at)?, look(&inside)?);
+                let is_last = found.is_none() && to_stay;
+                if let Some(by) = above.as_ref().and_then(|above| changer(above, is_last)) {
+                    return Ok(Way::Changeable(Changeable { place: at, by }));
+                }
+                let Some(found) = found else {
+                    let missing = inside.components().chain(behind.components());
+                    return Ok(Way::Roots(missing.collect()));
+                };
+                if let Some(target) = found.link {
+                    // A link in /tmp can be replaced by its owner.
+                    if found.uid != 0 && above.is_some_and(|above| above.mode & OTHERS_WRITE != 0) {
+                        let by = By::Owner(found.uid);
+                        return Ok(Way::Changeable(Changeable { place: inside, by }));
+                    }
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(Error::system("resolve", place, Errno::LOOP));
+                    }
+                    ahead = target.join(behind);
+                    continue;
+                }
+                at = inside;
+            }
+            Component::CurDir | Component::Prefix(_) => {}
+        }
+        ahead = behind;
+    }
+    Ok(match look(&at)?.and_then(|seen| changer(&seen, true)) {
+        Some(by) => Way::Changeable(Changeable { place: at, by }),
+        None => Way::Roots(at),
+    })
+}
+
+/// Tells who else than root can change a file, or what is in a directory.
 ///
 /// `is_last` says that the directory is the place itself, and not one above it. There, the sticky bit is not
 /// enough: it keeps files from being replaced, but a new file is as bad as a replaced one.
-fn lets_others_change(uid: u32, mode: u32, is_last: bool) -> bool {
-    let is_sticky = mode & STICKY != 0 && !is_last;
-    uid != 0 || (mode & OTHERS_WRITE != 0 && !is_sticky)
+fn changer(seen: &Seen, is_last: bool) -> Option<By> {
+    let is_sticky = seen.mode & STICKY != 0 && !is_last;
+    if seen.uid != 0 {
+        Some(By::Owner(seen.uid))
+    } else if seen.mode & OTHERS_WRITE != 0 && !is_sticky {
+        Some(By::Writers(seen.mode))
+    } else {
+        None
+    }
 }
 
 /// Refuses a place for root's scan directory if others than root can change it: root would run the services
 /// that they put there.
+///
+/// What is missing is no danger: this program makes it, or fails if somebody else has made it first.
 pub fn only_root_changes(place: &Path) -> Result<()> {
-    match changeable_by_others(place)? {
-        None => Ok(()),
-        Some(directory) => Err(Error::new(
-            Code::Usage,
-            format!(
-                "{} can be changed by others than root, and root would run what they put there",
-                shown(&directory)
-            ),
-        )
-        .remedy("use a new directory beneath one of root's, or one that belongs to the user of the gateways")),
+    match walk(place, &look, false)? {
+        Way::Roots(_) => Ok(()),
+        Way::Changeable(changeable) => Err(changeable.refuse(
+            "root would run what others put there",
+            "use a new directory beneath one of root's, or one that belongs to the user of the gateways",
+        )),
     }
 }
 
@@ -124,25 +291,135 @@ fn only_root_owns_and_changes(name: &OsStr, kind: FileType, uid: u32, gid: u32, 
 mod tests {
     use super::*;
 
+    fn seen(uid: u32, mode: u32) -> Seen {
+        let link = None;
+        Seen { uid, mode, link }
+    }
+
     #[test]
     fn a_directory_can_be_changed_by_its_owner_and_by_those_who_may_write_in_it() {
         #[rustfmt::skip]
         let rows = [
-            (0, 0o755, true, false, "root's own directory"),
-            (0, 0o755, false, false, "and one above the place"),
-            (10_000, 0o755, false, true, "one of another user"),
-            (10_000, 0o500, false, true, "who can give himself the right to write"),
-            (0, 0o775, false, true, "one that a group may write in"),
-            (0, 0o757, false, true, "or everybody"),
-            (0, 0o1777, false, false, "/tmp on the way: what is root's in it stays"),
-            (0, 0o1777, true, true, "/tmp as the place: a new name can come"),
+            (0, 0o755, true, None, "root's own directory"),
+            (0, 0o755, false, None, "and one above the place"),
+            (10_000, 0o755, false, Some(By::Owner(10_000)), "one of another user"),
+            (10_000, 0o500, false, Some(By::Owner(10_000)), "who can give himself the right to write"),
+            (10_000, 0o1755, false, Some(By::Owner(10_000)), "whatever the sticky bit says"),
+            (0, 0o775, false, Some(By::Writers(0o775)), "one that a group may write in"),
+            (0, 0o757, false, Some(By::Writers(0o757)), "or everybody"),
+            (0, 0o1777, false, None, "/tmp on the way: what is root's in it stays"),
+            (0, 0o1777, true, Some(By::Writers(0o1777)), "/tmp as the place: a new name can come"),
         ];
         for (uid, mode, is_last, expected, sentence) in rows {
-            assert_eq!(
-                lets_others_change(uid, mode, is_last),
-                expected,
-                "{sentence}"
-            );
+            assert_eq!(changer(&seen(uid, mode), is_last), expected, "{sentence}");
+        }
+    }
+
+    /// A file system: each line has a path, the owner, the mode, and behind an arrow where a link leads.
+    const FILES: &str = "
+        / 0 755
+        /usr 0 755
+        /usr/bin 0 755
+        /usr/bin/s6-svc 0 755
+        /usr/bin/mine 1000 755
+        /usr/bin/all 0 757
+        /bin 0 777 > usr/bin
+        /home 0 755
+        /home/ada 1000 755
+        /home/ada/bin 0 777 > /usr/bin
+        /tmp 0 1777
+        /tmp/roots 0 755
+        /tmp/bin 0 777 > /usr/bin
+        /tmp/theirs 1000 777 > /usr/bin
+        /sticky 0 777 > /tmp
+        /via 0 777 > /home/ada/bin
+        /up 0 777 > usr/../home/../bin
+        /strange 1000 777 > /usr/bin
+        /round 0 777 > round
+        /command 0 755
+        /command/s6-svc 0 777 > ../package/s6/command/s6-svc
+        /package 0 755
+        /package/s6 0 777 > s6-2.13
+        /package/s6-2.13 0 755
+        /package/s6-2.13/command 0 755
+        /package/s6-2.13/command/s6-svc 0 755
+        /gone 0 777 > /usr/none/at/all";
+
+    fn imagine(path: &Path) -> Result<Option<Seen>> {
+        if path.starts_with("/broken") {
+            return Err(Error::system("stat", path, Errno::IO));
+        }
+        let line = FILES
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(path.to_str()?)?.strip_prefix(' '));
+        Ok(line.map(|line| {
+            let mut words = line.split([' ', '>']).filter(|word| !word.is_empty());
+            let number = |word: Option<&str>, radix| {
+                u32::from_str_radix(word.unwrap_or_default(), radix).unwrap_or(1)
+            };
+            let (uid, mode) = (number(words.next(), 10), number(words.next(), 8));
+            Seen {
+                uid,
+                mode,
+                link: words.next().map(PathBuf::from),
+            }
+        }))
+    }
+
+    #[test]
+    fn every_directory_and_every_link_on_the_way_is_roots() {
+        #[rustfmt::skip]
+        let rows = [
+            ("/usr/bin", "/usr/bin", "a directory of root's"),
+            ("/bin", "/usr/bin", "by a link of root's, beneath root's"),
+            ("/up", "/usr/bin", "by several, and upwards"),
+            ("/usr/bin/s6-svc", "/usr/bin/s6-svc", "a program"),
+            ("/usr/bin/mine", "/usr/bin/mine belongs to uid 1000", "a program of somebody else in root's directory"),
+            ("/usr/bin/all", "/usr/bin/all can be changed by others than root (mode 0757)", "or one that all may write"),
+            ("/command/s6-svc", "/package/s6-2.13/command/s6-svc", "as s6-overlay has them"),
+            ("/home/ada/bin", "/home/ada belongs to uid 1000", "who can replace the link, although it leads to root's"),
+            ("/via", "/home/ada belongs to uid 1000", "a link to such a link"),
+            ("/tmp/bin", "/usr/bin", "a link of root's in /tmp: nobody else can replace it"),
+            ("/tmp/theirs", "/tmp/theirs belongs to uid 1000", "a link of somebody else's there, who can"),
+            ("/strange", "/usr/bin", "one in a directory of root's, which its owner cannot replace"),
+            ("/tmp/roots", "/tmp/roots", "a directory of root's in /tmp"),
+            ("/tmp", "/tmp can be changed by others than root (mode 1777)", "/tmp itself"),
+            ("/sticky", "/tmp can be changed by others than root (mode 1777)", "also by a link"),
+            ("/sticky/roots", "/tmp/roots", "by which one of root's can be reached"),
+            ("/usr/new/service", "/usr/new/service", "what is not there yet, and root makes"),
+            ("/gone/too", "/usr/none/at/all/too", "by a link too"),
+            ("/tmp/new", "/tmp can be changed by others than root (mode 1777)", "what others can make"),
+            ("/home/ada/new", "/home/ada belongs to uid 1000", "or somebody else first"),
+            ("/", "/", "the root"),
+            ("/round", "unable to resolve /round: Too many levels of symbolic links", "a link to itself"),
+            ("/broken/bin", "unable to stat /broken: Input/output error", "a failed look is no answer"),
+        ];
+        for (place, expected, sentence) in rows {
+            let found = match walk(Path::new(place), &imagine, true) {
+                Ok(Way::Roots(place)) => shown(&place),
+                Ok(Way::Changeable(changeable)) => changeable.to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(found, expected, "{place}: {sentence}");
+        }
+        let to_be_made = walk(Path::new("/tmp/new"), &imagine, false);
+        assert_eq!(to_be_made.ok(), Some(Way::Roots("/tmp/new".into())));
+    }
+
+    #[test]
+    fn a_namespace_knows_all_ids_or_one_stands_for_the_others() {
+        let rows = [
+            ("         0          0 4294967295\n", true, "the first one"),
+            ("         0       1000          1\n", false, "unshare -Ur"),
+            (
+                "         0       1000          1\n         1     100000      65536\n",
+                false,
+                "podman",
+            ),
+            ("", false, "not set up yet"),
+        ];
+        for (map, expected, sentence) in rows {
+            assert_eq!(knows_all_ids(map), expected, "{sentence}");
         }
     }
 

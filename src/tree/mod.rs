@@ -1,9 +1,10 @@
 //! The slots and the s6-svscan above them: looking, planning, applying, and the lifecycle of what runs.
 //!
-//! - [`scandir`] looks at the scan directory, [`detect`] at whether a tree runs; [`owner`] is whom the tree
-//!   is for.
+//! - [`scandir`] opens the scan directory, and [`world`] looks at all that is in it; [`detect`] tells whether a
+//!   tree runs, and [`owner`] whom it is for.
 //! - [`plan`] decides what to change, [`slot`] renders the files; [`apply`] and [`remove`] change the scan
-//!   directory, and [`change`] says what has changed. [`reconcile`] does all of this in one go, and [`supervise`] then becomes the s6-svscan.
+//!   directory, and [`change`] says what has changed. [`reconcile`] does all of this in one go, and
+//!   [`supervise`] then becomes the s6-svscan.
 //! - [`logger`] looks at the loggers, and [`tender`] is the service that does so every few seconds.
 //! - [`lifecycle`] starts, stops and restarts gateways that have a slot.
 
@@ -20,3 +21,4 @@ pub mod scandir;
 pub mod slot;
 pub mod supervise;
 pub mod tender;
+pub mod world;

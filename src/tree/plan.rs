@@ -10,7 +10,7 @@ use crate::hermes::name::ProfileName;
 use crate::hermes::state::{Intent, Source};
 use crate::settings::Settings;
 use crate::tree::change::{Action, Change, Plan, Step};
-use crate::tree::scandir::{Found, World};
+use crate::tree::world::{Found, World};
 use crate::volume::changes::{Seed, VolumeChanges};
 use crate::volume::port::{Ports, Record};
 use crate::volume::survey::{Problem, Profile, Skipped, Survey};

@@ -10,16 +10,18 @@ use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::{Rights, make_scandir};
 use crate::s6::capacity::{raise_descriptors, room_by_descriptors};
-use crate::s6::tool::Tools;
+use crate::s6::tool::{Tools, roots_program};
 use crate::settings::Settings;
+use crate::system::trust::only_root_changes;
 use crate::tree::apply::Apply;
 use crate::tree::change::{Action, Change, Plan};
 use crate::tree::owner::{Choices, Owner, instance};
 use crate::tree::plan::{Scope, plan};
 use crate::tree::remove::Failures;
-use crate::tree::scandir::{ScanDir, World, choices_of_tree};
+use crate::tree::scandir::{ScanDir, choices_of_tree};
 use crate::tree::slot::{Rendered, Renderer};
 use crate::tree::tender;
+use crate::tree::world::World;
 use crate::volume::changes::VolumeChanges;
 use crate::volume::survey::{Survey, survey_as};
 use crate::volume::write::settle_as;
@@ -73,11 +75,16 @@ impl<'a> Session<'a> {
         raise_descriptors(usize::MAX);
         let scandir = ScanDir::open(settings)?;
         scandir.ours()?;
-        if let Rights::Direct(_) = rights {
+        if rights.are_roots() {
+            only_root_changes(scandir.dir().path())?;
             scandir.require_root_owned()?;
         }
         let lock = scandir.lock_within(limit)?;
         let choices = scandir.choices(settings, Ok(tools))?;
+        if rights.are_roots() {
+            // The scripts that root runs name it.
+            roots_program(&settings.root.at(&choices.tools.hermes_s6))?;
+        }
         warn_of_hermes(settings, &choices.tools);
         Ok(Self {
             settings,
@@ -110,9 +117,7 @@ impl<'a> Session<'a> {
         for name in names {
             self.scandir.forget_unregistered(name);
         }
-        let world = self
-            .scandir
-            .world(self.settings, &self.choices.tools, &rendered)?;
+        let world = World::of(&self.scandir, self.settings, &self.choices.tools, &rendered)?;
         let command = Command::detect(&self.settings.root);
         let scope = Scope::Register(names);
         let plan = plan(self.settings, &command, &survey, &world, scope);
@@ -170,9 +175,7 @@ impl<'a> Session<'a> {
     ) -> Result<Outcome> {
         let survey = survey_as(self.settings, self.rights, &self.choices.tools, &[])?;
         let rendered = self.render(&survey, survey.profiles.keys())?;
-        let mut world = self
-            .scandir
-            .world(self.settings, &self.choices.tools, &rendered)?;
+        let mut world = World::of(&self.scandir, self.settings, &self.choices.tools, &rendered)?;
         if starting {
             world.room = Some(room_by_descriptors());
         }
@@ -249,7 +252,7 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     let survey = survey_as(settings, rights, &choices.tools, &[])?;
     let rendered = render(settings, rights, &choices, &survey, survey.profiles.keys())?;
     let world = match scandir {
-        Some(scandir) => scandir.world(settings, &choices.tools, &rendered)?,
+        Some(scandir) => World::of(&scandir, settings, &choices.tools, &rendered)?,
         None => World::default(),
     };
     let command = Command::detect(&settings.root);
@@ -277,11 +280,13 @@ fn render<'n>(
 }
 
 fn warn_of_hermes(settings: &Settings, tools: &Tools) {
-    if !tools.has_hermes(settings) {
-        report::warning(&format!(
+    match tools.has_hermes(settings) {
+        Ok(true) => {}
+        Ok(false) => report::warning(&format!(
             "there is no program {}, and no gateway can start without it: install Hermes Agent, or name it with HERMES_S6_HERMES",
             tools.hermes.display()
-        ));
+        )),
+        Err(error) => report::warning(&error.to_string()),
     }
 }
 

@@ -1,16 +1,18 @@
 //! The scan directory: which slots it has, which s6-svscan watches it, and whom it belongs to.
 //!
-//! [`ScanDir::world`] reads all that a plan needs. Whoever changes a scan directory holds its lock
+//! Whoever changes a scan directory holds its lock
 //! ([`ScanDir::lock_within`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FileType, FlockOperation, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::{ProfileName, SLOT_PREFIX};
@@ -22,11 +24,11 @@ use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::process::Holder;
-use crate::system::root::Root;
-use crate::system::trust::require_root_owned;
+use crate::system::root::{Root, identity};
+use crate::system::trust::{only_root_changes, require_root_owned};
 use crate::system::wait::wait_until;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
-use crate::tree::slot::{Difference, Files, MARKER, compare};
+use crate::tree::slot::MARKER;
 use crate::tree::tender::TENDER;
 
 /// The prefix of an empty file which tells that somebody unregistered a profile: that its slot was removed on
@@ -44,51 +46,6 @@ pub const OLD_PREFIX: &str = ".hermes-s6-old-";
 
 /// How long to wait for another process that changes the same scan directory.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);
-
-/// How long to wait for a new s6-svscan that takes up nothing more.
-const FIRST_SCAN_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long a new s6-svscan may take for all its services.
-const FIRST_SCAN_LIMIT: Duration = Duration::from_secs(60);
-
-/// A slot as it was found in the scan directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact that s6 keeps on its own"
-)]
-pub struct Found {
-    /// Whether hermes-s6 made the slot.
-    pub ours: bool,
-    /// Why the slot could not be looked at; the other fields then say nothing.
-    pub failure: Option<String>,
-    /// The files that are missing or differ from the rendered ones, by their path in the slot.
-    pub outdated: Vec<&'static str>,
-    /// Temporary files that a killed run has left.
-    pub debris: Vec<String>,
-    /// Whether the slot has a `down` file.
-    pub down: bool,
-    /// Whether an s6-supervise runs for the slot.
-    pub supervised: bool,
-    /// Whether the slot has a status, but its supervisor is gone.
-    pub stale: bool,
-    /// Whether the supervisor wants the gateway up. Without this, a gateway that still runs is about to end.
-    pub up: bool,
-}
-
-/// The scan directory as it was found.
-#[derive(Debug, Clone, Default)]
-pub struct World {
-    /// The directories in it that have the name of a slot.
-    pub slots: BTreeMap<ProfileName, Found>,
-    /// Whether an s6-svscan watches it.
-    pub watched: bool,
-    /// Whether its tree runs, and was filled since the machine or container started. `false` means: at boot.
-    pub live: bool,
-    /// The number of slots that its s6-svscan has room for, including those that exist; `None` if nothing
-    /// limits it.
-    pub room: Option<usize>,
-}
 
 /// An open scan directory.
 #[derive(Debug)]
@@ -173,7 +130,12 @@ impl ScanDir {
     pub fn lock_within(&self, limit: Duration) -> Result<fs::File> {
         let file = self.lock_file()?;
         let limit = limit.min(LOCK_WAIT);
-        if wait_until(limit, "another hermes-s6 to finish", || try_lock(&file)) {
+        let mut locked = Ok(false);
+        wait_until(limit, "another hermes-s6 to finish", || {
+            locked = try_lock(&file);
+            !matches!(locked, Ok(false))
+        });
+        if self.locked(locked)? {
             return Ok(file);
         }
         Err(Error::new(
@@ -190,7 +152,12 @@ impl ScanDir {
     /// it.
     pub fn try_lock(&self) -> Result<Option<fs::File>> {
         let file = self.lock_file()?;
-        Ok(try_lock(&file).then_some(file))
+        Ok(self.locked(try_lock(&file))?.then_some(file))
+    }
+
+    /// Makes a failure to lock an error: it does not mean that another process has the lock.
+    fn locked(&self, result: io::Result<bool>) -> Result<bool> {
+        result.map_err(|cause| Error::system("lock", self.dir.path(), cause))
     }
 
     /// Opens the file that is locked.
@@ -268,8 +235,13 @@ impl ScanDir {
         let Some(Owner { choices, .. }) = self.live_owner(settings)? else {
             return Ok(Choices::new(settings, tools?));
         };
+        // Root names a directory by the way without links.
+        let same = |one: &Path, other: &Path| {
+            let file = |path: &Path| identity(&settings.root.at(path));
+            one == other || file(one).is_some_and(|one| Some(one) == file(other))
+        };
         let differs = |setting: &Option<PathBuf>, kept: &Path| {
-            setting.as_ref().is_some_and(|setting| setting != kept)
+            setting.as_ref().is_some_and(|setting| !same(setting, kept))
         };
         if differs(&settings.hermes, &choices.tools.hermes)
             || differs(&settings.bindir, &choices.tools.s6)
@@ -360,45 +332,6 @@ impl ScanDir {
             .collect())
     }
 
-    /// Looks at everything in the scan directory that a plan needs.
-    ///
-    /// `rendered` are the files that the slot of each profile should have.
-    pub fn world(
-        &self,
-        settings: &Settings,
-        tools: &Tools,
-        rendered: &BTreeMap<ProfileName, Files>,
-    ) -> Result<World> {
-        let watcher = self.watcher()?;
-        let watched = watcher.is_some();
-        let mut world = World {
-            watched,
-            live: self.live_owner(settings)?.is_some(),
-            room: None,
-            slots: BTreeMap::new(),
-        };
-        let mut others = Vec::new();
-        for entry in self.dir.names()? {
-            match entry.to_str().and_then(ProfileName::from_slot) {
-                Some(name) => {
-                    let found = self.found(&name, rendered.get(&name));
-                    if !found.ours {
-                        others.push(entry);
-                    }
-                    world.slots.insert(name, found);
-                }
-                // s6-svscan ignores names with a leading dot.
-                None if entry.as_encoded_bytes().starts_with(b".") => {}
-                None => others.push(entry),
-            }
-        }
-        if watched {
-            self.await_first_scan(&mut world);
-            world.room = Some(self.room(settings, tools, watcher, &others)?);
-        }
-        Ok(world)
-    }
-
     /// Gives the number of slots that the s6-svscan `watcher` has room for.
     ///
     /// `others` are the names of the services in the scan directory that are not slots of ours.
@@ -415,82 +348,19 @@ impl ScanDir {
         loggers.extend((!others.iter().any(|name| name == TENDER)).then_some(false));
         capacity::room(settings, tools, watcher, &loggers)
     }
-
-    /// Looks at the slot of a profile, which should have these files.
-    fn found(&self, profile: &ProfileName, files: Option<&Files>) -> Found {
-        let mut found = Found::default();
-        if let Err(error) = self.look(profile, files, &mut found) {
-            found.failure = Some(error.to_string());
-        }
-        found
-    }
-
-    fn look(&self, profile: &ProfileName, files: Option<&Files>, found: &mut Found) -> Result<()> {
-        let Some(slot) = self.slot(profile)? else {
-            return Ok(());
-        };
-        found.ours = is_ours(&slot)?;
-        found.down = slot.kind("down")?.is_some();
-        observe(&slot, found)?;
-        if let Some(files) = files {
-            Difference {
-                outdated: found.outdated,
-                debris: found.debris,
-            } = compare(slot.path(), files);
-        }
-        Ok(())
-    }
-
-    /// Waits for an s6-svscan that has just started to take up its services.
-    ///
-    /// Until then, they look like services that it has missed.
-    fn await_first_scan(&self, world: &mut World) {
-        let mut missed = usize::MAX;
-        let mut progress = Instant::now();
-        wait_until(
-            FIRST_SCAN_LIMIT,
-            "s6-svscan to take up its services",
-            || {
-                let mut left = 0;
-                let unsupervised = world
-                    .slots
-                    .iter_mut()
-                    .filter(|(_, found)| found.ours && !found.supervised);
-                for (name, found) in unsupervised {
-                    // A look that fails is made again.
-                    if let Ok(Some(slot)) = self.slot(name)
-                        && let Err(error) = observe(&slot, found)
-                    {
-                        found.failure = Some(error.to_string());
-                    }
-                    left += usize::from(!found.supervised);
-                }
-                if left < missed {
-                    missed = left;
-                    progress = Instant::now();
-                }
-                left == 0 || progress.elapsed() > FIRST_SCAN_PATIENCE
-            },
-        );
-    }
 }
 
-fn try_lock(file: &fs::File) -> bool {
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
-}
-
-/// Reads what s6 knows about a slot.
-fn observe(slot: &Dir, found: &mut Found) -> Result<()> {
-    found.failure = None;
-    found.supervised = supervisor(slot)?.is_some();
-    let status = Status::read(slot)?;
-    found.stale = status.is_some() && !found.supervised;
-    found.up = found.supervised && status.is_some_and(|status| status.wanted_up);
-    Ok(())
+/// Takes the lock of the scan directory, and tells whether it was free.
+fn try_lock(file: &fs::File) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Tells whether hermes-s6 made a service directory: it has our marker.
-fn is_ours(slot: &Dir) -> Result<bool> {
+pub fn is_ours(slot: &Dir) -> Result<bool> {
     let Some(data) = slot.dir_if_there("data")? else {
         return Ok(false);
     };
@@ -512,8 +382,9 @@ pub fn choices_of_tree(
     let Some(scandir) = ScanDir::open_if_there(settings)? else {
         return Ok(Choices::new(settings, tools?));
     };
-    if let Rights::Direct(_) = rights {
+    if rights.are_roots() {
         // Root runs the programs that the owner file names.
+        only_root_changes(scandir.dir().path())?;
         scandir.require_root_owned()?;
     }
     scandir.choices(settings, tools)

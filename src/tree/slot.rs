@@ -17,7 +17,7 @@ use crate::hermes::name::ProfileName;
 use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW};
 use crate::s6::tool::Tools;
 use crate::s6::word::Word;
-use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
+use crate::settings::Settings;
 use crate::system::beneath::{Dir, aside};
 use crate::tree::logger::MEMORY;
 use crate::tree::owner::Choices;
@@ -100,12 +100,14 @@ impl<'a> Renderer<'a> {
             );
             Ok(())
         };
+        let container = self.settings.container_environment.as_ref();
+        let container = container.map(|directory| word(directory.as_os_str()));
         let run = Run {
             execline: &execline,
             s6: &s6,
             hermes_s6: &hermes_s6,
             hermes: word(self.tools.hermes.as_os_str()),
-            container_environment: CONTAINER_ENVIRONMENT,
+            container_environment: container.as_ref(),
             data_root: word(self.settings.home.as_os_str()),
             home: &home,
             profile: profile.as_str(),
@@ -325,7 +327,7 @@ struct Run<'a> {
     s6: &'a Word,
     hermes_s6: &'a Word,
     hermes: Word,
-    container_environment: &'a str,
+    container_environment: Option<&'a Word>,
     data_root: Word,
     home: &'a Word,
     profile: &'a str,

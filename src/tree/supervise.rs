@@ -13,7 +13,7 @@ use crate::report;
 use crate::rights::{Rights, become_account, make_scandir};
 use crate::s6::capacity::{LimitOption, descriptors, lower_descriptors, room_by_descriptors};
 use crate::s6::tool::Tools;
-use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
+use crate::settings::Settings;
 use crate::system::process::{Holder, clone3_refused};
 use crate::system::signal;
 use crate::tree::reconcile::{self, Session};
@@ -34,13 +34,16 @@ pub fn supervise(
         own_stdout();
         // Root reads the environment that the container was started with; the account may not be allowed to.
         let envdir = settings.root.at(tools.s6.join("s6-envdir"));
-        let environment = settings.root.at(CONTAINER_ENVIRONMENT);
-        let prefix = [
-            envdir.as_path(),
-            Path::new("-ILf"),
-            Path::new("--"),
-            &environment,
-        ];
+        let environment = settings.container_environment.as_ref();
+        let environment = environment.map(|directory| settings.root.at(directory));
+        let mut prefix = Vec::new();
+        if let Some(environment) = &environment {
+            prefix.extend([&*envdir, Path::new("-ILf"), Path::new("--"), environment]);
+        } else {
+            // The account finds nothing wrong with it.
+            let warnings = settings.warnings.iter();
+            warnings.for_each(|warning| report::warning(warning));
+        }
         return Err(become_account(account, tools, settings, &prefix));
     }
     if let Some(refused) = clone3_refused() {

@@ -5,9 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::{
-    Access, AtFlags, FileType, OFlags, StatVfsMountFlags, accessat, fstatvfs, statat,
-};
+use rustix::fs::{Access, AtFlags, FileType, OFlags, StatVfsMountFlags, fstatvfs, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -136,13 +134,14 @@ fn fault(directory: &Dir) -> Option<Fault> {
             return Some(Fault::new("No space left on device", remedy));
         }
     }
-    let all = Access::WRITE_OK | Access::EXEC_OK;
-    let denied = accessat(directory, ".", all, AtFlags::EACCESS).err()?;
-    Some(Fault::of(&Error::system(
-        "write in",
-        directory.path(),
-        denied,
-    )))
+    match directory.permits(".", Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(true) => None,
+        Ok(false) => {
+            let denied = Error::system("write in", directory.path(), Errno::ACCESS);
+            Some(Fault::of(&denied))
+        }
+        Err(error) => Some(Fault::of(&error)),
+    }
 }
 
 /// Makes a log directory, as the user of the gateways, with the directories above it.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::support::{NOBODY, Run, TestEnv, copy_tree, is_root, programs, skip};
@@ -44,8 +44,9 @@ fn case(name: &str, as_root: bool) {
     env.own();
     if as_root {
         // Only root can change what its s6-svscan runs.
-        for directory in [&env.place, &root, &root.join("run"), &root.join("command")] {
-            std::os::unix::fs::chown(directory, Some(0), Some(0)).unwrap();
+        chown(&env.place, Some(0), Some(0)).unwrap();
+        for place in ["", "run", "command", "usr", "usr/bin", "usr/bin/hermes-s6"] {
+            chown(root.join(place), Some(0), Some(0)).unwrap();
         }
     }
     let text = fs::read_to_string(case.join("environment")).unwrap_or_default();

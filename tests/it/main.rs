@@ -5,6 +5,7 @@
 //! | `tidy` | the order of `src/` |
 //! | `cli`, `caller` | exit codes and messages; what a caller brings along |
 //! | `calls` | system calls that a kernel or a container does not know |
+//! | `trust` | what root runs, and what it refuses |
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
 //! | `volume` | what bad input on a volume costs |
 //! | `lifecycle` | start, stop, restart |
@@ -46,5 +47,6 @@ mod pid1;
 mod s6;
 mod status;
 mod tidy;
+mod trust;
 mod volume;
 mod word;

@@ -48,8 +48,9 @@ pub fn diagnose(settings: &Settings, rights: Result<Rights>) -> Diagnosis {
             found.check = "rights";
             found.error(Level::Problem, &error);
             found.check = "tools";
-            if let Ok(tools) = Tools::find(settings) {
-                tree::programs(settings, &tools, &mut found);
+            match Tools::find(settings) {
+                Ok(tools) => tree::programs(settings, &tools, &mut found),
+                Err(error) => found.error(Level::Problem, &error),
             }
             tree::file_system(settings, &mut found);
             for check in ["tree", "volume"] {

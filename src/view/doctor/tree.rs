@@ -13,23 +13,17 @@ use crate::error::{Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::rights::Rights;
 use crate::s6::supervision::supervisor;
-use crate::s6::tool::{Tools, is_executable};
+use crate::s6::tool::{EXECLINE, S6, Tools, is_executable};
 use crate::settings::{STOP_TIMEOUT, Settings};
 use crate::system::beneath::Dir;
 use crate::system::process::Holder;
+use crate::system::trust::only_root_changes;
 use crate::tree::owner::Choices;
 use crate::tree::scandir::ScanDir;
 use crate::view::doctor::finding::{Findings, Level, RESTART, list, stop_of_container};
 use crate::view::row::{Report, State};
 use crate::view::status;
 use crate::volume::survey::Survey;
-
-/// The s6 programs that slots and hermes-s6 run, and those that hermes-s6 tells people to run.
-const S6: &str = "s6-envdir s6-log s6-notifyoncheck s6-permafailon s6-setlock s6-setuidgid s6-softlimit \
-    s6-supervise s6-svc s6-svdt-clear s6-svscan s6-svscanctl s6-svwait";
-
-/// The execline programs that slots run.
-const EXECLINE: &str = "case cd execlineb exit export fdmove foreground";
 
 /// The file by which Hermes' Python loads the bridge.
 const BRIDGE_LOADER: &str = "/usr/share/hermes-s6/python/hermes-s6.pth";
@@ -70,8 +64,11 @@ pub fn place(
         Err(error) if ours => found.error(Level::Unknown, &error),
         _ => {}
     }
-    if let (Rights::Direct(_), Err(error)) = (rights, scandir.require_root_owned()) {
-        found.error(Level::Problem, &error);
+    if rights.are_roots() {
+        let roots = only_root_changes(scandir.dir().path());
+        if let Err(error) = roots.and_then(|()| scandir.require_root_owned()) {
+            found.error(Level::Problem, &error);
+        }
     }
     if let Err(error) = scandir.owner_for(settings) {
         found.error(Level::Problem, &error);
@@ -117,9 +114,14 @@ pub fn agreement(settings: &Settings, tools: &Tools, fresh: &Tools, found: &mut 
 /// Checks that every program exists that the slots and hermes-s6 need.
 pub fn programs(settings: &Settings, tools: &Tools, found: &mut Findings) {
     let mut missing = Vec::new();
-    for (directory, programs) in [(&tools.s6, S6), (&tools.execline, EXECLINE)] {
-        let paths = programs.split(' ').map(|program| directory.join(program));
-        missing.extend(paths.filter(|path| !is_executable(&settings.root.at(path))));
+    for (directory, programs) in [(&tools.s6, &S6[..]), (&tools.execline, &EXECLINE[..])] {
+        for path in programs.iter().map(|program| directory.join(program)) {
+            match is_executable(&settings.root.at(&path)) {
+                Ok(true) => {}
+                Ok(false) => missing.push(path),
+                Err(error) => found.error(Level::Unknown, &error),
+            }
+        }
     }
     if !missing.is_empty() {
         let remedy =
@@ -130,14 +132,18 @@ pub fn programs(settings: &Settings, tools: &Tools, found: &mut Findings) {
             remedy,
         );
     }
-    if !tools.has_hermes(settings) {
-        let text = format!("there is no program {}", tools.hermes.display());
-        let remedy = "install Hermes Agent, or name it with HERMES_S6_HERMES";
-        found.add(Level::Problem, text, remedy);
-    }
-    if !is_executable(&settings.root.at(&tools.hermes_s6)) {
-        let text = format!("the slots run {}, which is gone", tools.hermes_s6.display());
-        found.add(Level::Problem, text, RESTART);
+    let gone = |program: &Path| format!("the slots run {}, which is gone", program.display());
+    let no_hermes = format!("there is no program {}", tools.hermes.display());
+    let install = "install Hermes Agent, or name it with HERMES_S6_HERMES";
+    for (program, text, remedy) in [
+        (&tools.hermes, no_hermes, install),
+        (&tools.hermes_s6, gone(&tools.hermes_s6), RESTART),
+    ] {
+        match is_executable(&settings.root.at(program)) {
+            Ok(true) => {}
+            Ok(false) => found.add(Level::Problem, text, remedy),
+            Err(error) => found.error(Level::Unknown, &error),
+        }
     }
     bridge(settings, &tools.hermes, found);
     let (s6, execline, hermes) = (
@@ -367,10 +373,10 @@ mod tests {
         for entry in walkdir::WalkDir::new(templates) {
             let text =
                 fs::read_to_string(entry.map(walkdir::DirEntry::into_path).unwrap_or_default());
-            for (prefix, known) in [("{{ s6 }}/", S6), ("{{ execline }}/", EXECLINE)] {
+            for (prefix, known) in [("{{ s6 }}/", &S6[..]), ("{{ execline }}/", &EXECLINE[..])] {
                 for rest in text.as_deref().unwrap_or_default().split(prefix).skip(1) {
                     let program = rest.split_whitespace().next().unwrap_or_default();
-                    assert!(known.split(' ').any(|known| known == program), "{program}");
+                    assert!(known.contains(&program), "{program}");
                     seen += 1;
                 }
             }
