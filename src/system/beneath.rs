@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -37,7 +38,7 @@ struct Form {
     mode: u32,
     /// The user and group that the file is given to; `None` leaves it ours.
     owner: Option<(u32, u32)>,
-    /// Whether the file has to outlive a power cut.
+    /// Whether the content has to outlive a power cut; then the directory is synced too, by [`Dir::sync`].
     durable: bool,
 }
 
@@ -54,9 +55,27 @@ const PASSING: Form = Form {
     ..DURABLE
 };
 
-/// Gives the temporary name of a file: the file has it until the content is complete.
-pub fn aside(name: &str) -> String {
-    format!(".{}.new", name.trim_start_matches('.'))
+/// What is between the name of a file and 16 random digits in the file's temporary name.
+const ASIDE: &str = ".hermes-s6-";
+
+/// The age of a temporary file from which on its writer is surely gone: a write takes milliseconds, on a slow volume
+/// seconds. A writer that was held up for longer finds its file gone, and says so.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+
+/// Gives a temporary name for a file: the file has it until the content is complete.
+///
+/// No two writers have the same: another container may write the same file at the same time.
+fn aside(name: &str) -> String {
+    // Each RandomState has another key, which comes from the kernel's random numbers.
+    let unique = RandomState::new().hash_one(std::process::id());
+    format!(".{}{ASIDE}{unique:016x}", name.trim_start_matches('.'))
+}
+
+/// Tells which file has this temporary name, without the leading dot; `None` if it is no temporary name.
+pub fn written_aside(name: &str) -> Option<&str> {
+    let (name, unique) = name.strip_prefix('.')?.rsplit_once(ASIDE)?;
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (unique.len() == 16 && unique.bytes().all(is_digit)).then_some(name)
 }
 
 /// Why a file cannot be used: as a word for a log line, and as a sentence for a person.
@@ -241,7 +260,7 @@ impl Dir {
 
     /// Creates a file on the volume, complete or not at all.
     ///
-    /// If the file exists already, leaves it alone and gives `false`.
+    /// If the file exists already, leaves it alone and gives `false`. See [`Dir::sync`].
     pub fn create_new(&self, name: &str, content: &[u8]) -> Result<bool> {
         let fresh = self.write_aside(name, content, &DURABLE)?;
         let named = rustix::fs::linkat(&self.handle, &*fresh, &self.handle, name, AtFlags::empty());
@@ -256,18 +275,22 @@ impl Dir {
 
     /// Replaces a file on the volume in one step: readers see the old content or the new, never a part.
     ///
-    /// Once this function has returned, the new content outlives a power cut.
+    /// See [`Dir::sync`].
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let fresh = self.write_aside(name, content, &DURABLE)?;
-        self.rename(&fresh, name)
+        self.put(name, content, &DURABLE)
     }
 
     /// Replaces a file in one step as [`Dir::replace`] does, and gives it these permission bits.
     ///
     /// The content need not outlive a power cut: every start of the machine makes the file anew.
     pub fn replace_passing(&self, name: &str, content: &[u8], mode: u32) -> Result<()> {
-        let fresh = self.write_aside(name, content, &Form { mode, ..PASSING })?;
+        self.put(name, content, &Form { mode, ..PASSING })
+    }
+
+    fn put(&self, name: &str, content: &[u8], form: &Form) -> Result<()> {
+        let fresh = self.write_aside(name, content, form)?;
         self.rename(&fresh, name)
+            .inspect_err(|_| self.discard(&fresh))
     }
 
     /// Creates a file in a directory that nobody reads before the whole directory is complete.
@@ -279,9 +302,15 @@ impl Dir {
     ///
     /// `seen` is the version of the file that the new content was made from. If the file has another version
     /// now, it stays as it is, and the result is `false`. The file keeps its mode and owner; a new file gets
-    /// mode 0600.
-    pub fn rewrite(&self, name: &str, content: &[u8], seen: Option<Version>) -> Result<bool> {
-        let old = rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+    /// mode 0600. If `kept` is a name, the old file gets it, but not before the new one is complete.
+    pub fn rewrite(
+        &self,
+        name: &str,
+        content: &[u8],
+        seen: Option<Version>,
+        kept: Option<&str>,
+    ) -> Result<bool> {
+        let old = self.stat(name)?;
         let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
         let form = Form {
             mode: old.map_or(0o600, |old| old.st_mode & 0o777),
@@ -290,30 +319,83 @@ impl Dir {
         };
         let fresh = self.write_aside(name, content, &form)?;
         // Compared as late as possible: only the rename is left to do.
-        if self.version(name) != seen {
-            self.remove(&fresh)?;
-            return Ok(false);
+        let placed = self.version(name).and_then(|now| {
+            if now != seen {
+                return Ok(false);
+            }
+            if let Some(kept) = kept {
+                self.rename(name, kept)?;
+            }
+            self.rename(&fresh, name).map(|()| true)
+        });
+        if !matches!(placed, Ok(true)) {
+            self.discard(&fresh);
         }
-        self.rename(&fresh, name)?;
-        Ok(true)
+        placed
     }
 
     /// Gives the present version of a file; `None` if there is no such file.
-    pub fn version(&self, name: &str) -> Option<Version> {
-        rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW)
-            .ok()
-            .map(|stat| Version {
-                inode: stat.st_ino,
-                time: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
-                size: stat.st_size,
-            })
+    pub fn version(&self, name: &str) -> Result<Option<Version>> {
+        let version = |stat: rustix::fs::Stat| Version {
+            inode: stat.st_ino,
+            time: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+            size: stat.st_size,
+        };
+        Ok(self.stat(name)?.map(version))
     }
 
-    /// Writes a file under its temporary name (see [`aside`]), and gives that name.
+    fn stat(&self, name: &str) -> Result<Option<rustix::fs::Stat>> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::system("stat", self.path.join(name), errno)),
+        }
+    }
+
+    /// Makes the names of files outlive a power cut. Their content does so already, but a new name is not on the disk
+    /// before its directory is.
+    ///
+    /// It is not part of each write, so that a directory with several new names, or the directories of many homes,
+    /// are synced together: the first sync of a file system has written what the next ones would.
+    pub fn sync(&self) -> Result<()> {
+        match rustix::fs::fsync(&self.handle) {
+            // A file system that cannot sync a directory, such as CIFS.
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(errno) => Err(Error::system("sync", &self.path, errno)),
+        }
+    }
+
+    /// Removes temporary files that killed runs have left, of whatever file; those of running writers stay.
+    fn sweep(&self) {
+        let is_abandoned = |name: &str| {
+            let stat = self.stat(name).ok().flatten();
+            stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+                && self.modified(name).is_some_and(|written| {
+                    // A time to come is no age.
+                    written.elapsed().is_ok_and(|age| age >= ABANDONED)
+                })
+        };
+        // What cannot be listed or removed now waits for the next run.
+        for name in self.names().unwrap_or_default() {
+            let name = name.to_str().filter(|name| written_aside(name).is_some());
+            if let Some(name) = name.filter(|name| is_abandoned(name)) {
+                self.discard(name);
+            }
+        }
+    }
+
+    /// Removes a temporary file, as far as that is possible: it may be gone.
+    fn discard(&self, fresh: &str) {
+        let _next_time = self.remove(fresh);
+    }
+
+    /// Writes a file under a temporary name (see [`aside`]), and gives that name.
     fn write_aside(&self, name: &str, content: &[u8], form: &Form) -> Result<String> {
+        if form.durable {
+            // On a tree's own file system, each start begins anew, and the plan sweeps the slots.
+            self.sweep();
+        }
         let fresh = aside(name);
-        // An earlier run that was killed may have left one.
-        let _none = rustix::fs::unlinkat(&self.handle, &*fresh, AtFlags::empty());
         self.write(&fresh, name, content, form)?;
         Ok(fresh)
     }
@@ -345,11 +427,10 @@ impl Dir {
                     Ok(())
                 }
             });
-        if let Err(cause) = written {
-            self.remove(name)?;
-            return Err(failed(cause));
-        }
-        Ok(())
+        written.map_err(|cause| {
+            self.discard(name);
+            failed(cause)
+        })
     }
 
     /// Renames a file inside this directory.

@@ -18,7 +18,7 @@ use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW};
 use crate::s6::tool::Tools;
 use crate::s6::word::Word;
 use crate::settings::Settings;
-use crate::system::beneath::{Dir, aside};
+use crate::system::beneath::{Dir, written_aside};
 use crate::tree::logger::MEMORY;
 use crate::tree::owner::Choices;
 
@@ -232,16 +232,11 @@ pub fn compare(slot: &Path, files: &Files) -> Difference {
         .filter_entry(is_ours)
         .flatten()
         .filter(|entry| !entry.file_type().is_dir());
-    let temporary: BTreeSet<String> = files
-        .keys()
-        .copied()
-        .chain(["down"])
-        .map(temporary_path)
-        .collect();
+    let is_ours = |path: &str| path == "down" || files.contains_key(path);
     for entry in entries {
         let path = entry.path().strip_prefix(slot).ok().and_then(Path::to_str);
         let Some(path) = path else { continue };
-        if temporary.contains(path) {
+        if written_path(path).is_some_and(|path| is_ours(&path)) {
             debris.push(path.to_owned());
         } else if let Some((path, file)) = files.get_key_value(path)
             && entry.file_type().is_file()
@@ -272,11 +267,11 @@ fn has(place: &Path, file: &File) -> bool {
     read().unwrap_or(false)
 }
 
-/// Gives the path of a file in a slot while the file is written, see [`aside`].
-fn temporary_path(path: &str) -> String {
+/// Tells which file of a slot is written at this path, see [`written_aside`]; `None` if it is no temporary file.
+fn written_path(path: &str) -> Option<String> {
     match path.rsplit_once('/') {
-        Some((directory, name)) => format!("{directory}/{}", aside(name)),
-        None => aside(path),
+        Some((directory, name)) => Some(format!("{directory}/{}", written_aside(name)?)),
+        None => written_aside(path).map(str::to_owned),
     }
 }
 

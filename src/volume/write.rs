@@ -30,7 +30,12 @@ const BOOT_LOG: &str = "container-boot.log";
 /// The size in bytes at which the boot log is renamed to `.1`, the same as in the original image.
 const BOOT_LOG_LIMIT: u64 = 256 * 1024;
 
+/// The number of homes that are synced together: each is an open directory until then.
+const UNSYNCED: usize = 64;
+
 /// Writes the changes. A failure does not stop the others; gives a sentence for each failure.
+///
+/// What has to outlive a power cut does so when this function has returned.
 pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
     let home = match Dir::open(&settings.root.at(&settings.home)) {
         Ok(home) => home,
@@ -70,15 +75,13 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
         content.push(b'\n');
         attempt(home.replace(PORTS_FILE, &content));
     }
-    for (profile, wanted) in &changes.intents {
-        let written = home_of(&home, profile).and_then(|home| write_intent(&home, *wanted, now));
-        let problem = |error: Error| {
-            error.remedy(format!(
-                "the volume does not say that {profile} is wanted {}",
-                word(wanted)
-            ))
-        };
-        attempt(written.map_err(problem));
+    if changes.ports.is_some() || changes.seed.is_some() {
+        attempt(home.sync());
+    }
+    for intents in changes.intents.chunks(UNSYNCED) {
+        write_intents(&home, intents, now)
+            .into_iter()
+            .for_each(&mut attempt);
     }
     for stop in &changes.planned_stops {
         attempt(home_of(&home, &stop.profile).and_then(|home| announce(&home, stop, now)));
@@ -114,15 +117,42 @@ pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
     }
 }
 
+/// Writes intents, and then syncs the homes together.
+fn write_intents(
+    home: &Dir,
+    intents: &[(ProfileName, Wanted)],
+    now: SystemTime,
+) -> Vec<Result<()>> {
+    let write = |(profile, wanted): &(ProfileName, Wanted)| {
+        let home = home_of(home, profile)?;
+        write_intent(&home, *wanted, now)?;
+        // Synced also if it was there already: the command that wrote it may have been killed before it could.
+        Ok(home)
+    };
+    let written: Vec<Result<Dir>> = intents.iter().map(write).collect();
+    let synced = written
+        .into_iter()
+        .map(|written| written.and_then(|home| home.sync()));
+    let problem = |(result, (profile, wanted)): (Result<()>, &(ProfileName, Wanted))| {
+        result.map_err(|error| {
+            error.remedy(format!(
+                "the volume does not say that {profile} is wanted {}",
+                word(wanted)
+            ))
+        })
+    };
+    synced.zip(intents).map(problem).collect()
+}
+
 /// Writes what the operator wants into the state file of a home.
 ///
-/// A damaged state file is renamed, not overwritten. If the gateway writes the file at the same moment, it is
-/// read again, so that nothing that the gateway wrote is lost.
+/// A damaged state file gets another name when the new one is complete. If the gateway writes the file at the same
+/// moment, it is read again, so that nothing that the gateway wrote is lost.
 fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
     let now = seconds_since_1970(now);
     for _ in 0..REWRITES {
         let nothing = b"{}".to_vec();
-        let mut seen = home.version(STATE_FILE);
+        let seen = home.version(STATE_FILE)?;
         let content = match home.read(STATE_FILE, STATE_LIMIT) {
             Ok(content) if content.trim_ascii().is_empty() => nothing,
             Ok(content) => content,
@@ -138,15 +168,14 @@ fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
         if intent(&content).is_ok_and(|intent| intent.is(wanted)) {
             return Ok(());
         }
-        let content = match with_intent(&content, wanted, now) {
-            Ok(content) => content,
-            Err(_damaged) => {
-                home.rename(STATE_FILE, DAMAGED_STATE_FILE)?;
-                seen = None;
-                with_intent(b"{}", wanted, now).unwrap_or_default()
-            }
+        let (content, kept) = match with_intent(&content, wanted, now) {
+            Ok(content) => (content, None),
+            Err(_damaged) => (
+                with_intent(b"{}", wanted, now).unwrap_or_default(),
+                Some(DAMAGED_STATE_FILE),
+            ),
         };
-        if home.rewrite(STATE_FILE, &content, seen)? {
+        if home.rewrite(STATE_FILE, &content, seen, kept)? {
             return Ok(());
         }
     }
@@ -172,7 +201,7 @@ fn announce(home: &Dir, stop: &PlannedStop, now: SystemTime) -> Result<()> {
     let text = format!(
         "{{\"target_pid\":{pid},\"target_start_time\":{start},\"stopper_pid\":{stopper},\"written_at\":\"{time}\"}}"
     );
-    home.replace(PLANNED_STOP_FILE, text.as_bytes())
+    home.replace_passing(PLANNED_STOP_FILE, text.as_bytes(), 0o644)
 }
 
 fn seed_state(seed: Seed, now: SystemTime) -> String {
@@ -192,7 +221,11 @@ fn seed_state(seed: Seed, now: SystemTime) -> String {
 fn boot_log(home: &Dir, lines: &[String], now: SystemTime) -> Result<()> {
     let logs = home.make_dir("logs")?;
     if logs.size(BOOT_LOG) >= BOOT_LOG_LIMIT {
-        logs.rename(BOOT_LOG, &format!("{BOOT_LOG}.1"))?;
+        match logs.rename(BOOT_LOG, &format!("{BOOT_LOG}.1")) {
+            // Another container has done so at the same time.
+            Err(error) if error.is_not_found() => {}
+            renamed => renamed?,
+        }
     }
     let time = timestamp(now);
     let mut text = String::new();

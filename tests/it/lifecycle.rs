@@ -500,7 +500,7 @@ fn an_intent_keeps_everything_else_in_the_state_file() {
     assert_eq!(mode(&place), 0o640);
     assert_eq!(fs::metadata(&place).unwrap().uid(), owner);
     let mut left = names(&env.home_of("coder"));
-    left.retain(|name| name.contains(".new"));
+    left.retain(|name| name.contains(".hermes-s6-"));
     assert_eq!(left, [""; 0]);
 }
 

@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
-use crate::support::{Run, TestEnv, chmod, closes, fingerprint, has, names};
+use crate::support::{
+    NOBODY, Run, TestEnv, chmod, closes, fingerprint, has, is_root, names, programs, skip,
+};
 
 /// Reconciles, and checks the code and that these lines are among those for the profiles.
 fn reconcile(env: &TestEnv, code: i32, lines: &[&str]) -> String {
@@ -317,18 +319,110 @@ fn what_a_killed_run_has_left_half_written_in_a_slot_is_swept_away() {
     env.running("coder");
     env.run("reconcile").ends(0);
     let slot = env.slot("coder");
-    let debris = ["data/.check.new", ".down.new", "log/.run.new", ".run.new"];
+    let debris = ["data/.check", ".down", "log/.run", ".run"]
+        .map(|file| format!("{file}.hermes-s6-0123456789abcdef"));
+    let debris = debris.each_ref();
     for file in debris {
         env.write(&slot.join(file), "#!/half");
     }
-    env.write(&slot.join(".mine.new"), "of somebody else");
+    let mine = slot.join(".mine.hermes-s6-0123456789abcdef");
+    env.write(&mine, "of somebody else");
     let line = "reconcile: profile=coder prior_state=running action=updated";
     env.run("reconcile")
         .is(0, format!("{line}\nreconcile: 1 changed\n"), "");
     for file in debris {
         assert!(!slot.join(file).exists(), "{file}");
     }
-    assert!(slot.join(".mine.new").exists());
+    assert!(mine.exists());
     env.run("reconcile")
         .is(0, "reconcile: nothing changed\n", "");
+}
+
+/// Runs a script as root, with mounts that nobody else sees; `false` if mounts cannot be made here.
+fn with_mounts(env: &TestEnv, script: &str) -> bool {
+    let can_mount = "PATH=$PATH:/sbin:/usr/sbin; mount -t tmpfs tmpfs /mnt && test -e /dev/loop-control && command -v mkfs.ext4";
+    let mut probe = env.root_command("unshare");
+    if !is_root() || probe.args(["-m", "sh", "-c", can_mount]).ran().code != 0 {
+        skip("only root mounts file systems, and not everywhere");
+        return false;
+    }
+    let program = programs().join("hermes-s6");
+    let as_user = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups");
+    let mut command = env.root_command("unshare");
+    let script = format!("PATH=$PATH:/usr/sbin:/sbin\n{script}");
+    command.args(["-m", "sh", "-euc", &script]);
+    command.env("AS_USER", as_user).env("HERMES_S6", program);
+    command.ran().ends(0);
+    true
+}
+
+#[test]
+fn a_full_disk_under_a_damaged_state_file_loses_nothing() {
+    let env = TestEnv::new();
+    let changes = r#"{"seed":null,"remove":[],"log_directories":[],"ports":null,"boot_log":[],"intents":[["default","stopped"]],"planned_stops":[]}"#;
+    fs::write(env.place.join("changes"), changes).unwrap();
+    let script = "
+        mount -t tmpfs -o size=64k,mode=777 tmpfs $HERMES_HOME
+        echo '[damaged' >$HERMES_HOME/gateway_state.json
+        chmod 666 $HERMES_HOME/gateway_state.json
+        head -c 1000k /dev/zero >$HERMES_HOME/big || true
+        $AS_USER $HERMES_S6 settle <changes >said
+        cp $HERMES_HOME/gateway_state.json after
+        ls -A $HERMES_HOME >names
+        rm $HERMES_HOME/big
+        $AS_USER $HERMES_S6 settle <changes >said-again
+        cp $HERMES_HOME/gateway_state.json written
+        cp $HERMES_HOME/gateway_state.json.damaged damaged";
+    if !with_mounts(&env, script) {
+        return;
+    }
+    let read = |name: &str| fs::read_to_string(env.place.join(name)).unwrap();
+    has(&read("said"), "No space left on device");
+    assert_eq!(read("after"), "[damaged\n");
+    assert_eq!(read("names"), "big\ngateway_state.json\n");
+    assert_eq!(read("said-again"), "[]\n");
+    has(&read("written"), r#""desired_state":"stopped""#);
+    assert_eq!(read("damaged"), "[damaged\n");
+}
+
+#[test]
+fn what_was_acknowledged_outlives_a_power_cut() {
+    let env = TestEnv::new();
+    // The file system is copied in the moment of the acknowledgement: what is not on the disk then is lost. Without
+    // the option, the kernel writes every five seconds, and what was forgotten would be there by chance.
+    let script = "
+        truncate -s 16M disk
+        mkfs.ext4 -q disk
+        mount -o loop,commit=600 disk $HERMES_HOME
+        mkdir -p $HERMES_HOME/profiles/coder $HERMES_HOME/profiles/late
+        touch $HERMES_HOME/profiles/coder/SOUL.md $HERMES_HOME/profiles/late/SOUL.md
+        echo '{\"gateway_state\":\"stopped\"}' >$HERMES_HOME/profiles/coder/gateway_state.json
+        chown -R 65534:65534 $HERMES_HOME
+        mv $HERMES_HOME/profiles/late .
+        $AS_USER $HERMES_S6 supervise & tree=$!
+        trap 'kill $tree' EXIT
+        until $AS_USER $HERMES_S6 detect; do sleep 0.05; done
+        mkdir after
+        mv late $HERMES_HOME/profiles/late
+        sync
+        $AS_USER $HERMES_S6 register -p late
+        cp disk registered
+        $AS_USER $HERMES_S6 start -p coder
+        cp disk started
+        $AS_USER $HERMES_S6 stop -p coder
+        cp disk stopped
+        for moment in registered started stopped; do
+            mount -o loop $moment after
+            cp after/.hermes-s6-ports.json $moment-ports
+            cp after/profiles/coder/gateway_state.json $moment-state
+            umount after
+        done
+        $AS_USER $HERMES_S6 shutdown";
+    if !with_mounts(&env, script) {
+        return;
+    }
+    let read = |name: &str| fs::read_to_string(env.place.join(name)).unwrap();
+    has(&read("registered-ports"), r#""late":"#);
+    has(&read("started-state"), r#""desired_state":"running""#);
+    has(&read("stopped-state"), r#""desired_state":"stopped""#);
 }

@@ -59,13 +59,27 @@ fn other() -> Entry {
 }
 
 #[test]
-fn a_file_has_another_name_until_it_is_whole() {
-    for (name, expected, sentence) in [
-        ("run", ".run.new", "hidden, so that s6 passes it over"),
-        (".env", ".env.new", "a hidden one has no second dot"),
-        ("a.b", ".a.b.new", "a dot inside stays"),
+fn a_file_has_a_name_of_its_own_until_it_is_whole() {
+    for (name, shown, sentence) in [
+        ("run", "run", "hidden, so that s6 passes it over"),
+        (".env", "env", "a hidden one has no second dot"),
+        ("a.b", "a.b", "a dot inside stays"),
     ] {
-        assert_eq!(aside(name), expected, "{sentence}");
+        let temporary = aside(name);
+        assert!(temporary.starts_with(&format!(".{shown}.")), "{sentence}");
+        assert_eq!(written_aside(&temporary), Some(shown), "{sentence}");
+        assert_ne!(aside(name), temporary, "another writer has another name");
+    }
+    for (name, sentence) in [
+        ("run.hermes-s6-0123456789abcdef", "not hidden"),
+        (".run.hermes-s6-0123456789abcde", "a digit less"),
+        (".run.hermes-s6-0123456789abcdef0", "a digit more"),
+        (".run.hermes-s6-0123456789abcdeF", "no digit of ours"),
+        (".run.new", "of somebody else"),
+        (".hermes-s6-new-gateway-coder", "a slot that is built"),
+        (".hermes-s6.lock", "a lock"),
+    ] {
+        assert_eq!(written_aside(name), None, "{name}: {sentence}");
     }
 }
 
@@ -99,18 +113,6 @@ fn create_new_names_a_file_only_when_it_is_whole() -> Tested {
         |dir| dir.create_new("x", b"new"),
         [
             (vec![], Wrote, vec![new()], "there is none"),
-            (
-                vec![file(".x.new", "half", 0o600)],
-                Wrote,
-                vec![new()],
-                "a killed run has left a half of one",
-            ),
-            (
-                vec![other(), link(".x.new", "other")],
-                Wrote,
-                vec![other(), new()],
-                "or a link, which is not followed",
-            ),
             row(vec![old()], "another file stays"),
             row(vec![link("x", "none")], "so does a link"),
             row(vec![directory("x", 0o755)], "and a directory"),
@@ -134,22 +136,10 @@ fn replace_puts_a_new_file_in_the_place_of_the_old_one() -> Tested {
                 "a link goes, and what it leads to stays",
             ),
             (
-                vec![old(), file(".x.new", "half", 0o600)],
-                Wrote,
-                vec![new()],
-                "a killed run has left a half of one",
-            ),
-            (
-                vec![old(), other(), link(".x.new", "other")],
-                Wrote,
-                vec![other(), new()],
-                "or a link, which is not followed",
-            ),
-            (
-                vec![old(), directory(".x.new", 0o755)],
+                vec![directory("x", 0o755)],
                 Failed,
-                vec![old(), directory(".x.new", 0o755)],
-                "a directory in its way is not removed",
+                vec![directory("x", 0o755)],
+                "a directory is not removed, and nothing else is left",
             ),
         ],
     )
@@ -170,6 +160,12 @@ fn replace_passing_does_the_same_with_a_mode() -> Tested {
                 vec![other(), new()],
                 "a link goes, and what it leads to stays",
             ),
+            (
+                vec![directory("x", 0o755)],
+                Failed,
+                vec![directory("x", 0o755)],
+                "a directory stays, and nothing else is left",
+            ),
         ],
     )
 }
@@ -178,7 +174,7 @@ fn replace_passing_does_the_same_with_a_mode() -> Tested {
 fn rewrite_keeps_the_mode_of_a_file() -> Tested {
     write_into(
         "rewrite",
-        |dir| dir.rewrite("x", b"new", dir.version("x")),
+        |dir| dir.rewrite("x", b"new", dir.version("x")?, None),
         [
             (
                 vec![],
@@ -207,9 +203,9 @@ fn rewrite_keeps_the_mode_of_a_file() -> Tested {
 fn rewrite_leaves_a_file_alone_that_is_not_the_one_that_was_read() -> Tested {
     let write = |other: fn(&Dir) -> Result<()>| {
         move |dir: &Dir| {
-            let seen = dir.version("x");
+            let seen = dir.version("x")?;
             other(dir)?;
-            dir.rewrite("x", b"new", seen)
+            dir.rewrite("x", b"new", seen, None)
         }
     };
     write_into(
@@ -248,6 +244,58 @@ fn rewrite_leaves_a_file_alone_that_is_not_the_one_that_was_read() -> Tested {
 }
 
 #[test]
+fn rewrite_puts_the_old_file_aside_when_the_new_one_is_whole() -> Tested {
+    let kept = || file("x.old", "old", 0o640);
+    let new = || file("x", "new", 0o640);
+    write_into(
+        "rewrite-kept",
+        |dir| dir.rewrite("x", b"new", dir.version("x")?, Some("x.old")),
+        [
+            (vec![old()], Wrote, vec![new(), kept()], "with its name"),
+            (
+                vec![old(), file("x.old", "older", 0o600)],
+                Wrote,
+                vec![new(), kept()],
+                "in the place of an earlier one",
+            ),
+            (
+                vec![old(), directory("x.old", 0o755)],
+                Failed,
+                vec![old(), directory("x.old", 0o755)],
+                "where that cannot be, it stays in its place",
+            ),
+        ],
+    )
+}
+
+#[test]
+fn a_writer_sweeps_what_killed_ones_have_left_and_nothing_else() -> Tested {
+    let hour = Duration::from_secs(60 * 60);
+    let long_ago = SystemTime::now() - 2 * hour;
+    let temporary = |name: &str| format!(".{name}.hermes-s6-0123456789abcdef");
+    #[rustfmt::skip]
+    let rows = [
+        (temporary("x"), long_ago, false, "its own, of long ago"),
+        (temporary("y"), long_ago, false, "that of another file"),
+        (temporary("x"), SystemTime::now(), true, "one that another container may be writing"),
+        (temporary("x"), SystemTime::now() + hour, true, "one whose age cannot be told"),
+        (".x.new".to_owned(), long_ago, true, "what we have not made"),
+    ];
+    for (name, written, stays, sentence) in rows {
+        let scratch = Scratch::new("sweep")?;
+        scratch.make(&[file(&name, "half", 0o644)])?;
+        let place = scratch.path().join(&name);
+        File::options()
+            .append(true)
+            .open(&place)?
+            .set_modified(written)?;
+        scratch.dir()?.replace("x", b"new")?;
+        assert_eq!(place.exists(), stays, "{sentence}");
+    }
+    Ok(())
+}
+
+#[test]
 fn rewrite_keeps_the_owner_of_a_file_where_we_may_give_it() -> Tested {
     let scratch = Scratch::new("owner")?;
     scratch.make(&[old()])?;
@@ -257,7 +305,7 @@ fn rewrite_keeps_the_owner_of_a_file_where_we_may_give_it() -> Tested {
         return Ok(());
     }
     let dir = scratch.dir()?;
-    assert!(dir.rewrite("x", b"new", dir.version("x"))?);
+    assert!(dir.rewrite("x", b"new", dir.version("x")?, None)?);
     let meta = std::fs::metadata(&place)?;
     assert_eq!((meta.uid(), meta.gid()), (12_345, 12_346));
     assert_eq!(meta.permissions().mode() & 0o7777, 0o640);
@@ -269,7 +317,7 @@ fn who_has_the_old_file_open_reads_it_to_its_end() -> Tested {
     type Writer = fn(&Dir) -> Result<()>;
     let replace: Writer = |dir| dir.replace("x", b"new");
     let passing: Writer = |dir| dir.replace_passing("x", b"new", 0o644);
-    let rewrite: Writer = |dir| dir.rewrite("x", b"new", dir.version("x")).map(drop);
+    let rewrite: Writer = |dir| dir.rewrite("x", b"new", dir.version("x")?, None).map(drop);
     for (write, sentence) in [
         (replace, "replace"),
         (passing, "replace_passing"),
@@ -292,11 +340,12 @@ fn who_has_the_old_file_open_reads_it_to_its_end() -> Tested {
 #[test]
 fn a_writer_names_the_file_that_it_was_to_write() -> Tested {
     let scratch = Scratch::new("named")?;
-    scratch.make(&[directory("x", 0o755), directory(".y.new", 0o755)])?;
+    let long = "y".repeat(255);
+    scratch.make(&[directory("x", 0o755)])?;
     let dir = scratch.dir()?;
     for (result, name, sentence) in [
         (dir.replace("x", b"new"), "x", "where the rename fails"),
-        (dir.replace("y", b"new"), "y", "not by its passing name"),
+        (dir.replace(&long, b"new"), &long, "not by its passing name"),
         (dir.create("x", b"new", 0o644), "x", "where it is in place"),
     ] {
         let place = scratch.path().join(name);
@@ -338,16 +387,24 @@ fn a_version_differs_from_every_other_one_of_its_name() -> Tested {
                 .set_modified(time)
         };
         touch(at(1))?;
-        let seen = dir.version("x");
+        let seen = dir.version("x")?;
         change(&place)?;
         touch(at(seconds))?;
-        assert_eq!(dir.version("x") == seen, is_same, "{sentence}");
+        assert_eq!(dir.version("x")? == seen, is_same, "{sentence}");
     }
     let scratch = Scratch::new("version-link")?;
     scratch.make(&[other(), link("x", "other"), link("y", "none")])?;
     let dir = scratch.dir()?;
-    assert_ne!(dir.version("x"), dir.version("other"), "a link is itself");
-    assert_ne!(dir.version("y"), None, "also where it leads nowhere");
-    assert_eq!(dir.version("z"), None, "there is none");
+    assert_ne!(dir.version("x")?, dir.version("other")?, "a link is itself");
+    assert_ne!(dir.version("y")?, None, "also where it leads nowhere");
+    assert_eq!(dir.version("z")?, None, "there is none");
+    let too_long = "z".repeat(256);
+    let failed = dir.version(&too_long);
+    assert!(
+        failed.is_err(),
+        "a look that fails finds no file missing: {failed:?}"
+    );
+    let failed = dir.rewrite(&too_long, b"new", None, None);
+    assert!(failed.is_err(), "nor does a writer: {failed:?}");
     Ok(())
 }

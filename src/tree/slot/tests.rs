@@ -84,12 +84,6 @@ fn a_file_is_put_into_a_slot_in_the_place_of_the_old_one() -> Tested {
             "there is one, with another mode",
         ),
         (
-            vec![file("run", "old\n", 0o600), file(".run.new", "ha", 0o600)],
-            "run",
-            vec![file("run", "new\n", 0o755)],
-            "a killed run has left a half of one",
-        ),
-        (
             vec![directory("log", 0o755), file("log/run", "old\n", 0o755)],
             "log/run",
             vec![file("log/run", "new\n", 0o755), directory("log", 0o755)],
@@ -225,52 +219,52 @@ fn what_else_lies_in_a_slot_is_not_looked_at_but_for_debris() -> Tested {
         "slot-debris",
         &[
             (
-                |slot| fs::write(slot.join(".run.new"), ""),
+                |slot| fs::write(slot.join(".run.hermes-s6-0123456789abcdef"), ""),
                 &[],
-                &[".run.new"],
+                &[".run.hermes-s6-0123456789abcdef"],
                 "a file of ours half written",
             ),
             (
-                |slot| fs::write(slot.join("log/.run.new"), ""),
+                |slot| fs::write(slot.join("log/.run.hermes-s6-0123456789abcdef"), ""),
                 &[],
-                &["log/.run.new"],
+                &["log/.run.hermes-s6-0123456789abcdef"],
                 "in a directory",
             ),
             (
-                |slot| fs::write(slot.join(".down.new"), ""),
+                |slot| fs::write(slot.join(".down.hermes-s6-0123456789abcdef"), ""),
                 &[],
-                &[".down.new"],
+                &[".down.hermes-s6-0123456789abcdef"],
                 "the down file, which is ours too",
             ),
             (
-                |slot| symlink("none", slot.join(".run.new")),
+                |slot| symlink("none", slot.join(".run.hermes-s6-0123456789abcdef")),
                 &[],
-                &[".run.new"],
+                &[".run.hermes-s6-0123456789abcdef"],
                 "a link in such a place",
             ),
             (
                 |slot| {
-                    fs::write(slot.join(".run.new"), "")?;
+                    fs::write(slot.join(".run.hermes-s6-0123456789abcdef"), "")?;
                     fs::write(slot.join("run"), "")
                 },
                 &["run"],
-                &[".run.new"],
+                &[".run.hermes-s6-0123456789abcdef"],
                 "both at once",
             ),
             (
-                |slot| fs::create_dir(slot.join("log/.run.new")),
+                |slot| fs::create_dir(slot.join("log/.run.hermes-s6-0123456789abcdef")),
                 &[],
                 &[],
                 "a directory, which no writer of ours has made",
             ),
             (
-                |slot| fs::write(slot.join(".other.new"), ""),
+                |slot| fs::write(slot.join(".other.hermes-s6-0123456789abcdef"), ""),
                 &[],
                 &[],
                 "of somebody else",
             ),
             (
-                |slot| fs::write(slot.join("data/.run.new"), ""),
+                |slot| fs::write(slot.join("data/.run.hermes-s6-0123456789abcdef"), ""),
                 &[],
                 &[],
                 "where no file of ours would be",
@@ -287,9 +281,12 @@ fn what_else_lies_in_a_slot_is_not_looked_at_but_for_debris() -> Tested {
             (
                 |slot| {
                     fs::create_dir(slot.join("supervise"))?;
-                    fs::write(slot.join("supervise/.run.new"), "")?;
+                    fs::write(slot.join("supervise/.run.hermes-s6-0123456789abcdef"), "")?;
                     fs::create_dir(slot.join("log/supervise"))?;
-                    fs::write(slot.join("log/supervise/.run.new"), "")
+                    fs::write(
+                        slot.join("log/supervise/.run.hermes-s6-0123456789abcdef"),
+                        "",
+                    )
                 },
                 &[],
                 &[],

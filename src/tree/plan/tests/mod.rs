@@ -139,7 +139,7 @@ fn foreign() -> Found {
 /// One with a file that is another than it should be, and with another that was half written.
 fn worn(mut found: Found) -> Found {
     found.outdated = vec!["run"];
-    found.debris = vec![".run.new".to_owned()];
+    found.debris = vec![".run.hermes-s6-0123456789abcdef".to_owned()];
     found
 }
 

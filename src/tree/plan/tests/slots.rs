@@ -111,7 +111,7 @@ fn what_an_earlier_tree_left_is_forgotten_and_told_as_a_new_boot() {
 
 #[test]
 fn outdated_files_and_debris_are_put_right_whatever_else_happens() {
-    let sweep = || Step::Sweep(vec![".run.new".to_owned()]);
+    let sweep = || Step::Sweep(vec![".run.hermes-s6-0123456789abcdef".to_owned()]);
     let write = || Step::Write(vec!["run"]);
     let torn = Found {
         outdated: Vec::new(),
