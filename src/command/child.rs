@@ -28,7 +28,7 @@ pub fn answer_examine(common: &Common) -> Result<Code> {
     Ok(Code::Done)
 }
 
-/// Reads changes of the volume from stdin, writes them, and answers with the failures.
+/// Reads changes of the volume from stdin, writes them, and answers with what has come of it.
 pub fn answer_settle(common: &Common) -> Result<Code> {
     let settings = Settings::gather(common)?;
     let mut request = Vec::new();

@@ -81,14 +81,19 @@ impl Context {
 
     /// Surveys the volume as [`survey`] does, with the rights of its owner.
     pub fn survey(&self, only: &[ProfileName]) -> Result<Survey> {
-        match self.rights {
+        let mut survey = match self.rights {
             // Root needs s6 to drop its rights.
             Rights::Direct(_) => {
                 let tools = Tools::find(&self.settings)?;
-                survey_as(&self.settings, &self.rights, &tools, only)
+                survey_as(&self.settings, &self.rights, &tools, only)?
             }
-            _ => survey(&self.settings, only),
-        }
+            _ => survey(&self.settings, only)?,
+        };
+        // For what is shown. A session, which changes slots, fails if their ports cannot be read.
+        let scandir = ScanDir::open(&self.settings);
+        let _as_far_as_known =
+            scandir.and_then(|scandir| scandir.keep_ports(&self.settings, &mut survey));
+        Ok(survey)
     }
 
     /// Reports on all slots and profiles of the tree.

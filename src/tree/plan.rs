@@ -11,7 +11,7 @@ use crate::hermes::state::{Intent, Source};
 use crate::settings::Settings;
 use crate::tree::change::{Action, Change, Plan, Step};
 use crate::tree::world::{Found, World};
-use crate::volume::changes::{Seed, VolumeChanges};
+use crate::volume::changes::{NewPorts, Seed, VolumeChanges};
 use crate::volume::port::{Ports, Record};
 use crate::volume::survey::{Problem, Profile, Skipped, Survey};
 
@@ -110,9 +110,18 @@ fn volume(
     scope: Scope,
 ) -> VolumeChanges {
     let mut changes = VolumeChanges::default();
-    if ports != survey.ports || survey.record == Record::Outdated {
-        changes.ports = Some(ports);
-    }
+    let is_recorded = match survey.record {
+        // Where the profiles cannot be listed, it may be another volume, which has never served any of these.
+        Record::None => ports.is_empty() || !survey.complete,
+        Record::Current => ports == survey.ports,
+        Record::Outdated => false,
+        // It may have other ports for profiles that have no slot now: it is not overwritten.
+        Record::Unusable => true,
+    };
+    changes.ports = (!is_recorded).then(|| NewPorts {
+        seen: survey.recorded.clone(),
+        ports,
+    });
     // To register some profiles changes nothing for the other profiles.
     let is_boot = !world.live && !scope.registers();
     if is_boot {

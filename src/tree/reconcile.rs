@@ -22,9 +22,13 @@ use crate::tree::scandir::{ScanDir, choices_of_tree};
 use crate::tree::slot::{Rendered, Renderer};
 use crate::tree::tender;
 use crate::tree::world::World;
-use crate::volume::changes::VolumeChanges;
+use crate::volume::changes::{Settled, VolumeChanges};
+use crate::volume::port::PORTS_FILE;
 use crate::volume::survey::{Survey, survey_as};
 use crate::volume::write::settle_as;
+
+/// The number of attempts to record ports on a volume where other containers record theirs at the same time.
+const PORT_TRIES: usize = 8;
 
 /// The result of a convergence, or of a dry run.
 #[derive(Debug, Default)]
@@ -59,6 +63,14 @@ pub struct Session<'a> {
     choices: Choices,
     scandir: ScanDir,
     _lock: File,
+}
+
+/// What a plan was made from, and the plan.
+struct Draft {
+    survey: Survey,
+    rendered: Rendered,
+    world: World,
+    plan: Plan,
 }
 
 impl<'a> Session<'a> {
@@ -112,15 +124,15 @@ impl<'a> Session<'a> {
         &self,
         names: &BTreeSet<ProfileName>,
     ) -> Result<(BTreeSet<ProfileName>, Failures)> {
-        let survey = survey_as(self.settings, self.rights, &self.choices.tools, &[])?;
-        let rendered = self.render(&survey, names.iter())?;
         for name in names {
             self.scandir.forget_unregistered(name);
         }
-        let world = World::of(&self.scandir, self.settings, &self.choices.tools, &rendered)?;
-        let command = Command::detect(&self.settings.root);
-        let scope = Scope::Register(names);
-        let plan = plan(self.settings, &command, &survey, &world, scope);
+        let (draft, failed) = self.decide(false, Scope::Register(names))?;
+        let problem = draft.survey.problem_of_ports().map(str::to_owned);
+        for failure in failed.iter().chain(&problem) {
+            report::warning(failure);
+        }
+        let Draft { rendered, plan, .. } = draft;
         let mut existing = names.clone();
         let mut failures = Failures::new();
         for change in &plan.changes {
@@ -137,7 +149,7 @@ impl<'a> Session<'a> {
             .filter(|change| !change.steps.is_empty());
         self.settle_or_warn(&VolumeChanges {
             boot_log: done.map(ToString::to_string).collect(),
-            ..plan.volume.clone()
+            ..VolumeChanges::default()
         })?;
         failures.extend(self.apply(&rendered).slots(&plan));
         Ok((existing, failures))
@@ -173,21 +185,21 @@ impl<'a> Session<'a> {
         starting: bool,
         only: Option<&BTreeSet<ProfileName>>,
     ) -> Result<Outcome> {
-        let survey = survey_as(self.settings, self.rights, &self.choices.tools, &[])?;
-        let rendered = self.render(&survey, survey.profiles.keys())?;
-        let mut world = World::of(&self.scandir, self.settings, &self.choices.tools, &rendered)?;
-        if starting {
-            world.room = Some(room_by_descriptors());
-        }
-        let command = Command::detect(&self.settings.root);
         for name in self.scandir.unregistered()? {
             if only.is_none_or(|only| only.contains(&name)) {
                 self.scandir.forget_unregistered(&name);
             }
         }
         let scope = only.map_or(Scope::All, Scope::Only);
-        let mut plan = plan(self.settings, &command, &survey, &world, scope);
-        let mut failures = self.settle(&plan.volume)?;
+        let (draft, mut failures) = self.decide(starting, scope)?;
+        let problem = draft.survey.problem_of_ports().map(str::to_owned);
+        failures.extend(problem);
+        let Draft {
+            rendered,
+            world,
+            mut plan,
+            ..
+        } = draft;
         let apply = self.apply(&rendered);
         apply.owner(&Owner {
             home: self.settings.home.clone(),
@@ -202,19 +214,45 @@ impl<'a> Session<'a> {
         failures.extend(tender.err().map(|error| error.to_string()));
         mark_failures(&mut plan, slots);
         let boot_log = boot_log(&plan, &world);
-        failures.extend(self.settle(&VolumeChanges {
-            boot_log,
-            ..VolumeChanges::default()
-        })?);
+        failures.extend(
+            self.settle(&VolumeChanges {
+                boot_log,
+                ..VolumeChanges::default()
+            })?
+            .failures,
+        );
         Ok(Outcome { plan, failures })
     }
 
-    fn render<'n>(
-        &self,
-        survey: &Survey,
-        names: impl Iterator<Item = &'n ProfileName>,
-    ) -> Result<Rendered> {
-        render(self.settings, self.rights, &self.choices, survey, names)
+    /// Makes a plan, and writes its changes of the volume; gives a sentence for each failure.
+    ///
+    /// If another container has recorded ports meanwhile, the plan is made anew: with the ports of that record.
+    fn decide(&self, starting: bool, scope: Scope) -> Result<(Draft, Vec<String>)> {
+        for _ in 0..PORT_TRIES {
+            let draft = self.draft(starting, scope)?;
+            let settled = self.settle(&draft.plan.volume)?;
+            if !settled.is_overtaken {
+                return Ok((draft, settled.failures));
+            }
+        }
+        let mut draft = self.draft(starting, scope)?;
+        draft.plan.volume.ports = None;
+        let mut failures = self.settle(&draft.plan.volume)?.failures;
+        failures.push(format!(
+            "unable to write {PORTS_FILE}: other containers write it again and again: run hermes-s6 reconcile again"
+        ));
+        Ok((draft, failures))
+    }
+
+    fn draft(&self, starting: bool, scope: Scope) -> Result<Draft> {
+        draft(
+            self.settings,
+            self.rights,
+            &self.choices,
+            Some(&self.scandir),
+            starting,
+            scope,
+        )
     }
 
     fn apply<'s>(&'s self, rendered: &'s Rendered) -> Apply<'s> {
@@ -228,13 +266,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Writes on the volume, and gives a sentence for each failure.
-    fn settle(&self, changes: &VolumeChanges) -> Result<Vec<String>> {
+    /// Writes on the volume.
+    fn settle(&self, changes: &VolumeChanges) -> Result<Settled> {
         settle_as(self.settings, &self.choices.tools, self.rights, changes)
     }
 
     fn settle_or_warn(&self, changes: &VolumeChanges) -> Result<()> {
         self.settle(changes)?
+            .failures
             .iter()
             .for_each(|failure| report::warning(failure));
         Ok(())
@@ -249,34 +288,54 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     }
     let choices = choices_of_tree(settings, rights, Ok(tools))?;
     warn_of_hermes(settings, &choices.tools);
-    let survey = survey_as(settings, rights, &choices.tools, &[])?;
-    let rendered = render(settings, rights, &choices, &survey, survey.profiles.keys())?;
-    let world = match scandir {
-        Some(scandir) => World::of(&scandir, settings, &choices.tools, &rendered)?,
-        None => World::default(),
-    };
-    let command = Command::detect(&settings.root);
+    let scandir = scandir.as_ref();
+    let draft = draft(settings, rights, &choices, scandir, false, Scope::All)?;
+    let problem = draft.survey.problem_of_ports().map(str::to_owned);
     Ok(Outcome {
-        plan: plan(settings, &command, &survey, &world, Scope::All),
-        failures: Vec::new(),
+        plan: draft.plan,
+        failures: problem.into_iter().collect(),
     })
 }
 
-/// Renders the slots of some profiles.
-fn render<'n>(
+/// Looks at the volume and at the scan directory, and makes a plan.
+fn draft(
     settings: &Settings,
     rights: &Rights,
     choices: &Choices,
-    survey: &Survey,
-    names: impl Iterator<Item = &'n ProfileName>,
-) -> Result<Rendered> {
+    scandir: Option<&ScanDir>,
+    starting: bool,
+    scope: Scope,
+) -> Result<Draft> {
+    let mut survey = survey_as(settings, rights, &choices.tools, &[])?;
+    if let Some(scandir) = scandir {
+        scandir.keep_ports(settings, &mut survey)?;
+    }
     let renderer = Renderer::new(settings, choices, rights.drop_to());
     let ports = survey.assigned_ports();
     let render = |name: &ProfileName| {
         let files = renderer.render(name, ports.get(name).copied())?;
         Ok((name.clone(), files))
     };
-    names.map(render).collect()
+    let is_rendered = |name: &&ProfileName| match scope {
+        Scope::Register(names) => names.contains(*name),
+        _ => true,
+    };
+    let names = survey.profiles.keys().filter(is_rendered);
+    let rendered: Rendered = names.map(render).collect::<Result<_>>()?;
+    let mut world = match scandir {
+        Some(scandir) => World::of(scandir, settings, &choices.tools, &rendered)?,
+        None => World::default(),
+    };
+    if starting {
+        world.room = Some(room_by_descriptors());
+    }
+    let command = Command::detect(&settings.root);
+    Ok(Draft {
+        plan: plan(settings, &command, &survey, &world, scope),
+        survey,
+        rendered,
+        world,
+    })
 }
 
 fn warn_of_hermes(settings: &Settings, tools: &Tools) {

@@ -30,6 +30,8 @@ use crate::system::wait::wait_until;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
 use crate::tree::slot::MARKER;
 use crate::tree::tender::TENDER;
+use crate::volume::port::Entries;
+use crate::volume::survey::Survey;
 
 /// The prefix of an empty file which tells that somebody unregistered a profile: that its slot was removed on
 /// purpose.
@@ -266,6 +268,36 @@ impl ScanDir {
             }
         }
         Ok(profiles)
+    }
+
+    /// Reads the ports that the slots have, not yet checked.
+    pub fn ports(&self) -> Result<Entries> {
+        let mut ports = Entries::new();
+        for name in self.profiles()? {
+            let Some(slot) = self.slot(&name)? else {
+                continue;
+            };
+            let Some(env) = slot.dir_if_there("env")? else {
+                continue;
+            };
+            match env.read("API_SERVER_PORT", 16) {
+                Ok(port) => {
+                    let port = String::from_utf8_lossy(&port).trim().parse().ok();
+                    ports.extend(port.map(|port| (name.to_string(), port)));
+                }
+                Err(unusable) if unusable.is_missing() => {}
+                Err(unusable) => return Err(Error::new(Code::System, unusable.text)),
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Lets the profiles keep the ports that their slots have, where the volume says nothing of ports.
+    pub fn keep_ports(&self, settings: &Settings, survey: &mut Survey) -> Result<()> {
+        if survey.lacks_ports() && self.owner_for(settings).is_ok() {
+            survey.keep_ports(&self.ports()?);
+        }
+        Ok(())
     }
 
     /// Reads the status of a slot; `None` without a slot or a supervisor.

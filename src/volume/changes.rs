@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Wanted;
-use crate::volume::port::Ports;
+use crate::volume::port::{Ports, Recorded};
 
 /// The changes to write on the volume, with the rights of its owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +19,32 @@ pub struct VolumeChanges {
     /// Profiles whose log directory is to be made.
     pub log_directories: Vec<ProfileName>,
     /// The ports to record, if they have changed.
-    pub ports: Option<Ports>,
+    pub ports: Option<NewPorts>,
     /// Lines for the boot log, without their time.
     pub boot_log: Vec<String>,
     /// New intents for profiles.
     pub intents: Vec<(ProfileName, Wanted)>,
     /// Gateways that are about to be stopped on purpose.
     pub planned_stops: Vec<PlannedStop>,
+}
+
+/// The ports to record, and the record that they were made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPorts {
+    /// The record as it was read. If there is another one now, these ports are not recorded.
+    pub seen: Recorded,
+    /// The ports of all profiles.
+    pub ports: Ports,
+}
+
+/// What has come of [`VolumeChanges`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Whether another container has recorded ports meanwhile: then nothing was written, since all was decided with
+    /// other ports.
+    pub is_overtaken: bool,
+    /// A sentence for each failure.
+    pub failures: Vec<String>,
 }
 
 /// A gateway that is about to be stopped on purpose.

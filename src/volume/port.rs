@@ -43,23 +43,56 @@ pub enum Record {
     None,
     /// The record has exactly the ports that still count.
     Current,
-    /// The record has names that are gone, or the file is damaged.
+    /// The record has names that are gone, or entries that do not count.
     Outdated,
+    /// There is a record, and nobody knows what is in it: it stays as it is.
+    Unusable,
 }
 
 /// The content of a record: names and ports, not yet checked.
-type Entries = BTreeMap<String, u16>;
+pub type Entries = BTreeMap<String, u16>;
 
-/// Reads the record of ports; `None` if there is none.
-///
-/// A damaged record gives one entry with an empty name. [`still_given`] drops it, and so finds the record
-/// outdated.
-pub fn read_record(home: &Dir) -> Option<Entries> {
-    let damaged = || BTreeMap::from([(String::new(), 0)]);
+/// The record of ports as it was read.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recorded {
+    /// There is no record.
+    #[default]
+    Nothing,
+    /// The record has these entries.
+    Entries(Entries),
+    /// The record cannot be read or understood; why, as a sentence with the remedy.
+    Unusable(String),
+}
+
+impl Recorded {
+    /// Tells whether no port was ever given on this volume. A record that cannot be read may have some.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Entries(entries) => entries.is_empty(),
+            Self::Unusable(_) => false,
+        }
+    }
+}
+
+/// Reads the record of ports.
+pub fn read_record(home: &Dir) -> Recorded {
+    let unusable = |why: &str, remedy: &str| {
+        Recorded::Unusable(format!(
+            "{why}: it stays as it is, profiles keep the ports of their slots, and new ports are not recorded: {remedy}, or remove it"
+        ))
+    };
     match home.read(PORTS_FILE, RECORD_LIMIT) {
-        Ok(content) => Some(serde_json::from_slice(&content).unwrap_or_else(|_| damaged())),
-        Err(unusable) if unusable.is_missing() => None,
-        Err(_) => Some(damaged()),
+        Ok(content) => serde_json::from_slice(&content).map_or_else(
+            |_| {
+                let why = format!("{PORTS_FILE} is no record of ports");
+                unusable(&why, "mend it")
+            },
+            Recorded::Entries,
+        ),
+        Err(error) if error.is_missing() => Recorded::Nothing,
+        Err(error) => unusable(&error.text, "make it readable"),
     }
 }
 
@@ -67,12 +100,25 @@ pub fn read_record(home: &Dir) -> Option<Entries> {
 ///
 /// A port counts if it is in our range, is recorded for one name only, and `is_there` holds for the name.
 pub fn still_given(
-    record: Option<&Entries>,
+    recorded: &Recorded,
     is_there: impl Fn(&ProfileName) -> bool,
 ) -> (Ports, Record) {
-    let Some(entries) = record else {
-        return (Ports::new(), Record::None);
+    let entries = match recorded {
+        Recorded::Nothing => return (Ports::new(), Record::None),
+        Recorded::Unusable(_) => return (Ports::new(), Record::Unusable),
+        Recorded::Entries(entries) => entries,
     };
+    let ports = sound(entries, is_there);
+    let record = if ports.len() == entries.len() {
+        Record::Current
+    } else {
+        Record::Outdated
+    };
+    (ports, record)
+}
+
+/// Gives the entries that count, see [`still_given`].
+pub fn sound(entries: &Entries, is_there: impl Fn(&ProfileName) -> bool) -> Ports {
     let is_in_range = |port: &u16| (FIRST..FIRST + COUNT).contains(port);
     let mut used = BTreeSet::new();
     let mut ports = Ports::new();
@@ -85,12 +131,7 @@ pub fn still_given(
             ports.insert(name, *port);
         }
     }
-    let record = if ports.len() == entries.len() {
-        Record::Current
-    } else {
-        Record::Outdated
-    };
-    (ports, record)
+    ports
 }
 
 /// Gives every named profile its port.
@@ -211,8 +252,8 @@ mod tests {
                 .map(|(name, port)| ((*name).to_owned(), *port))
                 .collect()
         };
-        let read = |record: Option<&Entries>| {
-            let (ports, record) = still_given(record, |name| name.as_str() != "gone");
+        let read = |recorded: Recorded| {
+            let (ports, record) = still_given(&recorded, |name| name.as_str() != "gone");
             let ports: Vec<_> = ports
                 .into_iter()
                 .map(|(name, port)| (name.to_string(), port))
@@ -220,7 +261,16 @@ mod tests {
             (ports, record)
         };
         let coder = vec![("coder".to_owned(), 9570)];
-        assert_eq!(read(None), (vec![], Record::None), "there is none");
+        assert_eq!(
+            read(Recorded::Nothing),
+            (vec![], Record::None),
+            "there is none"
+        );
+        assert_eq!(
+            read(Recorded::Unusable(String::new())),
+            (vec![], Record::Unusable),
+            "nobody knows what is in it"
+        );
         #[rustfmt::skip]
         let rows = [
             (&[][..], vec![], Record::Current, "nobody has a port yet"),
@@ -228,10 +278,38 @@ mod tests {
             (&[("coder", 9570), ("gone", 9571)], coder.clone(), Record::Outdated, "one is gone"),
             (&[("coder", 9570), ("qa", 80)], coder.clone(), Record::Outdated, "a port that nobody is given"),
             (&[("coder", 9570), ("qa", 9570)], coder.clone(), Record::Outdated, "one port for two"),
-            (&[("", 0), ("coder", 9570)], coder, Record::Outdated, "a damaged file"),
+            (&[("", 0), ("coder", 9570)], coder, Record::Outdated, "a damaged entry"),
         ];
         for (list, ports, record, sentence) in rows {
-            assert_eq!(read(Some(&entries(list))), (ports, record), "{sentence}");
+            let read = read(Recorded::Entries(entries(list)));
+            assert_eq!(read, (ports, record), "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_record_is_missing_only_if_there_is_no_file() -> Result<(), Box<dyn std::error::Error>> {
+        use crate::system::beneath::scratch::{Entry, Scratch, directory, file, link};
+        type Row = (Vec<Entry>, fn(&Recorded) -> bool, &'static str);
+        let entries = Recorded::Entries(BTreeMap::from([("coder".to_owned(), 9570)]));
+        let unusable = |recorded: &Recorded| matches!(recorded, Recorded::Unusable(_));
+        #[rustfmt::skip]
+        let rows: [Row; 6] = [
+            (vec![], |recorded| *recorded == Recorded::Nothing, "there is none"),
+            (vec![file(PORTS_FILE, "{}", 0o644)], Recorded::is_empty, "an empty record"),
+            (vec![file(PORTS_FILE, "", 0o644)], unusable, "an empty file is damaged"),
+            (vec![file(PORTS_FILE, "{\"coder\":9570", 0o644)], unusable, "so is a half of one"),
+            (vec![link(PORTS_FILE, "none")], unusable, "a link, also one that leads nowhere"),
+            (vec![directory(PORTS_FILE, 0o755)], unusable, "a directory"),
+        ];
+        for (there, is_expected, sentence) in rows {
+            let scratch = Scratch::new("record")?;
+            scratch.make(&there)?;
+            let read = read_record(&scratch.dir()?);
+            assert!(is_expected(&read), "{sentence}: {read:?}");
+        }
+        let scratch = Scratch::new("record-sound")?;
+        scratch.make(&[file(PORTS_FILE, "{\"coder\":9570}\n", 0o644)])?;
+        assert_eq!(read_record(&scratch.dir()?), entries);
+        Ok(())
     }
 }

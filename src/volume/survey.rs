@@ -20,7 +20,9 @@ use crate::system::beneath::Dir;
 use crate::system::process::holder;
 use crate::volume::lock::{LOCK_FILE, Lock};
 use crate::volume::log::LogPlace;
-use crate::volume::port::{Ports, Record, assign, read_record, still_given};
+use crate::volume::port::{
+    Entries, Ports, Record, Recorded, assign, read_record, sound, still_given,
+};
 
 /// Files that a killed gateway leaves behind, and that keep the next gateway from starting.
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
@@ -48,6 +50,8 @@ pub struct Survey {
     pub ports: Ports,
     /// What the record of ports is worth.
     pub record: Record,
+    /// The record of ports as it was read.
+    pub recorded: Recorded,
     /// The profile that `hermes profile use` chose.
     pub active: Option<ProfileName>,
     /// Whether one gateway serves all profiles, if the default profile's `.env` sets that.
@@ -162,13 +166,14 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
             Err(error) => survey.incomplete(&error.to_string()),
         },
         // If no port was ever recorded, no named profile was ever served: then the directory need not exist.
-        Err(error) if error.is_not_found() && recorded.as_ref().is_none_or(BTreeMap::is_empty) => {}
+        Err(error) if error.is_not_found() && recorded.is_empty() => {}
         Err(error) => survey.incomplete(&format!(
             "{error}: named profiles must be in a real directory there"
         )),
     }
     let is_there = |name: &ProfileName| names.contains(name) || !survey.complete;
-    (survey.ports, survey.record) = still_given(recorded.as_ref(), is_there);
+    (survey.ports, survey.record) = still_given(&recorded, is_there);
+    survey.recorded = recorded;
     Ok(survey)
 }
 
@@ -218,6 +223,27 @@ impl Survey {
     /// Tells whether a profile certainly does not exist: every name was seen, and this one is not among them.
     pub fn is_gone(&self, name: &ProfileName) -> bool {
         self.complete && !self.profiles.contains_key(name) && !self.unknown.contains(name)
+    }
+
+    /// Tells whether the volume says nothing of ports, so that the ports that the slots have count.
+    pub fn lacks_ports(&self) -> bool {
+        matches!(self.record, Record::None | Record::Unusable)
+    }
+
+    /// Lets the profiles keep the ports that their slots have.
+    pub fn keep_ports(&mut self, slots: &Entries) {
+        let is_there = |name: &ProfileName| {
+            self.profiles.contains_key(name) || self.unknown.contains(name) || !self.complete
+        };
+        self.ports = sound(slots, is_there);
+    }
+
+    /// Gives what is wrong with the record of ports, if something is.
+    pub fn problem_of_ports(&self) -> Option<&str> {
+        match &self.recorded {
+            Recorded::Unusable(why) => Some(why),
+            _ => None,
+        }
     }
 
     /// Gives the ports of all named profiles, see [`assign`].

@@ -1,6 +1,9 @@
 //! Writing on the volume, always with the rights of the user who owns it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result, shown, word};
 use crate::hermes::name::ProfileName;
@@ -10,8 +13,9 @@ use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::time::{seconds_since_1970, timestamp};
-use crate::volume::changes::{PlannedStop, Seed, VolumeChanges};
-use crate::volume::port::PORTS_FILE;
+use crate::system::wait::wait_until;
+use crate::volume::changes::{NewPorts, PlannedStop, Seed, Settled, VolumeChanges};
+use crate::volume::port::{PORTS_FILE, read_record};
 
 /// The file in a profile's home that tells the gateway that it is stopped on purpose.
 ///
@@ -30,29 +34,50 @@ const BOOT_LOG: &str = "container-boot.log";
 /// The size in bytes at which the boot log is renamed to `.1`, the same as in the original image.
 const BOOT_LOG_LIMIT: u64 = 256 * 1024;
 
+/// How long to wait for another container that records ports on the same volume.
+const PORTS_WAIT: Duration = Duration::from_secs(10);
+
 /// The number of homes that are synced together: each is an open directory until then.
 const UNSYNCED: usize = 64;
 
-/// Writes the changes. A failure does not stop the others; gives a sentence for each failure.
+/// Writes the changes. A failure does not stop the others.
 ///
-/// What has to outlive a power cut does so when this function has returned.
-pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
+/// The ports come first: if another container has recorded others meanwhile, nothing at all is written. What has to
+/// outlive a power cut does so when this function has returned.
+pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Settled {
+    let mut settled = Settled::default();
     let home = match Dir::open(&settings.root.at(&settings.home)) {
         Ok(home) => home,
         Err(error) => {
             let error = error.remedy("nothing that is on the volume has been changed");
-            return vec![error.to_string()];
+            settled.failures.push(error.to_string());
+            return settled;
         }
     };
-    let mut failures = Vec::new();
-    let mut attempt =
-        |result: Result<()>| failures.extend(result.err().map(|error| error.to_string()));
+    let mut attempt = |result: Result<()>| {
+        settled
+            .failures
+            .extend(result.err().map(|error| error.to_string()));
+    };
+    if let Some(ports) = &changes.ports {
+        match record_ports(&home, ports) {
+            Ok(true) => {}
+            Ok(false) => {
+                settled.is_overtaken = true;
+                return settled;
+            }
+            Err(error) => attempt(Err(error)),
+        }
+    }
     let now = SystemTime::now();
     if let Some(seed) = changes.seed {
         attempt(
             home.create_new(STATE_FILE, seed_state(seed, now).as_bytes())
                 .map(drop),
         );
+    }
+    if changes.ports.is_some() || changes.seed.is_some() {
+        attempt(home.sync());
     }
     for (profile, file) in &changes.remove {
         attempt(home_of(&home, profile).and_then(|home| home.remove(file)));
@@ -70,14 +95,6 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
             Err(error) => attempt(Err(error)),
         }
     }
-    if let Some(ports) = &changes.ports {
-        let mut content = serde_json::to_vec(ports).unwrap_or_default();
-        content.push(b'\n');
-        attempt(home.replace(PORTS_FILE, &content));
-    }
-    if changes.ports.is_some() || changes.seed.is_some() {
-        attempt(home.sync());
-    }
     for intents in changes.intents.chunks(UNSYNCED) {
         write_intents(&home, intents, now)
             .into_iter()
@@ -89,7 +106,7 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Vec<String> {
     if !changes.boot_log.is_empty() {
         attempt(boot_log(&home, &changes.boot_log, now));
     }
-    failures
+    settled
 }
 
 /// Writes the changes as [`settle`] does, with the rights of the volume's owner.
@@ -98,13 +115,54 @@ pub fn settle_as(
     tools: &Tools,
     rights: &Rights,
     changes: &VolumeChanges,
-) -> Result<Vec<String>> {
+) -> Result<Settled> {
     if *changes == VolumeChanges::default() {
-        return Ok(Vec::new());
+        return Ok(Settled::default());
     }
     match rights {
         Rights::Direct(account) => as_account(settings, tools, account, &["settle"], changes),
         _ => Ok(settle(settings, changes)),
+    }
+}
+
+/// Records ports, unless the record is another one than the ports were made from; then the result is `false`.
+fn record_ports(home: &Dir, NewPorts { seen, ports }: &NewPorts) -> Result<bool> {
+    let _lock = lock(home)?;
+    if read_record(home) != *seen {
+        return Ok(false);
+    }
+    let mut content = serde_json::to_vec(ports).unwrap_or_default();
+    content.push(b'\n');
+    home.replace(PORTS_FILE, &content)?;
+    Ok(true)
+}
+
+/// Locks the data root against other containers that record ports; `None` where directories cannot be locked, as on
+/// NFS: there, two containers that compare the record at the same moment can both replace it.
+///
+/// The directory itself is locked: a file would be another one to explain on the volume.
+fn lock(home: &Dir) -> Result<Option<Dir>> {
+    let lock = home.dir(".")?;
+    let mut taken = Ok(());
+    let is_decided = wait_until(PORTS_WAIT, "another hermes-s6 to record ports", || {
+        taken = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        !matches!(taken, Err(Errno::AGAIN | Errno::INTR))
+    });
+    match taken {
+        Ok(()) => Ok(Some(lock)),
+        Err(errno) if is_decided => match errno {
+            Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP => Ok(None),
+            errno => Err(Error::system("lock", home.path(), errno)),
+        },
+        Err(_) => Err(Error::new(
+            Code::TimedOut,
+            format!(
+                "unable to write {}: another hermes-s6 has been writing it for {} s",
+                shown(&home.path().join(PORTS_FILE)),
+                PORTS_WAIT.as_secs()
+            ),
+        )
+        .remedy("run hermes-s6 reconcile again")),
     }
 }
 
@@ -234,3 +292,6 @@ fn boot_log(home: &Dir, lines: &[String], now: SystemTime) -> Result<()> {
     }
     logs.append(BOOT_LOG, text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use crate::support::{
-    NOBODY, Run, TestEnv, chmod, closes, fingerprint, has, is_root, names, programs, skip,
+    Background, NOBODY, Run, TestEnv, chmod, closes, fingerprint, has, is_root, names, programs,
+    skip,
 };
 
 /// Reconciles, and checks the code and that these lines are among those for the profiles.
@@ -285,17 +287,15 @@ fn nothing_is_written_through_a_link_on_the_volume() {
     symlink(&outside, env.home.join("logs")).unwrap();
     let ports = env.place.join("ports");
     fs::write(&ports, "{}").unwrap();
-    symlink(&ports, env.home.join(".hermes-s6-ports.json")).unwrap();
+    let link = env.home.join(".hermes-s6-ports.json");
+    symlink(&ports, &link).unwrap();
     env.own();
-    env.run("reconcile").ends(1);
+    env.run("reconcile")
+        .ends(1)
+        .warns(".hermes-s6-ports.json is a symbolic link");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     assert_eq!(fs::read_to_string(&ports).unwrap(), "{}");
-    assert!(
-        fs::symlink_metadata(env.home.join(".hermes-s6-ports.json"))
-            .unwrap()
-            .is_file(),
-        "replaced, not followed"
-    );
+    assert!(link.is_symlink(), "neither followed nor replaced");
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn a_full_disk_under_a_damaged_state_file_loses_nothing() {
     has(&read("said"), "No space left on device");
     assert_eq!(read("after"), "[damaged\n");
     assert_eq!(read("names"), "big\ngateway_state.json\n");
-    assert_eq!(read("said-again"), "[]\n");
+    has(&read("said-again"), r#""failures":[]"#);
     has(&read("written"), r#""desired_state":"stopped""#);
     assert_eq!(read("damaged"), "[damaged\n");
 }
@@ -425,4 +425,143 @@ fn what_was_acknowledged_outlives_a_power_cut() {
     has(&read("registered-ports"), r#""late":"#);
     has(&read("started-state"), r#""desired_state":"running""#);
     has(&read("stopped-state"), r#""desired_state":"stopped""#);
+}
+
+#[test]
+fn two_containers_that_start_at_once_on_one_volume_agree() {
+    let env = TestEnv::new();
+    let natural = env.profile("coder", "").run("port -p coder").stdout;
+    for name in ["qa", "writer"] {
+        env.profile(name, r#"{"gateway_state":"running"}"#);
+    }
+    let record = env.home.join(".hermes-s6-ports.json");
+    for round in 0..20 {
+        let scandirs = [0, 1].map(|number| env.place.join(format!("{round}-{number}")));
+        let containers = [0, 1].map(|number| {
+            let mut command = env.hermes_s6("reconcile");
+            command.env("HERMES_S6_SCANDIR", &scandirs[number]);
+            if number == 1 {
+                // In this one, the default profile has the port that is the natural one of another.
+                command.env("API_SERVER_PORT", natural.trim());
+            }
+            env.spawn(command)
+        });
+        let [first, second] = containers.map(Background::end);
+        assert_eq!((first.code, &*first.stderr), (0, ""), "round {round}");
+        // It may have come too late to give that profile another port.
+        let conflict = "also that of default";
+        for line in second.stderr.lines() {
+            assert!(line.contains(conflict), "round {round}: {line}");
+        }
+        let recorded: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&record).unwrap()).unwrap();
+        for (scandir, name) in scandirs
+            .iter()
+            .flat_map(|scandir| ["coder", "qa", "writer"].map(|name| (scandir, name)))
+        {
+            let slot = scandir.join(format!("gateway-{name}"));
+            let port = fs::read_to_string(slot.join("env/API_SERVER_PORT")).unwrap();
+            assert_eq!(
+                port.trim(),
+                recorded[name].to_string(),
+                "round {round}: {name}"
+            );
+        }
+        let mut left = names(&env.home);
+        left.retain(|name| name.contains(".hermes-s6-") && name != ".hermes-s6-ports.json");
+        assert_eq!(left, [""; 0], "round {round}");
+        fs::remove_file(&record).unwrap();
+        for name in ["qa", "writer"] {
+            env.profile(name, r#"{"gateway_state":"running"}"#);
+        }
+    }
+}
+
+#[test]
+fn ports_are_recorded_by_one_container_at_a_time() {
+    let env = TestEnv::new();
+    env.profile("coder", "");
+    let mut flock = env.command("flock");
+    flock.arg("--no-fork").arg(&env.home);
+    let other = env.hold_lock(flock);
+    let record = env.home.join(".hermes-s6-ports.json");
+    let reconcile = env.background("reconcile");
+    reconcile.await_note("waiting for another hermes-s6 to record ports");
+    // What the other one writes in the meantime counts.
+    env.write(&record, r#"{"coder":9201}"#);
+    drop(other);
+    let ran = reconcile.end().ends(0);
+    ran.says("profile=coder prior_state=None action=registered");
+    let port = fs::read_to_string(env.slot("coder").join("env/API_SERVER_PORT")).unwrap();
+    assert_eq!(port, "9201\n");
+    assert_eq!(fs::read_to_string(&record).unwrap(), r#"{"coder":9201}"#);
+}
+
+#[test]
+fn a_record_of_ports_that_cannot_be_used_stays_and_so_do_the_ports() {
+    let env = TestEnv::new();
+    env.profile("coder", "").profile("writer", "");
+    let record = env.home.join(".hermes-s6-ports.json");
+    let content = r#"{"coder":9201,"writer":9202,"elsewhere":9203}"#;
+    env.write(&record, content);
+    env.profile("elsewhere", "");
+    env.run("reconcile").ends(0);
+    let port = |name: &str| {
+        let port = fs::read_to_string(env.slot(name).join("env/API_SERVER_PORT")).unwrap();
+        (
+            port.trim().to_owned(),
+            env.run(&format!("port -p {name}")[..]).stdout,
+        )
+    };
+    let has_port = |name: &str, number: &str| {
+        assert_eq!(port(name), (number.to_owned(), format!("{number}\n")));
+    };
+    has_port("coder", "9201");
+    let damaged = r#"{"coder":9201,"#;
+    for (damage, remedy) in [
+        (
+            (|record| chmod(record, 0o000)) as fn(&Path),
+            "Permission denied",
+        ),
+        (
+            |record| fs::write(record, r#"{"coder":9201,"#).unwrap(),
+            "is no record of ports",
+        ),
+        (
+            |record| fs::write(record, "").unwrap(),
+            "is no record of ports",
+        ),
+    ] {
+        env.write(&record, content);
+        damage(&record);
+        let before = fingerprint(&env.home);
+        for words in ["reconcile --dry-run", "reconcile"] {
+            env.run(words)
+                .ends(1)
+                .warns(remedy)
+                .warns("or remove it")
+                .says("reconcile: nothing changed");
+        }
+        let ran = env.run("doctor");
+        ran.says(remedy).says("or remove it");
+        has_port("coder", "9201");
+        has_port("writer", "9202");
+        assert!(before == fingerprint(&env.home), "something was written");
+        chmod(&record, 0o644);
+    }
+    env.write(&record, damaged);
+    // A new profile has its slot all the same, with a port that nobody else has.
+    env.profile("new", "");
+    env.run("reconcile").ends(1);
+    assert_eq!(fs::read_to_string(&record).unwrap(), damaged);
+    let new = port("new").0;
+    assert!(!["9201", "9202", "9203"].contains(&&*new), "{new}");
+    // The remedy: the ports of the slots are recorded.
+    fs::remove_file(&record).unwrap();
+    env.run("reconcile").ends(0);
+    has_port("coder", "9201");
+    has(
+        &fs::read_to_string(&record).unwrap(),
+        format!(r#""new":{new},"#),
+    );
 }

@@ -180,7 +180,7 @@ impl Lifecycle<'_> {
     /// A failure does not end the request: gateways can be stopped although the volume cannot be written.
     fn settle(&self, changes: &VolumeChanges) -> Vec<String> {
         settle_as(self.settings, self.tools, self.rights, changes)
-            .unwrap_or_else(|error| vec![error.to_string()])
+            .map_or_else(|error| vec![error.to_string()], |settled| settled.failures)
     }
 
     /// Waits until each s6-supervise has done what it was told.

@@ -20,7 +20,7 @@ use crate::tree::owner::Choices;
 use crate::tree::plan::conflicts;
 use crate::tree::scandir::ScanDir;
 use crate::view::doctor::finding::{Diagnosis, Findings, Level};
-use crate::volume::survey::{survey, survey_as};
+use crate::volume::survey::{Survey, survey, survey_as};
 
 /// Makes all checks.
 ///
@@ -132,10 +132,16 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
         (Rights::Direct(_), None) => return,
         (_, None) => survey(settings, &[]),
     };
-    let survey = match looked {
+    let mut survey = match looked {
         Ok(survey) => survey,
         Err(error) => return found.error(Level::Problem, &error),
     };
+    if let Some(Err(error)) = scandir
+        .as_ref()
+        .map(|scandir| scandir.keep_ports(settings, &mut survey))
+    {
+        found.error(Level::Unknown, &error);
+    }
     let examined = match (rights, tools) {
         (Rights::Direct(account), Some(tools)) => {
             as_account(settings, tools, account, &["examine"], &())
@@ -149,13 +155,7 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     if let Some(choices) = &choices {
         tree::stopping(settings, scandir.as_ref(), choices, found);
     }
-    found.check = "ports";
-    for (name, problem) in conflicts(&survey, &survey.assigned_ports()) {
-        found
-            .of(name.as_str())
-            .sentence(Level::Problem, &problem.text);
-    }
-    found.conclude("every profile has a port of its own".to_owned());
+    ports(&survey, found);
     let room = match (watcher, &scandir, &choices) {
         (None, _, _) if !runs => Ok(Some(room_by_descriptors())),
         (watcher, Some(scandir), Some(choices)) => {
@@ -167,4 +167,18 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     slots.extend(survey.profiles.keys().cloned());
     tree::capacity(slots.len(), room, found);
     tree::profiles(settings, scandir.as_ref(), &survey, found);
+}
+
+/// Checks that every profile has a port of its own.
+fn ports(survey: &Survey, found: &mut Findings) {
+    found.check = "ports";
+    if let Some(problem) = survey.problem_of_ports() {
+        found.sentence(Level::Problem, problem);
+    }
+    for (name, problem) in conflicts(survey, &survey.assigned_ports()) {
+        found
+            .of(name.as_str())
+            .sentence(Level::Problem, &problem.text);
+    }
+    found.conclude("every profile has a port of its own".to_owned());
 }

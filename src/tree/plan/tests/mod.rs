@@ -85,6 +85,14 @@ fn unserved(survey: Survey) -> Survey {
     }
 }
 
+/// The ports that a survey leads to, with the record that it has read.
+fn new_ports(survey: &Survey) -> NewPorts {
+    NewPorts {
+        seen: survey.recorded.clone(),
+        ports: survey.assigned_ports(),
+    }
+}
+
 /// What is in `profiles/` under this name, and cannot be a profile.
 fn skipped(name: &str) -> Skipped {
     Skipped {

@@ -89,7 +89,7 @@ fn to_register_writes_of_the_volume_what_the_slots_need() {
         let expected = VolumeChanges {
             log_directories: vec![name("coder")],
             // With the ports of the others, so that each keeps its own.
-            ports: Some(survey.assigned_ports()),
+            ports: Some(new_ports(&survey)),
             ..VolumeChanges::default()
         };
         assert_eq!(plan.volume, expected, "{sentence}: no seed, no leftovers");

@@ -62,11 +62,19 @@ fn ports_and_log_directories_go_onto_the_volume_where_they_are_not_there() {
         ports: Ports::new(),
         ..recorded(Record::None)
     };
+    let unreadable = Survey {
+        ports: Ports::new(),
+        ..recorded(Record::Unusable)
+    };
+    let unlisted = Survey {
+        complete: false,
+        ..recorded(Record::None)
+    };
     let without_log = with(survey(RUNNING), "coder", |coder| {
         coder.log.exists = false;
     });
     let ports = || VolumeChanges {
-        ports: Some(survey(RUNNING).assigned_ports()),
+        ports: Some(new_ports(&survey(RUNNING))),
         ..VolumeChanges::default()
     };
     let log = VolumeChanges {
@@ -77,7 +85,11 @@ fn ports_and_log_directories_go_onto_the_volume_where_they_are_not_there() {
     let rows = [
         (survey(RUNNING), VolumeChanges::default(), "all is there"),
         (forgotten, ports(), "a new profile has its port remembered"),
+        (recorded(Record::None), ports(), "the slots have ports that are not on record"),
+        (unlisted, VolumeChanges::default(), "nor where it may be another volume"),
         (recorded(Record::Outdated), ports(), "names that are gone are forgotten"),
+        (recorded(Record::Unusable), VolumeChanges::default(), "nobody knows what would be lost"),
+        (unreadable, VolumeChanges::default(), "also where a port would be new"),
         (without_log, log, "a log needs its directory"),
     ];
     for (survey, changes, sentence) in rows {

@@ -1,0 +1,79 @@
+//! What is written on a volume that another container writes too.
+
+use std::error::Error;
+
+use super::*;
+use crate::hermes::name::name;
+use crate::system::beneath::scratch::{Entry, Scratch, directory, file};
+use crate::volume::port::{Entries, Ports, Recorded};
+
+type Tested = std::result::Result<(), Box<dyn Error>>;
+
+const RECORD: &str = "{\"coder\":9570}\n";
+
+/// What a survey finds in [`RECORD`].
+fn recorded() -> Recorded {
+    Recorded::Entries(Entries::from([("coder".to_owned(), 9570)]))
+}
+
+/// The volume, the record that the ports were made from, whether they are recorded, the volume afterwards, and what the
+/// row is about.
+type Row = (Vec<Entry>, Recorded, bool, Vec<Entry>, &'static str);
+
+#[test]
+fn ports_are_recorded_only_over_the_record_that_they_were_made_from() -> Tested {
+    let record = || vec![file(PORTS_FILE, RECORD, 0o644)];
+    let written = || vec![file(PORTS_FILE, "{\"coder\":9571}\n", 0o644)];
+    let other = || vec![file(PORTS_FILE, "{\"coder\":9572}\n", 0o644)];
+    let damaged = || vec![file(PORTS_FILE, "{", 0o644)];
+    #[rustfmt::skip]
+    let rows: [Row; 6] = [
+        (record(), recorded(), true, written(), "the record is as it was"),
+        (vec![], Recorded::Nothing, true, written(), "there was none, and is none"),
+        (other(), recorded(), false, other(), "another container has given other ports"),
+        (record(), Recorded::Nothing, false, record(), "it has given the first ones"),
+        (vec![], recorded(), false, vec![], "somebody has removed it"),
+        (damaged(), recorded(), false, damaged(), "nobody knows what is in it now"),
+    ];
+    for (before, seen, is_written, after, sentence) in rows {
+        let scratch = Scratch::new("ports")?;
+        scratch.make(&before)?;
+        let settings = Settings {
+            home: scratch.path().to_owned(),
+            ..Settings::example()
+        };
+        let changes = VolumeChanges {
+            ports: Some(NewPorts {
+                seen,
+                ports: Ports::from([(name("coder"), 9571)]),
+            }),
+            boot_log: if is_written {
+                Vec::new()
+            } else {
+                vec!["not written".to_owned()]
+            },
+            ..VolumeChanges::default()
+        };
+        let settled = settle(&settings, &changes);
+        assert_eq!(settled.failures, [""; 0], "{sentence}");
+        assert_eq!(settled.is_overtaken, !is_written, "{sentence}");
+        assert_eq!(scratch.entries()?, after, "{sentence}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_damaged_state_file_stays_until_the_new_one_is_whole() -> Tested {
+    let scratch = Scratch::new("damaged")?;
+    let before = [
+        file(STATE_FILE, "[", 0o640),
+        // Nothing can be put aside.
+        directory(DAMAGED_STATE_FILE, 0o755),
+    ];
+    scratch.make(&before)?;
+    let now = SystemTime::now();
+    let written = write_intent(&scratch.dir()?, Wanted::Stopped, now);
+    assert!(written.is_err(), "{written:?}");
+    assert_eq!(scratch.entries()?, before, "it is as it was");
+    Ok(())
+}
