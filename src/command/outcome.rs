@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Code;
+use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::tree::change::{Action, Change};
 use crate::tree::lifecycle::Outcome;
@@ -284,6 +285,9 @@ pub fn say_converged(outcome: &Converged, json: bool, dry_run: bool) {
     for change in changes {
         report::line(&format!("reconcile: {change}"));
     }
+    if let Some(adopted) = outcome.plan.adopted() {
+        report::line(&format!("reconcile: {adopted}"));
+    }
     let failed = changes
         .iter()
         .filter(|change| change.action == Action::Failed)
@@ -313,6 +317,7 @@ struct Convergence<'a> {
     dry_run: bool,
     changed: bool,
     changes: Vec<JsonChange<'a>>,
+    adopted: &'a [ProfileName],
     failures: &'a [String],
 }
 
@@ -339,6 +344,7 @@ impl<'a> Convergence<'a> {
             dry_run,
             changed: !outcome.plan.is_empty(),
             changes: outcome.plan.changes.iter().map(json).collect(),
+            adopted: &outcome.plan.volume.adopted,
             failures: &outcome.failures,
         }
     }

@@ -91,6 +91,13 @@ impl Plan {
         self.changes.iter().all(|change| change.steps.is_empty())
             && self.volume == VolumeChanges::default()
     }
+
+    /// Says which intents are written down that were taken from `gateway_state`; `None` if there are none.
+    pub fn adopted(&self) -> Option<String> {
+        let names = &self.volume.adopted;
+        let list: Vec<&str> = names.iter().map(ProfileName::as_str).collect();
+        (!list.is_empty()).then(|| format!("desired_state=running for {}", list.join(", ")))
+    }
 }
 
 impl Change {

@@ -49,7 +49,7 @@ pub fn plan(
 ) -> Plan {
     let ports = survey.assigned_ports();
     let conflicts = conflicts(survey, &ports);
-    let volume = volume(settings, command, survey, world, ports, scope);
+    let mut volume = volume(settings, command, survey, world, ports, scope);
     let wish = |profile| {
         let wish = Wish::of(profile, settings, command, survey, volume.seed, &conflicts);
         Wish {
@@ -63,6 +63,10 @@ pub fn plan(
         Scope::Register(names) => names.contains(&wish.profile.name),
     };
     let wishes: Vec<Wish> = survey.profiles.values().map(wish).filter(counts).collect();
+    let adopted = wishes
+        .iter()
+        .filter(|wish| scope.has(&wish.profile.name) && wish.is_adopted(world));
+    volume.adopted = adopted.map(|wish| wish.profile.name.clone()).collect();
     let mut changes = if scope.registers() {
         Vec::new()
     } else {
@@ -323,6 +327,17 @@ impl<'a> Wish<'a> {
                 .cloned(),
             profile,
         }
+    }
+
+    /// Tells whether the gateway is to run because of what it wrote itself. Then this becomes the operator's intent:
+    /// what the gateway writes later, when it is told to end, does not keep it down.
+    ///
+    /// An intent to stay down is not written: no operator has asked for it, and `start --all` would take it for a stop.
+    fn is_adopted(&self, world: &World) -> bool {
+        let found = world.slots.get(&self.profile.name);
+        // What is down although it is supervised, `gateway_state` does not bring up.
+        let is_up = found.is_none_or(|found| !found.supervised || found.up);
+        self.up && is_up && self.intent.source == Some(Source::GatewayState)
     }
 
     /// Makes a change of the slot, whose reason is `reason`, else what holds the gateway, else the problem.

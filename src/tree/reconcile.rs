@@ -62,6 +62,8 @@ pub struct Session<'a> {
     rights: &'a Rights,
     choices: Choices,
     scandir: ScanDir,
+    /// The volume as it was before gateways of an earlier tree were told to end, if any were.
+    earlier: Option<Survey>,
     _lock: File,
 }
 
@@ -103,6 +105,7 @@ impl<'a> Session<'a> {
             rights,
             choices,
             scandir,
+            earlier: None,
             _lock: lock,
         })
     }
@@ -113,7 +116,19 @@ impl<'a> Session<'a> {
     }
 
     /// Ends the supervisors that outlived their s6-svscan.
-    pub fn take_over(&self) -> Result<()> {
+    ///
+    /// The intents that come from what their gateways wrote are written down first: a gateway that is told to end may
+    /// write that it has stopped.
+    pub fn take_over(&mut self) -> Result<()> {
+        if self.scandir.has_supervisor()? {
+            let draft = self.draft(false, Scope::All)?;
+            // If this fails, the convergence tries it again, and says so.
+            self.settle(&VolumeChanges {
+                adopted: draft.plan.volume.adopted,
+                ..VolumeChanges::default()
+            })?;
+            self.earlier = Some(draft.survey);
+        }
         self.apply(&Rendered::new()).remover().take_over()
     }
 
@@ -250,6 +265,7 @@ impl<'a> Session<'a> {
             self.rights,
             &self.choices,
             Some(&self.scandir),
+            self.earlier.as_ref(),
             starting,
             scope,
         )
@@ -289,7 +305,7 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     let choices = choices_of_tree(settings, rights, Ok(tools))?;
     warn_of_hermes(settings, &choices.tools);
     let scandir = scandir.as_ref();
-    let draft = draft(settings, rights, &choices, scandir, false, Scope::All)?;
+    let draft = draft(settings, rights, &choices, scandir, None, false, Scope::All)?;
     let problem = draft.survey.problem_of_ports().map(str::to_owned);
     Ok(Outcome {
         plan: draft.plan,
@@ -298,15 +314,21 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
 }
 
 /// Looks at the volume and at the scan directory, and makes a plan.
+///
+/// What `earlier` says of gateways that ran goes before what they have written since then.
 fn draft(
     settings: &Settings,
     rights: &Rights,
     choices: &Choices,
     scandir: Option<&ScanDir>,
+    earlier: Option<&Survey>,
     starting: bool,
     scope: Scope,
 ) -> Result<Draft> {
     let mut survey = survey_as(settings, rights, &choices.tools, &[])?;
+    if let Some(earlier) = earlier {
+        survey.keep_intents(earlier);
+    }
     if let Some(scandir) = scandir {
         scandir.keep_ports(settings, &mut survey)?;
     }

@@ -50,7 +50,7 @@ pub fn supervise(
         report::warning(&refused.to_string());
     }
     let before = descriptors();
-    let session = Session::begin(settings, rights, tools.clone(), LOCK_WAIT)?;
+    let mut session = Session::begin(settings, rights, tools.clone(), LOCK_WAIT)?;
     if let Some(watcher) = session.scandir().watcher()? {
         let watcher = match watcher {
             Holder::Process(pid) => format!("s6-svscan (pid {pid})"),
@@ -71,6 +71,9 @@ pub fn supervise(
     let outcome = session.converge(true, None)?;
     for change in &outcome.plan.changes {
         report::note(&change.to_string());
+    }
+    if let Some(adopted) = outcome.plan.adopted() {
+        report::note(&adopted);
     }
     reconcile::warn(&outcome);
     let slots = session.scandir().profiles()?.len();

@@ -22,6 +22,8 @@ pub struct VolumeChanges {
     pub ports: Option<NewPorts>,
     /// Lines for the boot log, without their time.
     pub boot_log: Vec<String>,
+    /// Profiles whose gateway is to run because of what it wrote itself: this becomes the operator's intent.
+    pub adopted: Vec<ProfileName>,
     /// New intents for profiles.
     pub intents: Vec<(ProfileName, Wanted)>,
     /// Gateways that are about to be stopped on purpose.

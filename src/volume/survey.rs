@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, escaped};
 use crate::hermes::config::{env_setting, multiplex_in_config, truth};
 use crate::hermes::name::{ProfileName, is_reserved};
-use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, intent};
+use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Source, intent};
 use crate::rights::{Rights, as_account};
 use crate::s6::tool::Tools;
 use crate::settings::{Settings, is_supervised_child};
@@ -243,6 +243,19 @@ impl Survey {
         match &self.recorded {
             Recorded::Unusable(why) => Some(why),
             _ => None,
+        }
+    }
+
+    /// Lets gateways run that an earlier survey found running, unless their operator has said something: what a
+    /// gateway writes when it is told to end does not keep it down.
+    pub fn keep_intents(&mut self, earlier: &Self) {
+        for (name, profile) in &mut self.profiles {
+            if profile.intent.source != Some(Source::DesiredState)
+                && let Some(earlier) = earlier.profiles.get(name)
+                && earlier.intent.wants_running()
+            {
+                profile.intent = earlier.intent.clone();
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result, shown, word};
 use crate::hermes::name::ProfileName;
-use crate::hermes::state::{STATE_FILE, STATE_LIMIT, Wanted, intent, with_intent};
+use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Source, Wanted, intent, with_intent};
 use crate::rights::{Rights, as_account};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
@@ -95,8 +95,13 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Settled {
             Err(error) => attempt(Err(error)),
         }
     }
-    for intents in changes.intents.chunks(UNSYNCED) {
-        write_intents(&home, intents, now)
+    let intents = changes.intents.iter();
+    let intents = intents.map(|(profile, wanted)| (profile, *wanted, Over::Everything));
+    let adopted = changes.adopted.iter();
+    let adopted = adopted.map(|profile| (profile, Wanted::Running, Over::GatewayState));
+    let written: Vec<_> = intents.chain(adopted).collect();
+    for written in written.chunks(UNSYNCED) {
+        write_intents(&home, written, now)
             .into_iter()
             .for_each(&mut attempt);
     }
@@ -175,15 +180,24 @@ pub fn home_of(home: &Dir, profile: &ProfileName) -> Result<Dir> {
     }
 }
 
+/// What an intent is written over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Whatever the state file says: the operator asks for it.
+    Everything,
+    /// Only what the gateway has written: an intent of the operator stays.
+    GatewayState,
+}
+
 /// Writes intents, and then syncs the homes together.
 fn write_intents(
     home: &Dir,
-    intents: &[(ProfileName, Wanted)],
+    intents: &[(&ProfileName, Wanted, Over)],
     now: SystemTime,
 ) -> Vec<Result<()>> {
-    let write = |(profile, wanted): &(ProfileName, Wanted)| {
+    let write = |(profile, wanted, over): &(&ProfileName, Wanted, Over)| {
         let home = home_of(home, profile)?;
-        write_intent(&home, *wanted, now)?;
+        write_intent(&home, *wanted, *over, now)?;
         // Synced also if it was there already: the command that wrote it may have been killed before it could.
         Ok(home)
     };
@@ -191,7 +205,7 @@ fn write_intents(
     let synced = written
         .into_iter()
         .map(|written| written.and_then(|home| home.sync()));
-    let problem = |(result, (profile, wanted)): (Result<()>, &(ProfileName, Wanted))| {
+    let problem = |(result, (profile, wanted, _)): (Result<()>, &(&ProfileName, Wanted, Over))| {
         result.map_err(|error| {
             error.remedy(format!(
                 "the volume does not say that {profile} is wanted {}",
@@ -202,11 +216,11 @@ fn write_intents(
     synced.zip(intents).map(problem).collect()
 }
 
-/// Writes what the operator wants into the state file of a home.
+/// Writes an intent into the state file of a home.
 ///
 /// A damaged state file gets another name when the new one is complete. If the gateway writes the file at the same
 /// moment, it is read again, so that nothing that the gateway wrote is lost.
-fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
+fn write_intent(home: &Dir, wanted: Wanted, over: Over, now: SystemTime) -> Result<()> {
     let now = seconds_since_1970(now);
     for _ in 0..REWRITES {
         let nothing = b"{}".to_vec();
@@ -223,7 +237,12 @@ fn write_intent(home: &Dir, wanted: Wanted, now: SystemTime) -> Result<()> {
                 ));
             }
         };
-        if intent(&content).is_ok_and(|intent| intent.is(wanted)) {
+        let found = intent(&content);
+        let is_said = |intent: &Intent| match over {
+            Over::Everything => intent.is(wanted),
+            Over::GatewayState => intent.source == Some(Source::DesiredState),
+        };
+        if found.as_ref().is_ok_and(is_said) {
             return Ok(());
         }
         let (content, kept) = match with_intent(&content, wanted, now) {

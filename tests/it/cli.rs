@@ -273,7 +273,7 @@ fn json_is_one_object_with_a_version() {
     let ran = env.run("reconcile --json");
     assert_eq!(
         ran.stdout,
-        r#"{"version":1,"dry_run":false,"changed":true,"changes":[{"profile":"default","prior_state":null,"action":"registered","reason":null,"warning":null},{"profile":"coder","prior_state":"running","action":"started","reason":null,"warning":null}],"failures":[]}
+        r#"{"version":1,"dry_run":false,"changed":true,"changes":[{"profile":"default","prior_state":null,"action":"registered","reason":null,"warning":null},{"profile":"coder","prior_state":"running","action":"started","reason":null,"warning":null}],"adopted":[],"failures":[]}
 "#
     );
     let status: serde_json::Value = serde_json::from_str(&env.run("status --json").stdout).unwrap();

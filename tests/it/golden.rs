@@ -143,13 +143,14 @@ fn timeless(content: &str) -> String {
             }
             _ => line.to_owned(),
         };
-        match line.split_once("\"timestamp\":") {
-            Some((start, rest)) => {
+        let mut line = line;
+        for key in ["\"timestamp\":", "\"updated_at\":"] {
+            if let Some((start, rest)) = line.split_once(key) {
                 let rest = rest.trim_start_matches(|character: char| character.is_ascii_digit());
-                writeln!(text, "{start}\"timestamp\":TIME{rest}").unwrap();
+                line = format!("{start}{key}TIME{rest}");
             }
-            None => writeln!(text, "{line}").unwrap(),
         }
+        writeln!(text, "{line}").unwrap();
     }
     text
 }

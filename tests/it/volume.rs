@@ -7,8 +7,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::support::{
-    Background, NOBODY, Run, TestEnv, chmod, closes, fingerprint, has, is_root, names, programs,
-    skip,
+    Background, NOBODY, Run, TestEnv, begins, chmod, closes, fingerprint, has, is_root, names,
+    programs, skip,
 };
 
 /// Reconciles, and checks the code and that these lines are among those for the profiles.
@@ -166,8 +166,12 @@ fn a_thousand_profiles_take_one_pass_and_the_second_touches_nothing() {
     assert_eq!(first.code, 0, "{}", first.stderr);
     let lines: Vec<_> = first.stdout.lines().collect();
     assert_eq!(
-        (lines.len(), lines[1000]),
-        (1001, "reconcile: 1000 changed")
+        (lines.len(), lines[1001]),
+        (1002, "reconcile: 1000 changed")
+    );
+    begins(
+        &lines[1000],
+        "reconcile: desired_state=running for p000, p001, p002, ",
     );
     assert!(
         lines[1..1000]
@@ -338,6 +342,110 @@ fn what_a_killed_run_has_left_half_written_in_a_slot_is_swept_away() {
         .is(0, "reconcile: nothing changed\n", "");
 }
 
+/// The `desired_state` that the state file of a profile has.
+fn desired(env: &TestEnv, profile: &str) -> serde_json::Value {
+    let file: serde_json::Value = serde_json::from_str(&env.state_file(profile)).unwrap();
+    file["desired_state"].clone()
+}
+
+#[test]
+fn a_gateway_that_ran_runs_again_whatever_it_writes_when_its_tree_was_killed() {
+    let env = TestEnv::new();
+    for name in ["coder", "writer"] {
+        env.profile(name, r#"{"gateway_state":"running"}"#);
+    }
+    env.behaviour("coder", "ends-as stopped\n");
+    // It loses what is written down, as often as it writes.
+    env.behaviour("writer", "ends-as stopped\nforget 1\n");
+    let mut tree = env.supervise();
+    env.await_ready(&["coder", "writer"]);
+    assert_eq!(desired(&env, "coder"), "running");
+    for start in 2..4 {
+        tree.kill();
+        tree = env.supervise();
+        env.await_event("coder", "start", start);
+        env.await_event("writer", "start", start);
+        env.await_ready(&["coder", "writer"]);
+        assert_eq!(env.count("coder", "TERM"), start - 1, "it was told to end");
+    }
+    drop(tree);
+    env.kill_all();
+    // Another container, after this one was stopped: its gateways have said so.
+    fs::remove_dir_all(&env.scandir).unwrap();
+    let said = r#"{"gateway_state":"stopped","desired_state":"running"}"#;
+    env.write(&env.home_of("coder").join("gateway_state.json"), said);
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+}
+
+#[test]
+fn an_intent_is_written_down_before_a_gateway_is_told_to_end() {
+    let env = TestEnv::new();
+    env.running("coder").behaviour("coder", "ends-as stopped\n");
+    let tree = env.supervise();
+    env.await_ready(&["coder"]);
+    // As a version has left it that did not write it down.
+    let state = env.home_of("coder").join("gateway_state.json");
+    env.write(&state, r#"{"gateway_state":"running"}"#);
+    env.hold("coder", "save");
+    tree.kill();
+    // This one is killed while it waits for the gateway to save.
+    let next = env.start(env.hermes_s6("supervise"));
+    env.await_event("coder", "TERM", 1);
+    assert_eq!(desired(&env, "coder"), "running");
+    next.kill();
+    env.let_go("coder", "save");
+    env.await_event("coder", "saved", 1);
+    let _tree = env.supervise();
+    env.await_event("coder", "start", 2);
+    env.await_state("coder", "ready");
+}
+
+#[test]
+fn an_intent_that_the_gateway_told_itself_is_written_once_and_a_dry_run_only_says_so() {
+    let env = TestEnv::new();
+    let state = r#"{"gateway_state":"running","x":[1.0]}"#;
+    env.profile("coder", state);
+    env.profile("failed", r#"{"gateway_state":"startup_failed"}"#);
+    let line = "reconcile: desired_state=running for coder\n";
+    env.run("reconcile --dry-run").ends(0).says(line);
+    assert_eq!(env.state_file("coder"), state);
+    let dry = env.run("reconcile --dry-run --json").ends(0).stdout;
+    let dry: serde_json::Value = serde_json::from_str(&dry).unwrap();
+    assert_eq!(dry["adopted"], serde_json::json!(["coder"]));
+    env.run("reconcile").ends(0).says(line);
+    begins(
+        &env.state_file("coder"),
+        r#"{"gateway_state":"running","x":[1.0],"desired_state":"running","updated_at":"#,
+    );
+    assert_eq!(
+        env.state_file("failed"),
+        r#"{"gateway_state":"startup_failed"}"#,
+        "no operator has stopped it"
+    );
+    env.run("reconcile")
+        .is(0, "reconcile: nothing changed\n", "");
+}
+
+#[test]
+fn an_intent_that_cannot_be_written_down_is_said_and_the_gateway_runs() {
+    let env = TestEnv::new();
+    env.profile("coder", r#"{"gateway_state":"running"}"#);
+    let home = env.home_of("coder");
+    chmod(&home, 0o555);
+    for lines in [&["coder prior_state=running action=started"][..], &[]] {
+        let warnings = reconcile(&env, 1, lines);
+        has(
+            &warnings,
+            "gateway_state.json: Permission denied: the volume does not say that coder is wanted running",
+        );
+        assert!(!env.slot("coder").join("down").exists());
+    }
+    chmod(&home, 0o755);
+    reconcile(&env, 0, &[]);
+    assert_eq!(desired(&env, "coder"), "running");
+}
+
 /// Runs a script as root, with mounts that nobody else sees; `false` if mounts cannot be made here.
 fn with_mounts(env: &TestEnv, script: &str) -> bool {
     let can_mount = "PATH=$PATH:/sbin:/usr/sbin; mount -t tmpfs tmpfs /mnt && test -e /dev/loop-control && command -v mkfs.ext4";
@@ -359,7 +467,7 @@ fn with_mounts(env: &TestEnv, script: &str) -> bool {
 #[test]
 fn a_full_disk_under_a_damaged_state_file_loses_nothing() {
     let env = TestEnv::new();
-    let changes = r#"{"seed":null,"remove":[],"log_directories":[],"ports":null,"boot_log":[],"intents":[["default","stopped"]],"planned_stops":[]}"#;
+    let changes = r#"{"seed":null,"remove":[],"log_directories":[],"ports":null,"boot_log":[],"adopted":[],"intents":[["default","stopped"]],"planned_stops":[]}"#;
     fs::write(env.place.join("changes"), changes).unwrap();
     let script = "
         mount -t tmpfs -o size=64k,mode=777 tmpfs $HERMES_HOME

@@ -63,6 +63,30 @@ fn ports_are_recorded_only_over_the_record_that_they_were_made_from() -> Tested 
 }
 
 #[test]
+fn an_intent_that_is_taken_from_the_gateway_is_not_written_over_one_of_the_operator() -> Tested {
+    let state = |content: &str| vec![file(STATE_FILE, content, 0o640)];
+    let itself = r#"{"gateway_state":"running"}"#;
+    let stopped = r#"{"gateway_state":"running","desired_state":"stopped"}"#;
+    let since = r#"{"gateway_state":"stopped","desired_state":null}"#;
+    #[rustfmt::skip]
+    let rows = [
+        (itself, r#"{"gateway_state":"running","desired_state":"running","updated_at":1}"#, "there is none"),
+        (since, r#"{"gateway_state":"stopped","desired_state":"running","updated_at":1}"#, "nor where the gateway has ended since"),
+        (stopped, stopped, "the operator has stopped it since"),
+    ];
+    for (before, after, sentence) in rows {
+        let scratch = Scratch::new("adopted")?;
+        scratch.make(&state(before))?;
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        write_intent(&scratch.dir()?, Wanted::Running, Over::GatewayState, now)?;
+        let content = scratch.dir()?.read(STATE_FILE, 128).unwrap_or_default();
+        let content = String::from_utf8_lossy(&content);
+        assert_eq!(content.trim_end(), after, "{sentence}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_damaged_state_file_stays_until_the_new_one_is_whole() -> Tested {
     let scratch = Scratch::new("damaged")?;
     let before = [
@@ -72,7 +96,7 @@ fn a_damaged_state_file_stays_until_the_new_one_is_whole() -> Tested {
     ];
     scratch.make(&before)?;
     let now = SystemTime::now();
-    let written = write_intent(&scratch.dir()?, Wanted::Stopped, now);
+    let written = write_intent(&scratch.dir()?, Wanted::Stopped, Over::Everything, now);
     assert!(written.is_err(), "{written:?}");
     assert_eq!(scratch.entries()?, before, "it is as it was");
     Ok(())

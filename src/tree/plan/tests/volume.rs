@@ -102,6 +102,82 @@ fn ports_and_log_directories_go_onto_the_volume_where_they_are_not_there() {
 }
 
 #[test]
+fn an_intent_that_the_gateway_told_itself_is_written_down_when_it_first_counts() {
+    let itself = |state: &str| survey(&format!(r#"{{"gateway_state":"{state}"}}"#));
+    let running = || itself("running");
+    let (settings, never) = (Settings::example, Settings::never);
+    #[rustfmt::skip]
+    let rows = [
+        (settings(), running(), World::default(), true, "it starts for the first time"),
+        (settings(), itself("draining"), World::default(), true, "it was killed while it ended"),
+        (settings(), itself("degraded"), bare(), true, "also in a live tree"),
+        (settings(), running(), offline(ours()), true, "its slot is there already"),
+        (settings(), running(), offline(up()), true, "it is about to be told to end: it would say that it has"),
+        (settings(), running(), world(up()), true, "it runs, and an earlier version has started it"),
+        (settings(), running(), world(down()), false, "it is down: what it once wrote does not bring it up"),
+        (settings(), running(), world(parked()), false, "nor where it is parked"),
+        (settings(), running(), offline(down()), false, "nor where its tree was killed since"),
+        (never(), running(), World::default(), false, "it is held down here"),
+        (settings(), itself("stopped"), World::default(), false, "no operator has asked for it to be down"),
+        (settings(), itself("starting"), World::default(), false, "nor here"),
+        (settings(), itself("startup_failed"), World::default(), false, "nor here"),
+        (settings(), survey(UNSAID), World::default(), false, "nothing is said"),
+        (settings(), survey(RUNNING), World::default(), false, "the operator has said it"),
+        (settings(), survey(STOPPED), World::default(), false, "or the contrary"),
+    ];
+    for (settings, survey, world, is_written, sentence) in rows {
+        let plan = plan(&settings, &Command::default(), &survey, &world, Scope::All);
+        let coder = [name("coder")];
+        let expected = if is_written { &coder[..] } else { &[] };
+        assert_eq!(plan.volume.adopted, expected, "{sentence}");
+    }
+    let both = survey_of(&[
+        ("coder", r#"{"gateway_state":"running"}"#),
+        ("writer", r#"{"gateway_state":"running"}"#),
+    ]);
+    let writer = names(&["writer"]);
+    let adopted = |scope| decide_for(&both, &bare(), scope).volume.adopted;
+    assert_eq!(
+        adopted(Scope::Only(&writer)),
+        [name("writer")],
+        "only of these"
+    );
+    assert_eq!(adopted(Scope::Register(&writer)), [], "none starts");
+    let plan = decide(&both, &world(up()));
+    let line = "desired_state=running for coder, writer";
+    assert_eq!(plan.adopted().as_deref(), Some(line));
+    assert_eq!(decide(&survey(RUNNING), &world(up())).adopted(), None);
+}
+
+#[test]
+fn what_a_gateway_writes_when_it_is_told_to_end_does_not_keep_it_down() {
+    let itself = |state: &str| format!(r#"{{"gateway_state":"{state}"}}"#);
+    #[rustfmt::skip]
+    let rows = [
+        (itself("running"), itself("stopped"), true, "it ran, and was told to end"),
+        (itself("degraded"), UNSAID.to_owned(), true, "whatever it wrote"),
+        (itself("running"), STOPPED.to_owned(), false, "its operator has stopped it since"),
+        (itself("stopped"), itself("running"), true, "it did not run, and does"),
+        (itself("starting"), itself("stopped"), false, "nobody knows that it ran"),
+        (STOPPED.to_owned(), itself("stopped"), false, "it was not to run"),
+    ];
+    for (before, now, runs, sentence) in rows {
+        let mut now = survey(&now);
+        now.keep_intents(&survey(&before));
+        let is_up = of(&decide(&now, &World::default()), "coder")
+            == happens(Action::Started, publish(false));
+        assert_eq!(is_up, runs, "{sentence}");
+    }
+    let mut gone = survey_of(&[]);
+    gone.keep_intents(&survey(RUNNING));
+    assert_eq!(
+        gone.profiles.len(),
+        1,
+        "a profile that is gone does not come back"
+    );
+}
+
+#[test]
 fn two_profiles_with_one_port_are_told() {
     let both = || survey_of(&[("coder", RUNNING), ("writer", STOPPED)]);
     let coders = both().ports[&name("coder")];
