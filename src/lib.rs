@@ -41,7 +41,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::cli::Cli;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 use crate::system::signal;
 
 /// Runs the program and gives its exit code.
@@ -60,14 +60,16 @@ pub fn run() -> ExitCode {
         Some(words) => command::hermes::run(&words),
         None => match Cli::try_parse_from(std::env::args_os()) {
             Ok(cli) => signal::restore().and_then(|()| command::run(&cli.common, cli.command)),
-            Err(error) => return ExitCode::from(usage(&error)),
+            Err(error) => usage(&error),
         },
     };
-    let code = done.unwrap_or_else(|error| {
-        report::fatal(&error);
+    let code = |error: &Error| {
+        report::fatal(error);
         error.code() as u8
-    });
-    ExitCode::from(code)
+    };
+    let done = done.unwrap_or_else(|error| code(&error));
+    // Whatever the answer is: nobody shall take the part that was printed for the whole.
+    ExitCode::from(report::unprinted().map_or(done, code))
 }
 
 /// Gives the command line of Hermes, if this program was called in the place of Hermes: by another name than
@@ -88,15 +90,15 @@ fn hermes_command_line() -> Option<Vec<OsString>> {
 /// The beginnings of the lines that clap adds below its message.
 const USAGE_TAIL: [&str; 3] = ["Usage:", "tip:", "For more information"];
 
-/// Prints what clap stopped for: help and version on stdout, a usage error as one line on stderr.
-fn usage(error: &clap::Error) -> u8 {
+/// Prints the help or version that clap stopped for on stdout; gives a usage error as one line.
+fn usage(error: &clap::Error) -> Result<u8> {
     let text = error.render().to_string();
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
         report::print(&text);
-        return Code::Done as u8;
+        return Ok(Code::Done as u8);
     }
     let message: Vec<&str> = text
         .lines()
@@ -109,6 +111,5 @@ fn usage(error: &clap::Error) -> u8 {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command is given",
         _ => message.strip_prefix("error: ").unwrap_or(&message),
     };
-    report::fatal(&Error::new(Code::Usage, message).remedy("see hermes-s6 --help"));
-    Code::Usage as u8
+    Err(Error::new(Code::Usage, message).remedy("see hermes-s6 --help"))
 }

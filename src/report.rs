@@ -1,17 +1,23 @@
 //! What the program says: data on stdout, everything else on stderr as `hermes-s6: level: text`.
 //!
-//! No other module prints. If the reader has closed the pipe, that is not an error.
+//! No other module prints. If the reader has closed the pipe, that is not an error. Any other failure to print data
+//! is kept, and ends the run with an error, see [`unprinted`].
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::error::{Error, escaped_where};
 
+/// Why data could not be printed, the first time.
+static UNPRINTED: OnceLock<Error> = OnceLock::new();
+
 /// Prints a line of data.
 pub fn line(text: &str) {
-    print(text);
-    print("\n");
+    print(&[text, "\n"].concat());
 }
 
 /// Prints data as it is.
@@ -21,13 +27,40 @@ pub fn print(text: &str) {
 
 /// Prints bytes as they are.
 pub fn bytes(data: &[u8]) {
-    let _gone = try_bytes(data);
+    if let Err(cause) = try_bytes(data) {
+        keep(cause);
+    }
 }
 
 /// Prints bytes as they are, and fails if nobody reads them any more: for a command that prints without end.
-pub fn try_bytes(data: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(data).and_then(|()| out.flush())
+///
+/// Does not print through the standard library, which takes it for success if stdout cannot be written at all.
+pub fn try_bytes(mut data: &[u8]) -> io::Result<()> {
+    let stdout = rustix::stdio::stdout();
+    while !data.is_empty() {
+        match rustix::io::write(stdout, data) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => data = &data[written..],
+            Err(Errno::INTR) => {}
+            // A program that shares our stdout, such as a logger, has made it non-blocking.
+            Err(Errno::AGAIN) => {
+                let _signal = poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+fn keep(cause: io::Error) {
+    if cause.kind() != ErrorKind::BrokenPipe {
+        let _first_counts = UNPRINTED.set(Error::system("write", "stdout", cause));
+    }
+}
+
+/// Gives the error that ends a run whose data could not all be printed, such as on a full disk.
+pub fn unprinted() -> Option<&'static Error> {
+    UNPRINTED.get()
 }
 
 /// Tells whether data on stdout may be coloured: stdout is a terminal, and `NO_COLOR` is not set.
@@ -71,8 +104,9 @@ pub fn failure_line(text: &str) {
 
 /// Prints a value as one line of JSON.
 pub fn json(value: &impl Serialize) {
-    if let Ok(text) = serde_json::to_string(value) {
-        line(&text);
+    match serde_json::to_string(value) {
+        Ok(text) => line(&text),
+        Err(cause) => keep(cause.into()),
     }
 }
 

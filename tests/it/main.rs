@@ -3,7 +3,7 @@
 //! | modules | are about |
 //! |---|---|
 //! | `tidy` | the order of `src/` |
-//! | `cli`, `caller` | exit codes and messages; what a caller brings along |
+//! | `cli`, `caller`, `print` | exit codes and messages; what a caller brings along; a stdout that takes nothing |
 //! | `calls` | system calls that a kernel or a container does not know |
 //! | `trust` | what root runs, and what it refuses |
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
@@ -44,6 +44,7 @@ mod logs;
 mod look;
 mod name;
 mod pid1;
+mod print;
 mod s6;
 mod status;
 mod tidy;
