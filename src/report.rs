@@ -104,10 +104,15 @@ pub fn failure_line(text: &str) {
 
 /// Prints a value as one line of JSON.
 pub fn json(value: &impl Serialize) {
-    match serde_json::to_string(value) {
-        Ok(text) => line(&text),
-        Err(cause) => keep(cause.into()),
+    match json_line(value) {
+        Ok(text) => print(&text),
+        Err(cause) => keep(cause),
     }
+}
+
+/// Writes a value as one line of JSON.
+pub fn json_line(value: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_string(value)? + "\n")
 }
 
 /// Prints what the reader should know, but need not act on.

@@ -105,7 +105,7 @@ Exit code 0: everything that is wanted is up. 1: something is not.
 Examples:
   hermes-s6 status
   hermes-s6 status -p coder --json
-  hermes-s6 status --format prometheus > /var/lib/node_exporter/hermes.prom";
+  hermes-s6 status --format prometheus --out /var/lib/node_exporter/hermes.prom";
 
 pub const LOGS: &str = "\
 Lines of several profiles are merged by time, each with the profile's name in front.

@@ -172,6 +172,9 @@ pub enum Command {
         /// Print it as table, json or prometheus
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+        /// Write it to this file in one step instead
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Show what gateways have said
     #[command(after_help = help::LOGS)]

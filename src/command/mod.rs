@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::cli::{Command, Common, Format, Selection};
 use crate::command::context::{Context, no_such_profile};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::{self, Rights};
@@ -71,7 +71,11 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             profile,
             json,
             format,
-        } => show_status(common, &profile, if json { Format::Json } else { format }),
+            out,
+        } => {
+            let format = if json { Format::Json } else { format };
+            show_status(common, &profile, format, out.as_deref())
+        }
         Command::Logs {
             selection,
             lines,
@@ -194,7 +198,12 @@ fn detection(common: &Common, json: bool) -> Result<Code> {
     Ok(Code::of(detection.is_s6()))
 }
 
-fn show_status(common: &Common, profiles: &[ProfileName], format: Format) -> Result<Code> {
+fn show_status(
+    common: &Common,
+    profiles: &[ProfileName],
+    format: Format,
+    out: Option<&Path>,
+) -> Result<Code> {
     let context = Context::enter(common)?;
     let mut status = context.report()?;
     for wanted in profiles {
@@ -205,21 +214,51 @@ fn show_status(common: &Common, profiles: &[ProfileName], format: Format) -> Res
     status
         .profiles
         .retain(|row| profiles.is_empty() || profiles.contains(&row.profile));
-    match format {
-        Format::Json => report::json(&status),
-        Format::Prometheus => report::print(&metrics::exposition(&status)),
+    let text = match format {
+        Format::Json => {
+            report::json_line(&status).map_err(|cause| Error::system("write", "the JSON", cause))?
+        }
+        Format::Prometheus => metrics::exposition(&status),
         Format::Table => {
-            report::print(&table::table(&status, report::colour()));
+            let mut text = table::table(&status, out.is_none() && report::colour());
             if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
                 // Root does not read the log: its owner could have replaced it by anything.
                 let we_are_root = matches!(context.rights, Rights::Direct(_));
                 let log = (!we_are_root)
                     .then(|| logs::last_lines(&context.settings, &row.profile, logs::EXCERPT));
-                report::print(&table::details(&status.manager, row, log));
+                text += &table::details(&status.manager, row, log);
             }
+            text
         }
+    };
+    match out {
+        Some(file) => write_out(&context.rights, file, &text)?,
+        None => report::print(&text),
     }
     Ok(Code::of(!status.profiles.iter().any(Row::is_wrong)))
+}
+
+/// Writes what a command shows into a file of the operator's.
+///
+/// Root follows no link on the way there: the user of the gateways could have made it.
+fn write_out(rights: &Rights, file: &Path, text: &str) -> Result<()> {
+    let is_directory = file.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let Some(name) = file.file_name().filter(|_| !is_directory) else {
+        let what = format!("--out '{}' is not the name of a file", shown(file));
+        return Err(Error::new(Code::Usage, what).remedy("name a file in a directory"));
+    };
+    let place = file.parent().filter(|place| *place != Path::new(""));
+    let place = place.unwrap_or(Path::new("."));
+    let (place, remedy) = match rights {
+        Rights::Direct(_) => (
+            Dir::open_without_links(place),
+            "name a directory that exists; root follows no link on the way there",
+        ),
+        _ => (Dir::open(place), "name a directory that exists"),
+    };
+    place
+        .map_err(|error| error.remedy(remedy))?
+        .publish(name, text.as_bytes())
 }
 
 fn list(common: &Common, json: bool) -> Result<Code> {

@@ -3,19 +3,19 @@
 //! Every operation takes one name inside an open directory. It never follows a symbolic link, never blocks on
 //! a FIFO or device, and never reads past a limit.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result, cause_text};
+use crate::error::{Code, Error, Result, cause_text, shown};
 
 /// An open directory, with its path for messages.
 #[derive(Debug)]
@@ -107,6 +107,22 @@ impl Dir {
             handle,
             path: path.to_owned(),
         })
+    }
+
+    /// Opens a directory that the operator named, and follows no link in this path: somebody else than the operator
+    /// could have made it.
+    pub fn open_without_links(path: &Path) -> Result<Self> {
+        let start = if path.is_absolute() { "/" } else { "." };
+        let names = path.components().filter_map(|component| match component {
+            Component::Normal(name) => Some(name),
+            Component::ParentDir => Some(OsStr::new("..")),
+            _ => None,
+        });
+        let mut directory = Self::open(Path::new(start))?;
+        for name in names {
+            directory = directory.passage(name)?;
+        }
+        Ok(directory)
     }
 
     /// Opens a directory in this one.
@@ -280,6 +296,33 @@ impl Dir {
         self.put(name, content, &DURABLE)
     }
 
+    /// Replaces a file of the operator's in one step as [`Dir::replace`] does, in a directory where others work too.
+    ///
+    /// The temporary name is another one in each call, and has nothing of the file's name: programs that read the
+    /// directory go by the ends of names. Whatever is no regular file stays as it is: `/dev/stdout` is no file to be
+    /// replaced.
+    pub fn publish(&self, name: &OsStr, content: &[u8]) -> Result<()> {
+        let obstacle = match self.kind(name)? {
+            None | Some(FileType::RegularFile) => None,
+            Some(FileType::Directory) => Some("is a directory"),
+            Some(FileType::Symlink) => Some("is a symbolic link"),
+            Some(_) => Some("is not a regular file"),
+        };
+        if let Some(obstacle) = obstacle {
+            let what = format!("{} {obstacle}", shown(&self.path.join(name)));
+            return Err(Error::new(Code::Usage, what).remedy("name a regular file, or a new one"));
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        let fresh = format!(".hermes-s6-{}-{now}.new", std::process::id());
+        self.write(&fresh, name, content, &DURABLE)?;
+        let renamed = self.rename(&fresh, name);
+        if renamed.is_err() {
+            let _left_there = self.remove(&fresh);
+        }
+        renamed
+    }
+
     /// Replaces a file in one step as [`Dir::replace`] does, and gives it these permission bits.
     ///
     /// The content need not outlive a power cut: every start of the machine makes the file anew.
@@ -401,8 +444,14 @@ impl Dir {
     }
 
     /// Creates a file, complete or not at all. Error messages use the name `shown`.
-    fn write(&self, name: &str, shown: &str, content: &[u8], form: &Form) -> Result<()> {
-        let failed = |cause: std::io::Error| Error::system("write", self.path.join(shown), cause);
+    fn write(
+        &self,
+        name: &str,
+        shown: impl AsRef<Path>,
+        content: &[u8],
+        form: &Form,
+    ) -> Result<()> {
+        let failed = |cause: std::io::Error| Error::system("write", self.path.join(&shown), cause);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(0o644))
@@ -434,7 +483,8 @@ impl Dir {
     }
 
     /// Renames a file inside this directory.
-    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+    pub fn rename(&self, from: &str, to: impl AsRef<Path>) -> Result<()> {
+        let to = to.as_ref();
         rustix::fs::renameat(&self.handle, from, &self.handle, to)
             .map_err(|errno| Error::system("write", self.path.join(to), errno))
     }

@@ -408,3 +408,51 @@ fn a_version_differs_from_every_other_one_of_its_name() -> Tested {
     assert!(failed.is_err(), "nor does a writer: {failed:?}");
     Ok(())
 }
+
+#[test]
+fn publish_replaces_a_file_and_nothing_else() -> Tested {
+    let row = |before: Vec<Entry>, sentence| (before.clone(), Failed, before, sentence);
+    let new = || file("x", "new", 0o644);
+    write_into(
+        "publish",
+        |dir| dir.publish(OsStr::new("x"), b"new").map(|()| true),
+        [
+            (vec![], Wrote, vec![new()], "there is none"),
+            (vec![old()], Wrote, vec![new()], "all may read the new one"),
+            (
+                vec![file(".x.new", "half", 0o600), old()],
+                Wrote,
+                vec![file(".x.new", "half", 0o600), new()],
+                "what others write aside is theirs",
+            ),
+            row(vec![directory("x", 0o755)], "a directory stays"),
+            row(vec![other(), link("x", "other")], "so does a link"),
+            row(vec![link("x", "none")], "wherever it leads"),
+        ],
+    )
+}
+
+#[test]
+fn a_way_without_links_leads_only_through_directories() -> Tested {
+    let scratch = Scratch::new("without-links")?;
+    scratch.make(&[
+        directory("real", 0o755),
+        file("file", "", 0o644),
+        link("linked", "real"),
+    ])?;
+    let place = scratch.dir()?.path().canonicalize()?;
+    for (path, is_open, sentence) in [
+        ("", true, "the directory itself"),
+        ("real", true, "one in it"),
+        ("real/../real/./", true, "by a roundabout way"),
+        ("linked", false, "a link is not followed at the end"),
+        ("linked/../real", false, "nor on the way"),
+        ("file", false, "a file is no directory"),
+        ("none", false, "there is none"),
+    ] {
+        let opened = Dir::open_without_links(&place.join(path));
+        assert_eq!(opened.is_ok(), is_open, "{sentence}: {opened:?}");
+    }
+    assert!(Dir::open_without_links(Path::new("src/system")).is_ok());
+    Ok(())
+}
