@@ -4,6 +4,7 @@
 //! environment that the container was started with.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,12 @@ const HOME_IN_IMAGES: &str = "/opt/data";
 
 /// How long a gateway may take to save and end before it is killed, unless HERMES_S6_STOP_TIMEOUT is set.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// The ports that named profiles are given, unless HERMES_S6_PORTS is set: those of the original image.
+pub const PORTS: RangeInclusive<u16> = 9200..=9799;
+
+/// The first port that a profile can be given. Those before it are for root.
+pub const FIRST_PORT: u16 = 1024;
 
 /// What a run takes from its options and from the environment.
 #[derive(Debug, Clone)]
@@ -60,6 +67,8 @@ pub struct Settings {
     pub api_server_port: Option<u16>,
     /// The directory with the environment that the container was started with; `None` if root must not use it.
     pub container_environment: Option<PathBuf>,
+    /// The ports that named profiles are given from now on.
+    pub ports: RangeInclusive<u16>,
     /// A sentence for each variable whose value was not understood; it counts as not set.
     pub warnings: Vec<String>,
 }
@@ -117,10 +126,19 @@ impl Settings {
                 }
                 running
             });
+        let ports = environment.text("HERMES_S6_PORTS").and_then(|value| {
+            let ports = ports(&value);
+            if ports.is_none() {
+                let wanted = "a range of ports such as 9200-9799, within 1024-65535";
+                ignore("HERMES_S6_PORTS", &value, wanted);
+            }
+            ports
+        });
         Ok(Self {
             home,
             home_profile,
             scandir,
+            ports: ports.unwrap_or(PORTS),
             user: environment
                 .text("HERMES_S6_USER")
                 .unwrap_or_else(|| "hermes".to_owned()),
@@ -173,6 +191,13 @@ impl Settings {
     pub fn log_of(&self, profile: &ProfileName) -> PathBuf {
         self.home.join("logs/gateways").join(profile.as_str())
     }
+}
+
+/// Reads a range of ports, such as `9200-9799`.
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let ports = first.trim().parse().ok()?..=last.trim().parse().ok()?;
+    (!ports.is_empty() && *ports.start() >= FIRST_PORT).then_some(ports)
 }
 
 /// Tells whether a supervised gateway has called this program: the gateway's run script sets a variable.
@@ -296,6 +321,7 @@ impl Settings {
             multiplex: None,
             api_server_port: None,
             container_environment: Some(PathBuf::from(CONTAINER_ENVIRONMENT)),
+            ports: PORTS,
             warnings: Vec::new(),
         }
     }
@@ -341,5 +367,26 @@ mod tests {
             split_home("/profiles/Foo".into()),
             ("/profiles/Foo".into(), None)
         );
+    }
+
+    #[test]
+    fn a_range_of_ports_has_two_ends_and_none_of_roots_ports() {
+        for (text, expected) in [
+            ("9200-9799", Some(9200..=9799)),
+            ("1024-65535", Some(1024..=65535)),
+            ("9200 - 9200", Some(9200..=9200)),
+            ("9799-9200", None),
+            ("1023-9799", None),
+            ("0-9799", None),
+            ("9200-65536", None),
+            ("9200", None),
+            ("9200-", None),
+            ("-9799", None),
+            ("9200-9299-9399", None),
+            ("9200:9799", None),
+            ("many", None),
+        ] {
+            assert_eq!(ports(text), expected, "{text}");
+        }
     }
 }

@@ -38,6 +38,7 @@ use crate::tree::slot::{Difference, Renderer, compare, write_new};
 use crate::tree::supervise;
 use crate::view::row::Row;
 use crate::view::{doctor, logs, metrics, status, table};
+use crate::volume::port::{NO_PORT_REMEDY, all_given};
 
 /// Runs a command, and gives its exit code.
 pub fn run(common: &Common, command: Command) -> Result<u8> {
@@ -118,7 +119,8 @@ fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> 
     let context = Context::enter(common)?;
     let survey = context.survey(&[])?;
     let profile = context.profile(profile, &survey)?;
-    let port = survey.assigned_ports().get(&profile).copied();
+    let ports = survey.assigned_ports(&context.settings);
+    let port = ports.get(&profile).copied();
     let tools = Tools::find(&context.settings)?;
     let choices = choices_of_tree(&context.settings, &context.rights, Ok(tools))?;
     let renderer = Renderer::new(&context.settings, &choices, context.rights.drop_to());
@@ -278,10 +280,12 @@ fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
     let context = Context::enter(common)?;
     let survey = context.survey(&[])?;
     let profile = context.profile(profile, &survey)?;
-    let given = survey.assigned_ports().get(&profile).copied();
-    let port = status::port(&context.settings, &survey, &profile, given).ok_or_else(|| {
-        let what = format!("profile {profile} has no port: all of 9200 to 9799 are given");
-        Error::new(Code::No, what).remedy("set API_SERVER_PORT in its .env")
+    let settings = &context.settings;
+    let given = survey.assigned_ports(settings).get(&profile).copied();
+    let port = status::port(settings, &survey, &profile, given).ok_or_else(|| {
+        let all_given = all_given(&settings.ports);
+        let what = format!("profile {profile} has no port: {all_given}");
+        Error::new(Code::No, what).remedy(NO_PORT_REMEDY)
     })?;
     report::line(&port.to_string());
     Ok(Code::Done)

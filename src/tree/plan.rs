@@ -3,7 +3,8 @@
 //! Input are the survey of the volume (what operators want) and the world (the slots that exist). Output are the
 //! steps for each profile, and the changes of the volume. `--dry-run` prints the same plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
@@ -12,7 +13,7 @@ use crate::settings::Settings;
 use crate::tree::change::{Action, Change, Plan, Step};
 use crate::tree::world::{Found, World};
 use crate::volume::changes::{NewPorts, Seed, VolumeChanges};
-use crate::volume::port::{Ports, Record};
+use crate::volume::port::{NO_PORT_REMEDY, Ports, Record, all_given};
 use crate::volume::survey::{Problem, Profile, Skipped, Survey};
 
 /// The profiles that a plan may change, and how.
@@ -47,11 +48,18 @@ pub fn plan(
     world: &World,
     scope: Scope,
 ) -> Plan {
-    let ports = survey.assigned_ports();
-    let conflicts = conflicts(survey, &ports);
+    let ports = survey.assigned_ports(settings);
+    let port_problems = port_problems(settings, survey, &ports);
     let mut volume = volume(settings, command, survey, world, ports, scope);
     let wish = |profile| {
-        let wish = Wish::of(profile, settings, command, survey, volume.seed, &conflicts);
+        let wish = Wish::of(
+            profile,
+            settings,
+            command,
+            survey,
+            volume.seed,
+            &port_problems,
+        );
         Wish {
             up: wish.up && !scope.registers(),
             ..wish
@@ -205,33 +213,53 @@ fn admitted<'a>(
     admitted
 }
 
-/// Finds the profiles with a port that an earlier profile has already: only one of them can serve on it.
+/// Finds the profiles with a port that an earlier profile has already, since only one of them can serve on it, and
+/// the profiles that no port was left for.
 ///
 /// `given` are the ports that profiles were given; a port that a profile sets itself counts instead.
-pub fn conflicts(survey: &Survey, given: &Ports) -> BTreeMap<ProfileName, Problem> {
+pub fn port_problems(
+    settings: &Settings,
+    survey: &Survey,
+    given: &Ports,
+) -> BTreeMap<ProfileName, Problem> {
     let mut owners: BTreeMap<u16, &ProfileName> = BTreeMap::new();
-    let mut conflicts = BTreeMap::new();
+    let mut problems = BTreeMap::new();
     // Profiles that set their port come first: they own it. The conflict is a problem of the others.
-    let set = survey
+    let (set, unset): (Vec<&Profile>, Vec<&Profile>) = survey
         .profiles
         .values()
-        .filter_map(|profile| Some((profile.own_port?, profile)));
-    let unset = survey
-        .profiles
-        .values()
-        .filter(|profile| profile.own_port.is_none());
-    let unset = unset.filter_map(|profile| Some((*given.get(&profile.name)?, profile)));
-    for (port, profile) in set.chain(unset) {
-        if let Some(owner) = owners.get(&port) {
-            let text = format!(
-                "its port {port} is also that of {owner}: set another API_SERVER_PORT in the .env of one of them"
-            );
-            conflicts.insert(profile.name.clone(), Problem::new("port-conflict", text));
-        } else {
-            owners.insert(port, &profile.name);
-        }
+        .partition(|profile| profile.own_port.is_some());
+    for profile in set.into_iter().chain(unset) {
+        let name = &profile.name;
+        let port = profile.own_port.or_else(|| given.get(name).copied());
+        let problem = match port {
+            // The usual port of the default profile is its own, unless another profile has set it.
+            None if name.is_default() => {
+                owners.entry(survey.default_port()).or_insert(name);
+                None
+            }
+            None => {
+                let all_given = all_given(&settings.ports);
+                let text = format!("it has no port: {all_given}: {NO_PORT_REMEDY}");
+                Some(Problem::new("no-port", text))
+            }
+            Some(port) => match owners.entry(port) {
+                Entry::Vacant(free) => {
+                    free.insert(name);
+                    None
+                }
+                Entry::Occupied(owner) => {
+                    let owner = owner.get();
+                    let text = format!(
+                        "its port {port} is also that of {owner}: set another API_SERVER_PORT in the .env of one of them"
+                    );
+                    Some(Problem::new("port-conflict", text))
+                }
+            },
+        };
+        problems.extend(problem.map(|problem| (name.clone(), problem)));
     }
-    conflicts
+    problems
 }
 
 /// Decides whether, and why, the default profile gets a first state file.
@@ -306,7 +334,7 @@ impl<'a> Wish<'a> {
         command: &Command,
         survey: &Survey,
         seed: Option<Seed>,
-        conflicts: &BTreeMap<ProfileName, Problem>,
+        port_problems: &BTreeMap<ProfileName, Problem>,
     ) -> Self {
         let seeded = seed.is_some() && profile.name.is_default();
         let intent = if seeded {
@@ -323,7 +351,7 @@ impl<'a> Wish<'a> {
             problem: profile
                 .problem
                 .as_ref()
-                .or_else(|| conflicts.get(&profile.name))
+                .or_else(|| port_problems.get(&profile.name))
                 .cloned(),
             profile,
         }

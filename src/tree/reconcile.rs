@@ -333,7 +333,7 @@ fn draft(
         scandir.keep_ports(settings, &mut survey)?;
     }
     let renderer = Renderer::new(settings, choices, rights.drop_to());
-    let ports = survey.assigned_ports();
+    let ports = survey.assigned_ports(settings);
     let render = |name: &ProfileName| {
         let files = renderer.render(name, ports.get(name).copied())?;
         Ok((name.clone(), files))

@@ -34,7 +34,7 @@ pub fn report(
         names.extend(survey.profiles.keys().cloned());
     }
     names.extend(only.iter().cloned());
-    let ports = survey.assigned_ports();
+    let ports = survey.assigned_ports(settings);
     let manager = detect(settings)?;
     let look = Look {
         settings,

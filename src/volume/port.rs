@@ -1,11 +1,13 @@
 //! The ports that hermes-s6 gives to named profiles: a profile keeps its port, and no two are given the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::hermes::name::ProfileName;
+use crate::settings::{FIRST_PORT, PORTS};
 use crate::system::beneath::Dir;
 
 /// The file in the data root with the record of ports: which profile was given which port.
@@ -14,25 +16,39 @@ pub const PORTS_FILE: &str = ".hermes-s6-ports.json";
 /// The largest record that is read, in bytes.
 const RECORD_LIMIT: u64 = 1 << 20;
 
-/// The first port of the range for named profiles.
-const FIRST: u16 = 9200;
-
-/// The number of ports in the range for named profiles.
-const COUNT: u16 = 600;
-
 /// The port that Hermes itself uses if neither the profile nor the environment sets one.
 pub const HERMES_DEFAULT: u16 = 8642;
 
 /// The ports that hermes-s6 gave to named profiles.
 pub type Ports = BTreeMap<ProfileName, u16>;
 
-/// Gives the natural port of a name: a hash of the name. The profile gets it if it is free.
-fn natural(name: &ProfileName) -> u16 {
+/// Gives the natural port of a name, by a hash of the name. The profile gets it if it is free.
+///
+/// That is the port that the original image gives, if it is in the range.
+fn natural(name: &ProfileName, range: &RangeInclusive<u16>) -> u16 {
     let digest = Sha256::digest(name.as_str().as_bytes());
     let head = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-    // The remainder is below 600.
-    FIRST + u16::try_from(head % u32::from(COUNT)).unwrap_or(0)
+    let original = nth(&PORTS, head);
+    if range.contains(&original) {
+        return original;
+    }
+    nth(range, head)
 }
+
+/// Gives a port of a range by its number, which begins anew behind the last port.
+fn nth(range: &RangeInclusive<u16>, number: u32) -> u16 {
+    let count = u32::from(range.end() - range.start()) + 1;
+    range.start() + u16::try_from(number % count).unwrap_or(0)
+}
+
+/// Says that there is no port left in a range, as the end of a sentence.
+pub fn all_given(range: &RangeInclusive<u16>) -> String {
+    format!("all of {} to {} are given", range.start(), range.end())
+}
+
+/// What to do about a profile without a port.
+pub const NO_PORT_REMEDY: &str =
+    "set API_SERVER_PORT in its .env, or a wider range with HERMES_S6_PORTS";
 
 /// What the record of ports on a volume is worth.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +114,8 @@ pub fn read_record(home: &Dir) -> Recorded {
 
 /// Gives the ports of a record that still count, and what the record is worth.
 ///
-/// A port counts if it is in our range, is recorded for one name only, and `is_there` holds for the name.
+/// A port counts if profiles can be given it, it is recorded for one name only, and `is_there` holds for the name.
+/// It need not be in the present range: whoever sets another range, or forgets to set it in one shell, moves nothing.
 pub fn still_given(
     recorded: &Recorded,
     is_there: impl Fn(&ProfileName) -> bool,
@@ -119,13 +136,12 @@ pub fn still_given(
 
 /// Gives the entries that count, see [`still_given`].
 pub fn sound(entries: &Entries, is_there: impl Fn(&ProfileName) -> bool) -> Ports {
-    let is_in_range = |port: &u16| (FIRST..FIRST + COUNT).contains(port);
     let mut used = BTreeSet::new();
     let mut ports = Ports::new();
     for (name, port) in entries {
         if let Ok(name) = name.parse::<ProfileName>()
             && is_there(&name)
-            && is_in_range(port)
+            && *port >= FIRST_PORT
             && used.insert(*port)
         {
             ports.insert(name, *port);
@@ -137,13 +153,14 @@ pub fn sound(entries: &Entries, is_there: impl Fn(&ProfileName) -> bool) -> Port
 /// Gives every named profile its port.
 ///
 /// `recorded` are the ports that profiles were given before: they keep them. `taken` are the ports that profiles
-/// set themselves. A new profile gets its natural port if that is free. After that, the remaining new profiles
+/// set themselves. New ports are those of `range`. A new profile gets its natural port if that is free. After that, the remaining new profiles
 /// get the next free port each, in the order of their names. If there are more profiles than ports, the last
 /// profiles get none.
 pub fn assign<'a>(
     names: impl Iterator<Item = &'a ProfileName> + Clone,
     recorded: &Ports,
     taken: &BTreeSet<u16>,
+    range: &RangeInclusive<u16>,
 ) -> Ports {
     let mut ports = Ports::new();
     ports.extend(
@@ -155,17 +172,16 @@ pub fn assign<'a>(
     used.extend(ports.values());
     let mut displaced = Vec::new();
     for name in names.filter(|name| !name.is_default() && !recorded.contains_key(name)) {
-        if used.insert(natural(name)) {
-            ports.insert(name.clone(), natural(name));
+        let natural = natural(name, range);
+        if used.insert(natural) {
+            ports.insert(name.clone(), natural);
         } else {
-            displaced.push(name);
+            displaced.push((name, natural));
         }
     }
-    for name in displaced {
-        let start = natural(name) - FIRST;
-        let free = (1..COUNT)
-            .map(|step| FIRST + (start + step) % COUNT)
-            .find(|port| used.insert(*port));
+    for (name, natural) in displaced {
+        let mut next = (natural..=*range.end()).chain(*range.start()..natural);
+        let free = next.find(|port| used.insert(*port));
         if let Some(port) = free {
             ports.insert(name.clone(), port);
         }
@@ -181,12 +197,20 @@ mod tests {
         names.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
+    /// Gives ports of the usual range, of which no profile has set one itself.
+    fn assigned<'a>(
+        names: impl Iterator<Item = &'a ProfileName> + Clone,
+        recorded: &Ports,
+    ) -> Ports {
+        assign(names, recorded, &BTreeSet::new(), &PORTS)
+    }
+
     /// Two names with the same natural port, found by trying.
     fn twins() -> (ProfileName, ProfileName) {
         let mut seen: BTreeMap<u16, ProfileName> = BTreeMap::new();
         for number in 0.. {
             let name: ProfileName = names(&[&format!("p{number:04}")]).remove(0);
-            if let Some(first) = seen.insert(natural(&name), name.clone()) {
+            if let Some(first) = seen.insert(natural(&name, &PORTS), name.clone()) {
                 return (first, name);
             }
         }
@@ -197,15 +221,15 @@ mod tests {
     fn a_natural_port_is_9200_plus_the_head_of_the_names_sha256_modulo_600() {
         // sha256("coder") begins with c84a9e3a: 3360333370 modulo 600 is 370.
         let coder = names(&["coder"]);
-        let ports = assign(coder.iter(), &Ports::new(), &BTreeSet::new());
+        let ports = assigned(coder.iter(), &Ports::new());
         assert_eq!(ports[&coder[0]], 9570);
     }
 
     #[test]
     fn a_port_stays_when_a_name_that_sorts_first_would_have_it() {
         let (first, second) = twins();
-        let alone = assign([&second].into_iter(), &Ports::new(), &BTreeSet::new());
-        let both = assign([&first, &second].into_iter(), &alone, &BTreeSet::new());
+        let alone = assigned([&second].into_iter(), &Ports::new());
+        let both = assigned([&first, &second].into_iter(), &alone);
         assert_eq!(both[&second], alone[&second]);
         assert_ne!(both[&first], both[&second]);
     }
@@ -213,20 +237,16 @@ mod tests {
     #[test]
     fn a_displaced_name_keeps_its_port_when_the_other_is_gone() {
         let (first, second) = twins();
-        let both = assign(
-            [&first, &second].into_iter(),
-            &Ports::new(),
-            &BTreeSet::new(),
-        );
-        let alone = assign([&second].into_iter(), &both, &BTreeSet::new());
+        let both = assigned([&first, &second].into_iter(), &Ports::new());
+        let alone = assigned([&second].into_iter(), &both);
         assert_eq!(alone[&second], both[&second]);
     }
 
     #[test]
     fn a_port_that_a_profile_sets_itself_is_given_to_nobody() {
         let coder = names(&["coder"]);
-        let own = natural(&coder[0]);
-        let ports = assign(coder.iter(), &Ports::new(), &BTreeSet::from([own]));
+        let own = natural(&coder[0], &PORTS);
+        let ports = assign(coder.iter(), &Ports::new(), &BTreeSet::from([own]), &PORTS);
         assert_ne!(ports[&coder[0]], own);
         assert!((9200..9800).contains(&ports[&coder[0]]));
     }
@@ -235,14 +255,50 @@ mod tests {
     fn all_ports_are_given_once_and_then_no_more() {
         let many: Vec<_> = (0..700).map(|number| format!("p{number:03}")).collect();
         let many = names(&many.iter().map(String::as_str).collect::<Vec<_>>());
-        let ports = assign(many.iter(), &Ports::new(), &BTreeSet::new());
+        let ports = assigned(many.iter(), &Ports::new());
         let distinct: BTreeSet<_> = ports.values().collect();
         assert_eq!((ports.len(), distinct.len()), (600, 600));
     }
 
     #[test]
+    fn a_natural_port_in_another_range_is_that_of_the_original_where_it_can_be() {
+        let coder = &names(&["coder"])[0];
+        for (range, port, sentence) in [
+            (9200..=9799, 9570, "the usual range"),
+            (9200..=10_199, 9570, "a wider one"),
+            (1024..=65535, 9570, "the widest"),
+            (9570..=9570, 9570, "just this port"),
+            // 3360333370 modulo 10000.
+            (
+                20_000..=29_999,
+                23_370,
+                "one without the port of the original",
+            ),
+            (65535..=65535, 65535, "the last port of all"),
+        ] {
+            assert_eq!(natural(coder, &range), port, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_wider_range_moves_no_port_and_has_one_for_everybody() {
+        let many: Vec<_> = (0..700).map(|number| format!("p{number:03}")).collect();
+        let many = names(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let given = assigned(many.iter(), &Ports::new());
+        for range in [9200..=9899, 9000..=9799, 30_000..=30_099, 1024..=65535] {
+            let ports = assign(many.iter(), &given, &BTreeSet::new(), &range);
+            let distinct: BTreeSet<_> = ports.values().collect();
+            assert_eq!((ports.len(), distinct.len()), (700, 700), "{range:?}");
+            let stay = given.iter().all(|(name, port)| ports[name] == *port);
+            assert!(stay, "{range:?}");
+            // Also when the range is forgotten again.
+            assert_eq!(assigned(many.iter(), &ports), ports, "{range:?}");
+        }
+    }
+
+    #[test]
     fn the_default_profile_gets_no_port() {
-        assert!(assign(names(&["default"]).iter(), &Ports::new(), &BTreeSet::new()).is_empty());
+        assert!(assigned(names(&["default"]).iter(), &Ports::new()).is_empty());
     }
 
     #[test]
@@ -278,6 +334,7 @@ mod tests {
             (&[("coder", 9570), ("gone", 9571)], coder.clone(), Record::Outdated, "one is gone"),
             (&[("coder", 9570), ("qa", 80)], coder.clone(), Record::Outdated, "a port that nobody is given"),
             (&[("coder", 9570), ("qa", 9570)], coder.clone(), Record::Outdated, "one port for two"),
+            (&[("coder", 65535)], vec![("coder".to_owned(), 65535)], Record::Current, "of another range"),
             (&[("", 0), ("coder", 9570)], coder, Record::Outdated, "a damaged entry"),
         ];
         for (list, ports, record, sentence) in rows {

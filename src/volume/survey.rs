@@ -21,7 +21,7 @@ use crate::system::process::holder;
 use crate::volume::lock::{LOCK_FILE, Lock};
 use crate::volume::log::LogPlace;
 use crate::volume::port::{
-    Entries, Ports, Record, Recorded, assign, read_record, sound, still_given,
+    Entries, HERMES_DEFAULT, Ports, Record, Recorded, assign, read_record, sound, still_given,
 };
 
 /// Files that a killed gateway leaves behind, and that keep the next gateway from starting.
@@ -260,17 +260,21 @@ impl Survey {
     }
 
     /// Gives the ports of all named profiles, see [`assign`].
-    pub fn assigned_ports(&self) -> Ports {
-        let mut taken = BTreeSet::new();
-        taken.extend(
-            self.profiles
-                .values()
-                .filter_map(|profile| profile.own_port),
-        );
-        let mut ports = assign(self.profiles.keys(), &self.ports, &taken);
+    pub fn assigned_ports(&self, settings: &Settings) -> Ports {
+        let set = self.profiles.values();
+        let mut taken: BTreeSet<u16> = set.filter_map(|profile| profile.own_port).collect();
+        taken.insert(self.default_port());
+        let mut ports = assign(self.profiles.keys(), &self.ports, &taken, &settings.ports);
         // A profile whose home could not be read this time keeps its port.
         ports.extend(self.ports.iter().map(|(name, port)| (name.clone(), *port)));
         ports
+    }
+
+    /// Gives the port of the default profile.
+    pub fn default_port(&self) -> u16 {
+        let default = self.profiles.get(&ProfileName::default_profile());
+        let own = default.and_then(|profile| profile.own_port);
+        own.unwrap_or(HERMES_DEFAULT)
     }
 
     /// Notes that the list of profiles is not complete.

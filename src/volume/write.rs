@@ -298,7 +298,7 @@ fn seed_state(seed: Seed, now: SystemTime) -> String {
 fn boot_log(home: &Dir, lines: &[String], now: SystemTime) -> Result<()> {
     let logs = home.make_dir("logs")?;
     if logs.size(BOOT_LOG) >= BOOT_LOG_LIMIT {
-        match logs.rename(BOOT_LOG, &format!("{BOOT_LOG}.1")) {
+        match logs.rename(BOOT_LOG, format!("{BOOT_LOG}.1")) {
             // Another container has done so at the same time.
             Err(error) if error.is_not_found() => {}
             renamed => renamed?,

@@ -200,12 +200,14 @@ fn values_that_are_not_understood_are_told_and_ignored() {
     let mut env = TestEnv::new();
     env.set("HERMES_S6_STOP_TIMEOUT", "soon")
         .set("HERMES_S6_AUTOSTART", "perhaps")
-        .set("HERMES_GATEWAY_BOOTSTRAP_STATE", "x");
+        .set("HERMES_GATEWAY_BOOTSTRAP_STATE", "x")
+        .set("HERMES_S6_PORTS", "9799-9200");
     let ran = env.run("reconcile --dry-run");
     let expected =
         "hermes-s6: warning: HERMES_S6_STOP_TIMEOUT='soon' is ignored: it takes 1 to 86400 seconds
 hermes-s6: warning: HERMES_S6_AUTOSTART='perhaps' is ignored: it takes always or never
 hermes-s6: warning: HERMES_GATEWAY_BOOTSTRAP_STATE='x' is ignored: it takes running
+hermes-s6: warning: HERMES_S6_PORTS='9799-9200' is ignored: it takes a range of ports such as 9200-9799, within 1024-65535
 ";
     assert_eq!((ran.code, ran.stderr.as_str()), (0, expected));
 }

@@ -1,10 +1,13 @@
 //! What is on the volume: bad input costs only itself, and nothing changes without a reason.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::Path;
+
+use serde_json::{Value, json};
 
 use crate::support::{
     Background, NOBODY, Run, TestEnv, begins, chmod, closes, fingerprint, has, is_root, names,
@@ -158,7 +161,8 @@ fn when_the_list_of_profiles_cannot_be_read_no_slot_goes() {
 
 #[test]
 fn a_thousand_profiles_take_one_pass_and_the_second_touches_nothing() {
-    let env = TestEnv::new();
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_PORTS", "9200-10199");
     for number in 0..999 {
         env.profile(&format!("p{number:03}"), r#"{"gateway_state":"running"}"#);
     }
@@ -255,6 +259,124 @@ fn a_port_never_moves_when_other_profiles_come_and_go() {
     }
     reconcile(&env, 0, &[]);
     assert_eq!(ports(150), before);
+}
+
+/// The ports of profiles, as they are recorded on the volume.
+fn recorded(env: &TestEnv) -> BTreeMap<String, u16> {
+    let record = fs::read(env.home.join(".hermes-s6-ports.json")).unwrap();
+    serde_json::from_slice(&record).unwrap()
+}
+
+#[test]
+fn profiles_without_a_port_are_named_until_the_range_is_wider() {
+    let mut env = TestEnv::new();
+    for number in 0..605 {
+        env.profile(&format!("p{number:03}"), "");
+    }
+    let ran = env.run("reconcile --json").ends(1);
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let changes = json["changes"].as_array().unwrap().iter();
+    let without = changes.filter(|change| change["reason"] == "no-port");
+    let without: Vec<&str> = without
+        .map(|change| change["profile"].as_str().unwrap())
+        .collect();
+    assert_eq!(without.len(), 5, "{without:?}");
+    let text = "it has no port: all of 9200 to 9799 are given";
+    let remedy = "set API_SERVER_PORT in its .env, or a wider range with HERMES_S6_PORTS";
+    for name in &without {
+        env.run(&["port", "-p", name]).is(
+            1,
+            "",
+            format!("hermes-s6: fatal: profile {name}{}: {remedy}\n", &text[2..]),
+        );
+    }
+    let again = env.run("reconcile").ends(1);
+    again.says("reconcile: nothing changed\n").warns(without[0]);
+    again.warns(format!("{text}: {remedy}\n"));
+    let doctor = || -> Vec<Value> {
+        let json: Value = serde_json::from_str(&env.run("doctor --json").stdout).unwrap();
+        let mut findings = json["findings"].as_array().unwrap().clone();
+        findings.retain(|finding| finding["check"] == "ports");
+        findings
+    };
+    let found = doctor();
+    let named = found.iter().map(|finding| &finding["profile"]);
+    assert!(named.eq(&without), "{found:?}");
+    for finding in found {
+        let is = (&finding["level"], &finding["text"], &finding["remedy"]);
+        assert_eq!(is, (&json!("problem"), &json!(text), &json!(remedy)));
+    }
+    let before = recorded(&env);
+    assert_eq!(before.len(), 600);
+    env.set("HERMES_S6_PORTS", "9200-10199");
+    env.run("reconcile").ends(0);
+    let after = recorded(&env);
+    assert_eq!(after.values().collect::<BTreeSet<_>>().len(), 605);
+    assert!(before.iter().all(|(name, port)| after[name] == *port));
+    for name in without {
+        let port = after[name];
+        assert!((9800..=10199).contains(&port), "{name}: {port}");
+        env.run(&["port", "-p", name])
+            .is(0, format!("{port}\n"), "");
+    }
+    let json: Value = serde_json::from_str(&env.run("doctor --json").stdout).unwrap();
+    assert!(
+        json.to_string()
+            .contains("every profile has a port of its own")
+    );
+    // A shell without the variable, such as root's in cron.
+    env.variables.clear();
+    env.run("reconcile")
+        .is(0, "reconcile: nothing changed\n", "");
+}
+
+#[test]
+fn another_range_is_for_new_profiles_and_moves_no_port() {
+    let mut env = TestEnv::new();
+    env.profile("coder", "");
+    reconcile(&env, 0, &[]);
+    env.set("HERMES_S6_PORTS", "20000-20009");
+    env.profile("viewer", "");
+    reconcile(&env, 0, &["viewer prior_state=None action=registered"]);
+    let ports = recorded(&env);
+    assert_eq!(ports["coder"], 9570);
+    assert!((20000..=20009).contains(&ports["viewer"]), "{ports:?}");
+    env.run("reconcile")
+        .is(0, "reconcile: nothing changed\n", "");
+    env.variables.clear();
+    env.run("reconcile")
+        .is(0, "reconcile: nothing changed\n", "");
+    // The default profile has a port too, which nobody else is given.
+    env.set("HERMES_S6_PORTS", "8642-8643");
+    env.profile("writer", "");
+    reconcile(&env, 0, &[]);
+    env.run("port -p writer").is(0, "8643\n", "");
+    assert_eq!(recorded(&env).len(), 3);
+}
+
+#[test]
+fn the_range_is_the_same_for_root_in_every_layout() {
+    if !is_root() {
+        return skip("only root can become another user");
+    }
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_USER", "nobody")
+        .set("HERMES_S6_PORTS", "20000-29999");
+    env.profile("coder", "");
+    chown(&env.place, Some(0), Some(0)).unwrap();
+    for owner in [env.owner, 0] {
+        fs::create_dir(&env.scandir).unwrap();
+        chown(&env.scandir, Some(owner), Some(owner)).unwrap();
+        env.run_as_root("port -p coder").is(0, "23370\n", "");
+        env.run_as_root("reconcile").ends(0);
+        let port = fs::read_to_string(env.slot("coder").join("env/API_SERVER_PORT")).unwrap();
+        assert_eq!(port.trim(), "23370");
+        let record = env.home.join(".hermes-s6-ports.json");
+        assert_eq!(fs::metadata(&record).unwrap().uid(), env.owner);
+        assert_eq!(recorded(&env)["coder"], 23370);
+        fs::remove_file(record).unwrap();
+        fs::remove_dir_all(&env.scandir).unwrap();
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::system::process::{Holder, clone3_refused};
 use crate::tree::detect::detect;
 use crate::tree::owner::Choices;
-use crate::tree::plan::conflicts;
+use crate::tree::plan::port_problems;
 use crate::tree::scandir::ScanDir;
 use crate::view::doctor::finding::{Diagnosis, Findings, Level};
 use crate::volume::survey::{Survey, survey, survey_as};
@@ -155,7 +155,7 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     if let Some(choices) = &choices {
         tree::stopping(settings, scandir.as_ref(), choices, found);
     }
-    ports(&survey, found);
+    ports(settings, &survey, found);
     let room = match (watcher, &scandir, &choices) {
         (None, _, _) if !runs => Ok(Some(room_by_descriptors())),
         (watcher, Some(scandir), Some(choices)) => {
@@ -170,12 +170,13 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
 }
 
 /// Checks that every profile has a port of its own.
-fn ports(survey: &Survey, found: &mut Findings) {
+fn ports(settings: &Settings, survey: &Survey, found: &mut Findings) {
     found.check = "ports";
     if let Some(problem) = survey.problem_of_ports() {
         found.sentence(Level::Problem, problem);
     }
-    for (name, problem) in conflicts(survey, &survey.assigned_ports()) {
+    let ports = survey.assigned_ports(settings);
+    for (name, problem) in port_problems(settings, survey, &ports) {
         found
             .of(name.as_str())
             .sentence(Level::Problem, &problem.text);

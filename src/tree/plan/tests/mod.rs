@@ -55,7 +55,7 @@ fn survey_of(profiles: &[(&str, &str)]) -> Survey {
         };
         survey.profiles.insert(profile.name.clone(), profile);
     }
-    survey.ports = survey.assigned_ports();
+    survey.ports = survey.assigned_ports(&Settings::example());
     survey
 }
 
@@ -89,7 +89,7 @@ fn unserved(survey: Survey) -> Survey {
 fn new_ports(survey: &Survey) -> NewPorts {
     NewPorts {
         seen: survey.recorded.clone(),
-        ports: survey.assigned_ports(),
+        ports: survey.assigned_ports(&Settings::example()),
     }
 }
 

@@ -94,7 +94,11 @@ fn to_register_writes_of_the_volume_what_the_slots_need() {
         };
         assert_eq!(plan.volume, expected, "{sentence}: no seed, no leftovers");
     }
-    assert_eq!(survey.assigned_ports().len(), 2, "coder and writer");
+    assert_eq!(
+        survey.assigned_ports(&Settings::example()).len(),
+        2,
+        "coder and writer"
+    );
 }
 
 #[test]

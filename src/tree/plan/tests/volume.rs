@@ -183,6 +183,10 @@ fn two_profiles_with_one_port_are_told() {
     let coders = both().ports[&name("coder")];
     let sets =
         |survey, profile, port| with(survey, profile, |profile| profile.own_port = Some(port));
+    let given = |mut survey: Survey, profile, port| {
+        survey.ports.insert(name(profile), port);
+        survey
+    };
     #[rustfmt::skip]
     let rows = [
         (both(), Vec::new(), "each has its own"),
@@ -190,10 +194,14 @@ fn two_profiles_with_one_port_are_told() {
         (sets(both(), "writer", coders), vec!["coder"], "also where its name comes later"),
         (sets(sets(both(), "coder", 7), "writer", 7), vec!["writer"], "both set it: the first name has it"),
         (sets(sets(both(), "default", coders), "writer", coders), vec!["coder", "writer"], "three have one"),
+        (given(both(), "coder", 8642), vec!["coder"], "the usual port of the default profile"),
+        (sets(given(both(), "coder", 8642), "default", 7), Vec::new(), "which has another one here"),
+        (sets(both(), "coder", 8642), Vec::new(), "who sets that one may have no server in the default profile"),
     ];
     for (survey, told, sentence) in rows {
-        let conflicts = conflicts(&survey, &survey.assigned_ports());
-        let found: Vec<&str> = conflicts.keys().map(ProfileName::as_str).collect();
+        let settings = Settings::example();
+        let problems = port_problems(&settings, &survey, &survey.assigned_ports(&settings));
+        let found: Vec<&str> = problems.keys().map(ProfileName::as_str).collect();
         assert_eq!(found, told, "{sentence}");
     }
     let survey = sets(survey(RUNNING), "default", coders);
@@ -203,6 +211,49 @@ fn two_profiles_with_one_port_are_told() {
         because(Action::Unchanged, "port-conflict", [])
     );
     assert_eq!(actions(&plan), [("coder", Action::Unchanged)], "only it");
+}
+
+#[test]
+fn a_profile_without_a_port_is_told() {
+    let new = || Survey {
+        ports: Ports::new(),
+        ..survey_of(&[("coder", RUNNING), ("viewer", RUNNING), ("writer", STOPPED)])
+    };
+    let own = |profile| with(new(), profile, |profile| profile.own_port = Some(9571));
+    let settings = |ports| Settings {
+        ports,
+        ..Settings::example()
+    };
+    #[rustfmt::skip]
+    let rows = [
+        (new(), 9200..=9799, vec![], "there are enough"),
+        (new(), 9570..=9571, vec!["writer"], "the last one gets none"),
+        (new(), 9570..=9570, vec!["viewer", "writer"], "nor do two"),
+        (own("writer"), 9570..=9571, vec!["viewer"], "a port of its own is one, and is given to nobody"),
+        (survey_of(&[("coder", RUNNING)]), 9571..=9571, vec![], "a port that was given before is enough"),
+        (new(), 8641..=8643, vec!["writer"], "the port of the default profile is given to nobody"),
+    ];
+    for (survey, ports, told, sentence) in rows {
+        let settings = settings(ports);
+        let problems = port_problems(&settings, &survey, &survey.assigned_ports(&settings));
+        let found: Vec<&str> = problems.keys().map(ProfileName::as_str).collect();
+        assert_eq!(found, told, "{sentence}");
+        assert!(problems.values().all(|problem| problem.reason == "no-port"));
+    }
+    let command = Command::default();
+    let plan = plan(
+        &settings(9570..=9571),
+        &command,
+        &new(),
+        &bare(),
+        Scope::All,
+    );
+    let warnings = plan
+        .changes
+        .iter()
+        .filter_map(|change| change.warning.as_deref());
+    let text = "it has no port: all of 9570 to 9571 are given: set API_SERVER_PORT in its .env, or a wider range with HERMES_S6_PORTS";
+    assert_eq!(warnings.collect::<Vec<_>>(), [text]);
 }
 
 #[test]
