@@ -3,17 +3,113 @@
 //! No other module prints. If the reader has closed the pipe, that is not an error. Any other failure to print data
 //! is kept, and ends the run with an error, see [`unprinted`].
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, escaped_where};
 
 /// Why data could not be printed, the first time.
 static UNPRINTED: OnceLock<Error> = OnceLock::new();
+
+/// The warnings that were printed in this run.
+static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// How many of several profiles are named.
+const NAMED: usize = 3;
+
+/// A problem that does not stop a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// The profile, or the directory that cannot be a profile; `None` if the problem is not one profile's.
+    pub profile: Option<String>,
+    /// The problem as a sentence, with the remedy.
+    pub text: String,
+}
+
+impl Warning {
+    /// Makes the warning of a problem that is not one profile's.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            profile: None,
+            text: text.into(),
+        }
+    }
+
+    /// Makes the warning of a profile's problem.
+    pub fn of(profile: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            profile: Some(profile.into()),
+            ..Self::new(text)
+        }
+    }
+
+    /// Gives the text without the name of the profile: for two profiles with the same problem, it is the same.
+    fn pattern(&self) -> String {
+        let Some(name) = self.profile.as_deref().filter(|name| !name.is_empty()) else {
+            return self.text.clone();
+        };
+        let mut pattern = String::new();
+        let mut rest = self.text.as_str();
+        while let Some(at) = rest.find(name) {
+            let (before, after) = (&rest[..at], &rest[at + name.len()..]);
+            let is_word = !before.ends_with(char::is_alphanumeric)
+                && !after.starts_with(char::is_alphanumeric);
+            pattern.extend([before, if is_word { "\0" } else { name }]);
+            rest = after;
+        }
+        pattern + rest
+    }
+}
+
+/// Writes warnings as lines. One line is for all profiles with the same problem, with the text of the first.
+fn folded<'a>(warnings: impl IntoIterator<Item = &'a Warning>) -> Vec<String> {
+    let keyed = warnings
+        .into_iter()
+        .map(|warning| ((warning.profile.is_some(), warning.pattern()), warning));
+    let line = |(_, same): (_, Vec<&Warning>)| {
+        let text = &same[0].text;
+        let mut names: Vec<&str> = same
+            .iter()
+            .filter_map(|warning| warning.profile.as_deref())
+            .collect();
+        names.dedup();
+        match (names.len(), same.len()) {
+            (0, 1) => text.clone(),
+            (0, count) => format!("{text} ({count} times)"),
+            (1, _) => format!("profile {}: {text}", names[0]),
+            _ => format!("profiles {}: {text}", first_few(&names)),
+        }
+    };
+    groups(keyed).into_iter().map(line).collect()
+}
+
+/// Puts together what has the same key, in the order of the first ones.
+pub fn groups<K: PartialEq, T>(items: impl IntoIterator<Item = (K, T)>) -> Vec<(K, Vec<T>)> {
+    let mut groups: Vec<(K, Vec<T>)> = Vec::new();
+    for (key, item) in items {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, items)) => items.push(item),
+            None => groups.push((key, vec![item])),
+        }
+    }
+    groups
+}
+
+/// Writes the first three names or paths of a list, and the number of the others.
+pub fn first_few(names: &[impl Display]) -> String {
+    let few: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
+    let few = few.join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => few,
+        others => format!("{few} and {others} more"),
+    }
+}
 
 /// Prints a line of data.
 pub fn line(text: &str) {
@@ -120,9 +216,19 @@ pub fn note(text: &str) {
     say("info", text);
 }
 
-/// Prints a problem that does not stop this run.
+/// Prints a problem that does not stop this run. The same one is printed once in a run, however often it is met.
 pub fn warning(text: &str) {
-    say("warning", text);
+    let mut said = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.insert(text.to_owned()) {
+        say("warning", text);
+    }
+}
+
+/// Prints problems that do not stop this run. Those that are the same for several profiles become one line.
+pub fn warnings<'a>(warnings: impl IntoIterator<Item = &'a Warning>) {
+    for line in folded(warnings) {
+        warning(&line);
+    }
 }
 
 /// Prints the error that ends this run.
@@ -138,4 +244,40 @@ fn say(level: &str, text: &str) {
 /// Makes a text one line: control characters in it, such as a line break in a file name, become escapes.
 pub fn one_line(text: &str) -> String {
     escaped_where(text.as_bytes(), char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The warnings of these profiles, which name their profile where the text has a `*`.
+    fn warnings(names: &[&str], text: &str) -> Vec<Warning> {
+        let warning = |name: &&str| Warning::of(*name, text.replace('*', name));
+        names.iter().map(warning).collect()
+    }
+
+    #[test]
+    fn the_same_problem_of_several_profiles_is_one_line() {
+        let many: Vec<String> = (1..=20).map(|number| format!("p{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let port = "it has no port";
+        let path = "unable to write /x/*/y: File too large: * is lost";
+        #[rustfmt::skip]
+        let rows = [
+            (vec![], vec![], "nothing is wrong"),
+            (warnings(&["coder"], port), vec!["profile coder: it has no port"], "one has it"),
+            (warnings(&["a", "b"], port), vec!["profiles a, b: it has no port"], "two"),
+            (warnings(&["a", "b", "c"], port), vec!["profiles a, b, c: it has no port"], "three are all named"),
+            (warnings(&many, port), vec!["profiles p1, p2, p3 and 17 more: it has no port"], "twenty"),
+            (warnings(&many, path), vec!["profiles p1, p2, p3 and 17 more: unable to write /x/p1/y: File too large: p1 is lost"], "only the name differs"),
+            (warnings(&["a", "x"], path), vec!["profile a: unable to write /x/a/y: File too large: a is lost", "profile x: unable to write /x/x/y: File too large: x is lost"], "a name that the text has anyway"),
+            ([warnings(&["a"], port), warnings(&["b"], path), warnings(&["c"], port)].concat(), vec!["profiles a, c: it has no port", "profile b: unable to write /x/b/y: File too large: b is lost"], "each problem where it is met first"),
+            ([warnings(&["a"], port), warnings(&["a"], port)].concat(), vec!["profile a: it has no port"], "one profile, met twice"),
+            (vec![Warning::new(port); 20], vec!["it has no port (20 times)"], "nobody's, twenty times"),
+            ([vec![Warning::new(port)], warnings(&["a"], port)].concat(), vec![port, "profile a: it has no port"], "nobody's is another one"),
+        ];
+        for (warnings, lines, sentence) in rows {
+            assert_eq!(folded(&warnings), lines, "{sentence}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::command::context::must_exist;
 use crate::error::{Code, Error, Result};
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
-use crate::report;
+use crate::report::{self, Warning};
 use crate::settings::Settings;
 use crate::tree::lifecycle::request::Verb;
 use crate::tree::plan::{held, is_multiplexed};
@@ -34,8 +34,8 @@ pub struct Seen<'a> {
 pub struct Choice {
     /// The chosen profiles, in order.
     pub names: Vec<ProfileName>,
-    /// Problems, as sentences.
-    pub warnings: Vec<String>,
+    /// Problems of profiles.
+    pub warnings: Vec<Warning>,
     /// The reasons why profiles are left out, as sentences.
     pub notes: Vec<String>,
 }
@@ -43,9 +43,7 @@ pub struct Choice {
 impl Choice {
     /// Prints the warnings and notes, and gives the chosen profiles.
     pub fn print_and_take(self) -> Vec<ProfileName> {
-        self.warnings
-            .iter()
-            .for_each(|warning| report::warning(warning));
+        report::warnings(&self.warnings);
         self.notes.iter().for_each(|note| report::note(note));
         self.names
     }
@@ -112,9 +110,8 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
             must_exist(name, survey)?;
         }
         if verb.is_up() && is_multiplexed(seen.settings, survey, name) {
-            choice.warnings.push(format!(
-                "profile {name} is served by the default profile's gateway (multiplex_profiles): its own gateway will end at once"
-            ));
+            let text = "the default profile's gateway serves it (multiplex_profiles): its own gateway will end at once";
+            choice.warnings.push(Warning::of(name.as_str(), text));
         }
     }
     Ok(choice)
@@ -172,11 +169,10 @@ fn stays_down(name: &ProfileName, reason: &str) -> String {
     format!("{} stays down here ({reason})", name.slot())
 }
 
-/// Gives a sentence for each directory that looks like a profile but cannot have a slot.
-pub fn skipped(survey: &Survey) -> Vec<String> {
-    let sentence =
-        |skipped: &Skipped| format!("profile {}: {}", skipped.name, skipped.problem.text);
-    survey.skipped.iter().map(sentence).collect()
+/// Gives a warning for each directory that looks like a profile but cannot have a slot.
+pub fn skipped(survey: &Survey) -> Vec<Warning> {
+    let warning = |skipped: &Skipped| Warning::of(&skipped.name, &skipped.problem.text);
+    survey.skipped.iter().map(warning).collect()
 }
 
 #[cfg(test)]

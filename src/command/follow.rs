@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::command::context::{Tree, is_inside};
 use crate::error::Result;
 use crate::hermes::name::ProfileName;
-use crate::report;
+use crate::report::{self, Warning};
 use crate::rights::Rights;
+use crate::tree::reconcile::warn;
 use crate::volume::lock::Lock;
 use crate::volume::survey::{Profile, names};
 
@@ -91,11 +92,11 @@ pub fn follow_volume(tree: &Tree, limit: Duration) -> Result<()> {
         return Ok(());
     }
     let (_, failures) = tree.session(limit)?.register(&new)?;
-    for name in &new {
-        match failures.get(name) {
-            Some(error) => report::warning(&error.to_string()),
-            None => report::note(&format!("{} is registered, and down", name.slot())),
-        }
+    let failed = failures.iter();
+    let failed = failed.map(|(name, error)| Warning::of(name.as_str(), error.to_string()));
+    report::warnings(&failed.collect::<Vec<_>>());
+    for name in new.iter().filter(|name| !failures.contains_key(name)) {
+        report::note(&format!("{} is registered, and down", name.slot()));
     }
     Ok(())
 }
@@ -115,9 +116,6 @@ fn converge(tree: &Tree, names: &BTreeSet<ProfileName>, limit: Duration) -> Resu
             report::note(&change.to_string());
         }
     }
-    outcome
-        .failures
-        .iter()
-        .for_each(|failure| report::warning(failure));
+    warn(&outcome);
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Source;
-use crate::report;
+use crate::report::{self, Warning};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
 use crate::tree::lifecycle::Outcome;
@@ -356,7 +356,7 @@ fn carry_out(
     // Surveyed again: the holders of locks and the intents may have changed meanwhile.
     let survey = tree.context.survey(names).unwrap_or_else(|error| {
         if survey.complete {
-            outcome.failures.push(error.to_string());
+            outcome.failures.push(Warning::new(error.to_string()));
         }
         Survey::default()
     });

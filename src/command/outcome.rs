@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::error::Code;
 use crate::hermes::name::ProfileName;
-use crate::report;
+use crate::report::{self, Warning};
 use crate::tree::change::{Action, Change};
 use crate::tree::lifecycle::Outcome;
 use crate::tree::lifecycle::request::{End, Request, Verb};
@@ -36,7 +36,7 @@ struct Operation<'a> {
     version: u32,
     ok: bool,
     results: Vec<JsonResult<'a>>,
-    failures: &'a [String],
+    failures: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -98,11 +98,9 @@ pub fn say(
             text,
         });
     }
-    for failure in &outcome.failures {
-        codes.push(Code::No);
-        if !json {
-            report::warning(failure);
-        }
+    codes.extend(outcome.failures.iter().map(|_| Code::No));
+    if !json {
+        report::warnings(&outcome.failures);
     }
     match form {
         Form::Sum if results.is_empty() => {
@@ -136,7 +134,7 @@ pub fn say(
             version: 1,
             ok: codes.is_empty(),
             results,
-            failures: &outcome.failures,
+            failures: texts(&outcome.failures),
         });
     }
     match codes.split_first() {
@@ -144,6 +142,11 @@ pub fn say(
         Some((code, others)) if others.iter().all(|other| other == code) => *code,
         Some(_) => Code::No,
     }
+}
+
+/// Gives the texts of warnings, for JSON: each of them, also where several are the same.
+fn texts(warnings: &[Warning]) -> Vec<&str> {
+    warnings.iter().map(|warning| &*warning.text).collect()
 }
 
 /// Gives the two words that Hermes prints for a verb: to do it, and it is done.
@@ -318,7 +321,7 @@ struct Convergence<'a> {
     changed: bool,
     changes: Vec<JsonChange<'a>>,
     adopted: &'a [ProfileName],
-    failures: &'a [String],
+    failures: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -345,7 +348,7 @@ impl<'a> Convergence<'a> {
             changed: !outcome.plan.is_empty(),
             changes: outcome.plan.changes.iter().map(json).collect(),
             adopted: &outcome.plan.volume.adopted,
-            failures: &outcome.failures,
+            failures: texts(&outcome.failures),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::{Code, Error, Result};
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
-use crate::report;
+use crate::report::{self, Warning};
 use crate::rights::{Rights, make_scandir};
 use crate::s6::capacity::{raise_descriptors, room_by_descriptors};
 use crate::s6::tool::{Tools, roots_program};
@@ -35,8 +35,8 @@ const PORT_TRIES: usize = 8;
 pub struct Outcome {
     /// The plan. After a convergence, changes that failed have the action `failed`.
     pub plan: Plan,
-    /// Problems that do not belong to one profile.
-    pub failures: Vec<String>,
+    /// What could not be written on the volume.
+    pub failures: Vec<Warning>,
 }
 
 impl Outcome {
@@ -143,10 +143,8 @@ impl<'a> Session<'a> {
             self.scandir.forget_unregistered(name);
         }
         let (draft, failed) = self.decide(false, Scope::Register(names))?;
-        let problem = draft.survey.problem_of_ports().map(str::to_owned);
-        for failure in failed.iter().chain(&problem) {
-            report::warning(failure);
-        }
+        let problem = draft.survey.problem_of_ports().map(Warning::new);
+        report::warnings(failed.iter().chain(&problem));
         let Draft { rendered, plan, .. } = draft;
         let mut existing = names.clone();
         let mut failures = Failures::new();
@@ -207,8 +205,7 @@ impl<'a> Session<'a> {
         }
         let scope = only.map_or(Scope::All, Scope::Only);
         let (draft, mut failures) = self.decide(starting, scope)?;
-        let problem = draft.survey.problem_of_ports().map(str::to_owned);
-        failures.extend(problem);
+        failures.extend(draft.survey.problem_of_ports().map(Warning::new));
         let Draft {
             rendered,
             world,
@@ -226,7 +223,7 @@ impl<'a> Session<'a> {
         let slots_now = self.scandir.profiles()?.len();
         let has_room = world.room.is_none_or(|room| room >= slots_now);
         let tender = tender.and_then(|files| apply.tender(&files, has_room));
-        failures.extend(tender.err().map(|error| error.to_string()));
+        failures.extend(tender.err().map(|error| Warning::new(error.to_string())));
         mark_failures(&mut plan, slots);
         let boot_log = boot_log(&plan, &world);
         failures.extend(
@@ -242,7 +239,7 @@ impl<'a> Session<'a> {
     /// Makes a plan, and writes its changes of the volume; gives a sentence for each failure.
     ///
     /// If another container has recorded ports meanwhile, the plan is made anew: with the ports of that record.
-    fn decide(&self, starting: bool, scope: Scope) -> Result<(Draft, Vec<String>)> {
+    fn decide(&self, starting: bool, scope: Scope) -> Result<(Draft, Vec<Warning>)> {
         for _ in 0..PORT_TRIES {
             let draft = self.draft(starting, scope)?;
             let settled = self.settle(&draft.plan.volume)?;
@@ -253,9 +250,9 @@ impl<'a> Session<'a> {
         let mut draft = self.draft(starting, scope)?;
         draft.plan.volume.ports = None;
         let mut failures = self.settle(&draft.plan.volume)?.failures;
-        failures.push(format!(
+        failures.push(Warning::new(format!(
             "unable to write {PORTS_FILE}: other containers write it again and again: run hermes-s6 reconcile again"
-        ));
+        )));
         Ok((draft, failures))
     }
 
@@ -288,10 +285,7 @@ impl<'a> Session<'a> {
     }
 
     fn settle_or_warn(&self, changes: &VolumeChanges) -> Result<()> {
-        self.settle(changes)?
-            .failures
-            .iter()
-            .for_each(|failure| report::warning(failure));
+        report::warnings(&self.settle(changes)?.failures);
         Ok(())
     }
 }
@@ -306,7 +300,7 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     warn_of_hermes(settings, &choices.tools);
     let scandir = scandir.as_ref();
     let draft = draft(settings, rights, &choices, scandir, None, false, Scope::All)?;
-    let problem = draft.survey.problem_of_ports().map(str::to_owned);
+    let problem = draft.survey.problem_of_ports().map(Warning::new);
     Ok(Outcome {
         plan: draft.plan,
         failures: problem.into_iter().collect(),
@@ -394,12 +388,7 @@ fn boot_log(plan: &Plan, world: &World) -> Vec<String> {
 
 /// Prints the warnings and failures of an outcome.
 pub fn warn(outcome: &Outcome) {
-    for change in &outcome.plan.changes {
-        if let Some(warning) = &change.warning {
-            report::warning(&format!("profile {}: {warning}", change.profile));
-        }
-    }
-    for failure in &outcome.failures {
-        report::warning(failure);
-    }
+    let warning = |change: &Change| Some(Warning::of(&change.profile, change.warning.clone()?));
+    let warnings: Vec<Warning> = outcome.plan.changes.iter().filter_map(warning).collect();
+    report::warnings(warnings.iter().chain(&outcome.failures));
 }

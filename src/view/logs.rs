@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 
 use crate::error::{Code, Error, Result, escaped_where, shown};
 use crate::hermes::name::ProfileName;
-use crate::report;
+use crate::report::{self, Warning};
 use crate::s6::capacity::raise_descriptors;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
@@ -76,19 +76,22 @@ pub fn show(
     let mut code = Code::Done;
     loop {
         let gateways = existing(gateways(&home))?;
-        let mut broken = None;
+        let mut broken = Vec::new();
         logs.retain_mut(|log| match log.look(gateways.as_ref(), tail) {
             Ok(()) => true,
             Err(error) => {
-                broken.replace(error).iter().for_each(warn);
+                broken.push((log.profile.clone(), error));
                 false
             }
         });
-        if let Some(error) = broken {
-            if logs.is_empty() {
-                return Err(error);
-            }
-            warn(&error);
+        let last = broken.pop_if(|_| logs.is_empty());
+        let warning =
+            |(name, error): &(ProfileName, Error)| Warning::of(name.as_str(), error.to_string());
+        report::warnings(&broken.iter().map(warning).collect::<Vec<_>>());
+        if let Some((_, error)) = last {
+            return Err(error);
+        }
+        if !broken.is_empty() {
             code = Code::System;
         }
         if tail.take().is_some_and(|lines| lines > 0) {
@@ -120,10 +123,6 @@ pub fn last_lines(settings: &Settings, profile: &ProfileName, lines: usize) -> R
         Ok(())
     })?;
     Ok(excerpt)
-}
-
-fn warn(error: &Error) {
-    report::warning(&error.to_string());
 }
 
 /// Opens the directory with the logs of all gateways.
@@ -344,7 +343,7 @@ fn archives(dir: &Dir, current: Option<u64>, ours: Option<&Metadata>) -> Result<
             Ok(Some((_, meta))) if ours.is_some_and(|ours| !is_after(&meta, ours)) => break,
             Ok(Some((file, _))) => files.push(file),
             Ok(None) => {}
-            Err(error) => warn(&error),
+            Err(error) => report::warning(&error.to_string()),
         }
     }
     Ok(files)

@@ -1,6 +1,7 @@
 //! The status for a person: a table of all profiles, and the details of one.
 
 use crate::error::{Result, escaped};
+use crate::report::{first_few, groups};
 use crate::s6::supervision::Death;
 use crate::tree::detect::Detection;
 use crate::view::row::{Report, Row, State};
@@ -53,15 +54,34 @@ pub fn table(report: &Report, colour: bool) -> String {
         text.push('\n');
     }
     let mut gap = "\n";
-    let notes = report
-        .profiles
-        .iter()
-        .flat_map(|row| [row.note.clone(), row.log_note()]);
-    for note in notes.flatten() {
+    for note in notes(&report.profiles) {
         text.extend([gap, &note, "\n"]);
         gap = "";
     }
     text
+}
+
+/// Gives the notes of profiles that have one. A note that is the same for several profiles comes once.
+fn notes(rows: &[Row]) -> Vec<String> {
+    let noted = rows.iter().flat_map(|row| {
+        let notes = [row.note.clone(), row.log_note()].into_iter().flatten();
+        // Each begins with the name.
+        notes.map(|note| {
+            let name = row.profile.as_str();
+            (
+                note.strip_prefix(name).unwrap_or(&note).to_owned(),
+                (name, note),
+            )
+        })
+    });
+    let line = |(said, of): (String, Vec<(&str, String)>)| match of.as_slice() {
+        [(_, note)] => note.clone(),
+        of => {
+            let names: Vec<&str> = of.iter().map(|(name, _)| *name).collect();
+            format!("{}: each{said}", first_few(&names))
+        }
+    };
+    groups(noted).into_iter().map(line).collect()
 }
 
 /// Writes the details of one profile that the table does not have.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Wanted;
+use crate::report::Warning;
 use crate::volume::port::{Ports, Recorded};
 
 /// The changes to write on the volume, with the rights of its owner.
@@ -45,8 +46,8 @@ pub struct Settled {
     /// Whether another container has recorded ports meanwhile: then nothing was written, since all was decided with
     /// other ports.
     pub is_overtaken: bool,
-    /// A sentence for each failure.
-    pub failures: Vec<String>,
+    /// A warning for each failure.
+    pub failures: Vec<Warning>,
 }
 
 /// A gateway that is about to be stopped on purpose.

@@ -8,7 +8,9 @@ use rustix::io::Errno;
 use crate::error::{Code, Error, Result, shown, word};
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Source, Wanted, intent, with_intent};
+use crate::report::Warning;
 use crate::rights::{Rights, as_account};
+use crate::s6::capacity::descriptors;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
@@ -40,6 +42,9 @@ const PORTS_WAIT: Duration = Duration::from_secs(10);
 /// The number of homes that are synced together: each is an open directory until then.
 const UNSYNCED: usize = 64;
 
+/// The descriptors that are needed besides.
+const OTHERS: usize = 16;
+
 /// Writes the changes. A failure does not stop the others.
 ///
 /// The ports come first: if another container has recorded others meanwhile, nothing at all is written. What has to
@@ -50,14 +55,15 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Settled {
         Ok(home) => home,
         Err(error) => {
             let error = error.remedy("nothing that is on the volume has been changed");
-            settled.failures.push(error.to_string());
+            settled.failures.push(Warning::new(error.to_string()));
             return settled;
         }
     };
-    let mut attempt = |result: Result<()>| {
-        settled
-            .failures
-            .extend(result.err().map(|error| error.to_string()));
+    let mut attempt = |profile: Option<&ProfileName>, result: Result<()>| {
+        settled.failures.extend(result.err().map(|error| Warning {
+            profile: profile.map(ToString::to_string),
+            text: error.to_string(),
+        }));
     };
     if let Some(ports) = &changes.ports {
         match record_ports(&home, ports) {
@@ -66,21 +72,21 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Settled {
                 settled.is_overtaken = true;
                 return settled;
             }
-            Err(error) => attempt(Err(error)),
+            Err(error) => attempt(None, Err(error)),
         }
     }
     let now = SystemTime::now();
     if let Some(seed) = changes.seed {
-        attempt(
-            home.create_new(STATE_FILE, seed_state(seed, now).as_bytes())
-                .map(drop),
-        );
+        let state = seed_state(seed, now);
+        let created = home.create_new(STATE_FILE, state.as_bytes()).map(drop);
+        attempt(Some(&ProfileName::default_profile()), created);
     }
     if changes.ports.is_some() || changes.seed.is_some() {
-        attempt(home.sync());
+        attempt(None, home.sync());
     }
     for (profile, file) in &changes.remove {
-        attempt(home_of(&home, profile).and_then(|home| home.remove(file)));
+        let removed = home_of(&home, profile).and_then(|home| home.remove(file));
+        attempt(Some(profile), removed);
     }
     if !changes.log_directories.is_empty() {
         let logs = home
@@ -89,27 +95,30 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Settled {
         match logs {
             Ok(logs) => {
                 for profile in &changes.log_directories {
-                    attempt(logs.make_dir(profile.as_str()).map(drop));
+                    let made = logs.make_dir(profile.as_str()).map(drop);
+                    attempt(Some(profile), made);
                 }
             }
-            Err(error) => attempt(Err(error)),
+            Err(error) => attempt(None, Err(error)),
         }
     }
     let intents = changes.intents.iter();
     let intents = intents.map(|(profile, wanted)| (profile, *wanted, Over::Everything));
     let adopted = changes.adopted.iter();
     let adopted = adopted.map(|profile| (profile, Wanted::Running, Over::GatewayState));
-    let written: Vec<_> = intents.chain(adopted).collect();
-    for written in written.chunks(UNSYNCED) {
-        write_intents(&home, written, now)
-            .into_iter()
-            .for_each(&mut attempt);
+    let all: Vec<_> = intents.chain(adopted).collect();
+    for some in all.chunks(unsynced()) {
+        let written = write_intents(&home, some, now);
+        for ((profile, ..), result) in some.iter().zip(written) {
+            attempt(Some(profile), result);
+        }
     }
     for stop in &changes.planned_stops {
-        attempt(home_of(&home, &stop.profile).and_then(|home| announce(&home, stop, now)));
+        let announced = home_of(&home, &stop.profile).and_then(|home| announce(&home, stop, now));
+        attempt(Some(&stop.profile), announced);
     }
     if !changes.boot_log.is_empty() {
-        attempt(boot_log(&home, &changes.boot_log, now));
+        attempt(None, boot_log(&home, &changes.boot_log, now));
     }
     settled
 }
@@ -187,6 +196,14 @@ enum Over {
     Everything,
     /// Only what the gateway has written: an intent of the operator stays.
     GatewayState,
+}
+
+/// Gives the number of homes that can be open at once.
+fn unsynced() -> usize {
+    let limit = descriptors().and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(UNSYNCED, |limit| {
+        limit.saturating_sub(OTHERS).clamp(1, UNSYNCED)
+    })
 }
 
 /// Writes intents, and then syncs the homes together.

@@ -388,7 +388,8 @@ fn a_log_that_cannot_be_read_is_named_and_costs_only_itself() {
         let ran = env.run(&["logs", "-p", profile, "-f"]);
         ran.is(111, "", format!("hermes-s6: fatal: {cause}"));
         let ran = env.run(&["logs", "-p", profile, "-p", "coder"]).ends(111);
-        assert_eq!(ran.stderr, format!("hermes-s6: warning: {cause}"));
+        let warning = format!("hermes-s6: warning: profile {profile}: {cause}");
+        assert_eq!(ran.stderr, warning);
         assert!(ran.stdout.ends_with(" | of coder\n"), "{ran:?}");
     }
     chmod(env.log("closed"), 0o755);

@@ -7,7 +7,7 @@
 //! | `calls` | system calls that a kernel or a container does not know |
 //! | `trust` | what root runs, and what it refuses |
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
-//! | `volume` | what bad input on a volume costs |
+//! | `volume`, `warn` | what bad input on a volume costs; what is said of many profiles |
 //! | `lifecycle` | start, stop, restart |
 //! | `keep` | logs that cannot be written |
 //! | `look` | what is said where a look fails |
@@ -50,4 +50,5 @@ mod status;
 mod tidy;
 mod trust;
 mod volume;
+mod warn;
 mod word;

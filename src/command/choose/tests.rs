@@ -157,17 +157,17 @@ fn noting(texts: &[&str], notes: &[&str]) -> Choice {
     }
 }
 
-/// A choice with warnings.
-fn warning(texts: &[&str], warnings: &[&str]) -> Choice {
+/// A choice with the warning of a profile.
+fn warning(texts: &[&str], (profile, text): (&str, &str)) -> Choice {
     Choice {
-        warnings: warnings.iter().map(|&text| text.to_owned()).collect(),
+        warnings: vec![Warning::of(profile, text)],
         ..plainly(texts)
     }
 }
 
 /// A choice with the warning that `coder` is served.
 fn served_warning() -> Choice {
-    warning(&["default", "coder"], &[CODER_IS_SERVED])
+    warning(&["default", "coder"], CODER_IS_SERVED)
 }
 
 /// A choice that leaves these out, for one reason.
@@ -199,10 +199,13 @@ fn refuse_all<const N: usize>(rows: [(Case, Code, &str, &str); N]) {
     }
 }
 
-const FOO_IS_A_LINK: &str = "profile Foo: it is a link";
+const FOO_IS_A_LINK: (&str, &str) = ("Foo", "it is a link");
 const WRITER_STAYS: &str =
     "gateway-writer stays down here (it was stopped; start it with hermes-s6 start -p writer)";
-const CODER_IS_SERVED: &str = "profile coder is served by the default profile's gateway (multiplex_profiles): its own gateway will end at once";
+const CODER_IS_SERVED: (&str, &str) = (
+    "coder",
+    "the default profile's gateway serves it (multiplex_profiles): its own gateway will end at once",
+);
 
 #[test]
 fn what_is_named_is_chosen() {
@@ -341,7 +344,7 @@ fn a_start_of_all_takes_every_profile_that_nothing_holds_down_here() {
     choose_all([
         (all(Start), plainly(&everyone), "also those that were stopped"),
         (Case { slots: &["coder", "gone"], ..all(Start) }, plainly(&everyone), "not the slot of a profile that is gone"),
-        (Case { survey: with_foo(), ..all(Start) }, warning(&everyone, &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
+        (Case { survey: with_foo(), ..all(Start) }, warning(&everyone, FOO_IS_A_LINK), "what cannot be a profile is told"),
         (Case { command: Command::dashboard(), ..all(Start) }, leaving(&[], &everyone, "role=dashboard"), "none in a container that is there for something else"),
         (Case { settings: Settings::never(), ..all(Start) }, leaving(&[], &everyone, "autostart=never"), "none where that is switched off"),
         (served(), leaving(&["default"], &["coder", "viewer", "writer"], "multiplex"), "one gateway serves all, and nobody is warned of what was not asked for"),
@@ -361,7 +364,7 @@ fn a_restart_of_all_leaves_down_what_is_down_on_purpose() {
         (running(&["viewer", "writer"], all(Restart)), plainly(&["coder", "viewer", "writer"]), "and what is up, whatever was said of it"),
         (held(), noting(&[], &["gateway-coder stays down here (role=dashboard)"]), "what is wanted and held down is told"),
         (running(&["coder", "viewer"], held()), plainly(&["coder", "viewer"]), "what runs all the same is restarted"),
-        (Case { survey: with_foo(), ..all(Restart) }, warning(&["coder"], &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
+        (Case { survey: with_foo(), ..all(Restart) }, warning(&["coder"], FOO_IS_A_LINK), "what cannot be a profile is told"),
     ]);
 }
 
@@ -379,7 +382,7 @@ fn to_stop_or_unregister_all_is_about_every_slot() {
         (all(Remove), plainly(&[]), "there are no slots"),
         (Case { command: Command::dashboard(), settings: Settings::never(), ..slots(Stop) }, plainly(&three), "what holds down does not keep from being stopped"),
         (Case { survey: Survey::default(), ..slots(Stop) }, plainly(&["gone", "viewer"]), "nor does a volume that could not be read"),
-        (Case { survey: with_foo(), ..slots(Stop) }, warning(&three, &[FOO_IS_A_LINK]), "what cannot be a profile is told"),
+        (Case { survey: with_foo(), ..slots(Stop) }, warning(&three, FOO_IS_A_LINK), "what cannot be a profile is told"),
     ]);
 }
 
@@ -414,7 +417,7 @@ fn unless_stopped_leaves_out_what_its_operator_stopped_and_what_is_held_down() {
     };
     let coder_stays = "gateway-coder stays down here (role=dashboard)";
     let warned = Choice {
-        warnings: vec![CODER_IS_SERVED.to_owned()],
+        warnings: vec![Warning::of(CODER_IS_SERVED.0, CODER_IS_SERVED.1)],
         ..leaving(&["default"], &["coder"], "multiplex")
     };
     #[rustfmt::skip]

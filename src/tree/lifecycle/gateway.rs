@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::hermes::name::ProfileName;
+use crate::report::Warning;
 use crate::s6::supervision::{Status, deaths, supervised};
 use crate::system::beneath::Dir;
 use crate::system::root::Root;
@@ -32,6 +33,8 @@ pub struct Gateway {
     locked: Option<Dir>,
     /// Why the gateway could not be looked at the last time.
     pub unseen: Option<Error>,
+    /// What went wrong, and does not end the request.
+    pub warnings: Vec<Warning>,
 }
 
 /// The slots of one scan directory.
@@ -52,6 +55,7 @@ impl Slots<'_> {
             slot: None,
             locked: None,
             unseen: None,
+            warnings: Vec::new(),
         };
         let look = || -> Result<_> {
             let slot = self.scandir.slot(name)?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::hermes::name::ProfileName;
-use crate::report;
+use crate::report::{self, Warning};
 use crate::rights::Rights;
 use crate::s6::capacity::descriptors;
 use crate::s6::supervision::{Status, deaths};
@@ -62,8 +62,8 @@ pub struct Lifecycle<'a> {
 pub struct Outcome {
     /// The gateways, in the order of the request.
     pub targets: Vec<Target>,
-    /// A sentence for each failure to write on the volume.
-    pub failures: Vec<String>,
+    /// A warning for each failure to write on the volume.
+    pub failures: Vec<Warning>,
 }
 
 impl Lifecycle<'_> {
@@ -134,16 +134,18 @@ impl Lifecycle<'_> {
                 && request.wait
                 && let Err(error) = self.end_orphan(&mut gateway.target, request)
             {
-                orphans.push(format!(
-                    "it cannot be told whether a process of {} without a supervisor still runs: {error}",
-                    gateway.target.name.slot()
-                ));
+                let name = gateway.target.name.as_str();
+                let text = format!(
+                    "it cannot be told whether a process without a supervisor still runs: {error}"
+                );
+                orphans.push(Warning::of(name, text));
             }
         }
         if !locked && let Some(remaining) = self.confirm(&gateways, &changes, request) {
             failures = remaining;
         }
         failures.append(&mut orphans);
+        report::warnings(gateways.iter().flat_map(|gateway| &gateway.warnings));
         let targets = gateways.into_iter().map(|gateway| gateway.target).collect();
         Ok(Outcome { targets, failures })
     }
@@ -175,12 +177,14 @@ impl Lifecycle<'_> {
         changes
     }
 
-    /// Writes on the volume, and gives a sentence for each failure.
+    /// Writes on the volume, and gives a warning for each failure.
     ///
     /// A failure does not end the request: gateways can be stopped although the volume cannot be written.
-    fn settle(&self, changes: &VolumeChanges) -> Vec<String> {
-        settle_as(self.settings, self.tools, self.rights, changes)
-            .map_or_else(|error| vec![error.to_string()], |settled| settled.failures)
+    fn settle(&self, changes: &VolumeChanges) -> Vec<Warning> {
+        settle_as(self.settings, self.tools, self.rights, changes).map_or_else(
+            |error| vec![Warning::new(error.to_string())],
+            |settled| settled.failures,
+        )
     }
 
     /// Waits until each s6-supervise has done what it was told.
@@ -375,14 +379,14 @@ impl Lifecycle<'_> {
     /// Writes the intents again that gateways have overwritten, and removes announcements that no gateway has
     /// read.
     ///
-    /// A gateway overwrites an intent if it writes its own state at the same moment. Gives a sentence for each
+    /// A gateway overwrites an intent if it writes its own state at the same moment. Gives a warning for each
     /// failure; `None` if no intent had to be written again.
     fn confirm(
         &self,
         gateways: &[Gateway],
         changes: &VolumeChanges,
         request: Request,
-    ) -> Option<Vec<String>> {
+    ) -> Option<Vec<Warning>> {
         let mut again = VolumeChanges::default();
         let gateway_of =
             |name: &ProfileName| gateways.iter().find(|gateway| gateway.target.name == *name);
@@ -473,11 +477,13 @@ impl Lifecycle<'_> {
             })
     }
 
-    /// Changes the `down` file of a slot. A failure is a warning: the order goes on, and the volume has the intent.
-    fn mark(&self, gateway: &Gateway, change: impl FnOnce(&Dir) -> Result<()>) {
+    /// Changes the `down` file of a slot. If that fails, the order goes on: the volume has the intent.
+    fn mark(&self, gateway: &mut Gateway, change: impl FnOnce(&Dir) -> Result<()>) {
         let slot = self.slots().slot(gateway);
         if let Err(error) = slot.and_then(|slot| slot.as_ref().map_or(Ok(()), change)) {
-            report::warning(&error.to_string());
+            let name = gateway.target.name.as_str();
+            let warning = Warning::of(name, error.to_string());
+            gateway.warnings.push(warning);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::report::one_line;
+use crate::report::{first_few, one_line};
 use crate::tree::slot::LOGGER_MARGIN;
 
 /// The remedy for what a tree reads only when it starts.
@@ -130,16 +130,10 @@ pub fn stop_of_container(gateways: u64) -> u64 {
     gateways.saturating_add(LOGGER_MARGIN.as_secs() + CONTAINER_MARGIN)
 }
 
-/// Writes the first three paths or names of a list, and the number of the others.
+/// Writes the first paths or names of a list, and the number of the others.
 pub fn list(paths: &[PathBuf]) -> String {
-    let mut text = String::new();
-    for (index, path) in paths.iter().take(3).enumerate() {
-        text.extend([if index > 0 { ", " } else { "" }, &path.to_string_lossy()]);
-    }
-    if paths.len() > 3 {
-        text.extend([" and ", &(paths.len() - 3).to_string(), " more"]);
-    }
-    text
+    let paths: Vec<_> = paths.iter().map(|path| path.display()).collect();
+    first_few(&paths)
 }
 
 /// Writes a line for each finding, and a last line with the sums; with `colour` for a terminal.

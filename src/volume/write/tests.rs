@@ -55,7 +55,7 @@ fn ports_are_recorded_only_over_the_record_that_they_were_made_from() -> Tested 
             ..VolumeChanges::default()
         };
         let settled = settle(&settings, &changes);
-        assert_eq!(settled.failures, [""; 0], "{sentence}");
+        assert_eq!(settled.failures, [], "{sentence}");
         assert_eq!(settled.is_overtaken, !is_written, "{sentence}");
         assert_eq!(scratch.entries()?, after, "{sentence}");
     }
