@@ -18,7 +18,8 @@ use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW};
 use crate::s6::tool::Tools;
 use crate::s6::word::Word;
 use crate::settings::Settings;
-use crate::system::beneath::{Dir, written_aside};
+use crate::system::beneath::Dir;
+use crate::system::beneath::write::written_aside;
 use crate::tree::logger::MEMORY;
 use crate::tree::owner::Choices;
 

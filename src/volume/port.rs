@@ -169,7 +169,8 @@ pub fn assign<'a>(
             .filter_map(|name| Some((name.clone(), *recorded.get(name)?))),
     );
     let mut used = taken.clone();
-    used.extend(ports.values());
+    // Also those of profiles that could not be looked at this time.
+    used.extend(recorded.values());
     let mut displaced = Vec::new();
     for name in names.filter(|name| !name.is_default() && !recorded.contains_key(name)) {
         let natural = natural(name, range);
@@ -249,6 +250,14 @@ mod tests {
         let ports = assign(coder.iter(), &Ports::new(), &BTreeSet::from([own]), &PORTS);
         assert_ne!(ports[&coder[0]], own);
         assert!((9200..9800).contains(&ports[&coder[0]]));
+    }
+
+    #[test]
+    fn the_port_of_a_profile_that_is_not_seen_this_time_is_given_to_nobody() {
+        let (first, second) = twins();
+        let recorded = assigned([&second].into_iter(), &Ports::new());
+        let ports = assigned([&first].into_iter(), &recorded);
+        assert_ne!(ports[&first], recorded[&second]);
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn a_log_whose_file_or_directory_is_removed_goes_on_by_itself() {
     let removals: [&dyn Fn(); 3] = [&remove_file, &remove_directory, &remove_all];
     for remove in removals {
         remove();
-        let ran = env.run("status");
+        let ran = env.run("status -p coder");
         assert_eq!(ran.code, 1, "{ran:?}");
         ran.says("coder log: not written, its ");
         env.wait_for("the log again", || {
@@ -203,7 +203,7 @@ fn a_log_directory_that_cannot_be_written_is_said_until_it_can() {
     let _tree = env.supervise();
     env.await_state("coder", "ready");
     env.wait_for("a logger for stdout alone", || places(&env) == ["stdout"]);
-    env.run("status")
+    env.run("status -p coder")
         .ends(1)
         .says("coder log: not written, ")
         .says("its directory was removed");

@@ -1,10 +1,11 @@
 //! What each writer does with what lies in its place.
 
 use std::error::Error;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use super::scratch::{Entry, Scratch, directory, file, link};
 use super::*;
+use crate::system::beneath::scratch::{Entry, Scratch, directory, file, link};
 
 type Tested = std::result::Result<(), Box<dyn Error>>;
 
