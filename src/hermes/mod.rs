@@ -4,6 +4,9 @@
 
 pub mod config;
 pub mod container;
+pub mod dotenv;
 pub mod line;
 pub mod name;
+pub mod scalar;
 pub mod state;
+pub mod yaml;
