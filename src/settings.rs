@@ -59,6 +59,8 @@ pub struct Settings {
     pub autostart: Option<bool>,
     /// Whether the gateway of a default profile without a state file is wanted.
     pub bootstrap: bool,
+    /// Whether a gateway that does not respond is restarted.
+    pub watchdog: bool,
     /// Whether every `gateway run` counts as one with `--no-supervise`.
     pub no_supervise: bool,
     /// Whether one gateway serves all profiles, if the environment sets that.
@@ -117,15 +119,17 @@ impl Settings {
                         None
                     }
                 });
-        let bootstrap = environment
-            .text("HERMES_GATEWAY_BOOTSTRAP_STATE")
-            .is_some_and(|value| {
-                let running = value == "running";
-                if !running {
-                    ignore("HERMES_GATEWAY_BOOTSTRAP_STATE", &value, "running");
+        // These take one value only.
+        let mut is_set_to = |name: &str, wanted: &str| {
+            environment.text(name).is_some_and(|value| {
+                if value != wanted {
+                    ignore(name, &value, wanted);
                 }
-                running
-            });
+                value == wanted
+            })
+        };
+        let watchdog = is_set_to("HERMES_S6_WATCHDOG", "restart");
+        let bootstrap = is_set_to("HERMES_GATEWAY_BOOTSTRAP_STATE", "running");
         let ports = environment.text("HERMES_S6_PORTS").and_then(|value| {
             let ports = ports(&value);
             if ports.is_none() {
@@ -155,6 +159,7 @@ impl Settings {
             stop_timeout: stop_timeout.unwrap_or(STOP_TIMEOUT),
             autostart,
             bootstrap,
+            watchdog,
             no_supervise: environment
                 .text("HERMES_GATEWAY_NO_SUPERVISE")
                 .is_some_and(|value| truth(&value) == Some(true)),
@@ -317,6 +322,7 @@ impl Settings {
             stop_timeout: STOP_TIMEOUT,
             autostart: None,
             bootstrap: false,
+            watchdog: false,
             no_supervise: false,
             multiplex: None,
             api_server_port: None,

@@ -208,6 +208,13 @@ pub enum Command {
         #[command(flatten)]
         profile: ProfileOption,
     },
+    /// Run PROG, after a wait if this service has ended several times in a row (used by run scripts)
+    #[command(hide = true)]
+    BackOff {
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        prog: Vec<OsString>,
+    },
     /// Run PROG without the messaging tokens of the default profile (used by run scripts)
     #[command(hide = true)]
     OwnEnv {

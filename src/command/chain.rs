@@ -14,7 +14,8 @@ use crate::error::{Code, Error, Result};
 use crate::hermes::config::{is_of_an_account, truth};
 use crate::hermes::state::{Proof, STATE_FILE, STATE_LIMIT, serves};
 use crate::report;
-use crate::s6::supervision::Status;
+use crate::s6::storm::storm;
+use crate::s6::supervision::{Status, deaths};
 use crate::system::beneath::Dir;
 use crate::system::process::start_time;
 use crate::system::root::Root;
@@ -46,6 +47,25 @@ pub fn own_env(prog: &[OsString]) -> Error {
         }
     }
     exec(command)
+}
+
+/// Waits before the service in the current directory is started again, if it has ended several times in a row; then
+/// executes a program.
+///
+/// A signal ends the wait at once: the wait is a part of the run script, and not of the finish script, which would
+/// hold up a stop. A tally that cannot be read holds nothing back.
+pub fn back_off(prog: &[OsString]) -> Error {
+    let deaths = Dir::open(Path::new(".")).and_then(|service| deaths(&service));
+    if let Some(storm) = storm(&deaths.unwrap_or_default()) {
+        report::note(&format!(
+            "{} deaths in a row, the last ones within {} s: waiting for {} s",
+            storm.deaths,
+            storm.lasts.as_secs(),
+            storm.back_off.as_secs()
+        ));
+        std::thread::sleep(storm.back_off);
+    }
+    exec(command(prog))
 }
 
 /// Takes the lock of a profile's home, see [`take`], and executes a program, whose process then holds the lock.

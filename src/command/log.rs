@@ -16,8 +16,10 @@ use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::process::Signal;
 
-use crate::cli::Common;
+use crate::cli::{Common, Selection, Waiting};
 use crate::command::chain::command;
+use crate::command::operate::operate_as;
+use crate::command::outcome::Form;
 use crate::error::{Code, Error, Result, cause_text, shown};
 use crate::report;
 use crate::s6::supervision::{Death, Status, deaths};
@@ -27,10 +29,14 @@ use crate::system::process::{Process, parent, spawn};
 use crate::system::root::Root;
 use crate::system::time::timestamp;
 use crate::system::wait::wait_until;
+use crate::tree::lifecycle::request::Verb;
 use crate::tree::logger::{Care, Logger, care};
 use crate::tree::remove::Remover;
 use crate::tree::scandir::ScanDir;
+use crate::view::row::{Row, State};
+use crate::view::status;
 use crate::volume::log::{LogPlace, is_locked, logger as logger_of, make, probe};
+use crate::volume::survey::survey;
 
 /// How long a logger that was told to end may write what it holds.
 const END_TIME: Duration = Duration::from_secs(2);
@@ -40,6 +46,9 @@ const LOCK_TIME: Duration = Duration::from_secs(1);
 
 /// How long stdout is watched before it counts as not read by anybody.
 const STDOUT_TIME: Duration = Duration::from_secs(1);
+
+/// The time in which a gateway gives a heartbeat, and some more.
+const HEARTBEAT_TIME: Duration = Duration::from_secs(35);
 
 /// The pause between two looks at the end of a tree.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -235,7 +244,7 @@ fn say(words: &[OsString], text: &str) {
 /// Looks after the loggers of a tree; `at_end` is for a tree that ends. The current directory is a service in it.
 pub fn tend(at_end: bool) -> Result<Code> {
     let here = env::current_dir().map_err(|cause| Error::system("find", ".", cause))?;
-    let common = Common {
+    let mut common = Common {
         scandir: here.parent().map(Path::to_owned),
         home: Some("/".into()),
     };
@@ -245,8 +254,14 @@ pub fn tend(at_end: bool) -> Result<Code> {
         return Ok(Code::Done);
     };
     settings.home.clone_from(&owner.home);
+    common.home = Some(owner.home.clone());
     if !at_end {
-        return look_after(&settings, &scandir);
+        look_after(&settings, &scandir)?;
+        return if settings.watchdog {
+            watch(&common, &settings, &scandir)
+        } else {
+            Ok(Code::Done)
+        };
     }
     // Somebody may have killed the process of this service alone.
     if Status::read(&Dir::open(&here)?)?.is_some_and(|status| status.wanted_up) {
@@ -262,8 +277,52 @@ pub fn tend(at_end: bool) -> Result<Code> {
     Ok(Code::Done)
 }
 
+/// Restarts gateways that do not respond, if they still do not after the time of a heartbeat.
+///
+/// This process has to run for that time: a heartbeat may be old only because the whole container was frozen.
+fn watch(common: &Common, settings: &Settings, scandir: &ScanDir) -> Result<Code> {
+    let suspects = || -> Result<Vec<Row>> {
+        let report = status::report(settings, scandir, &survey(settings, &[])?, &[])?;
+        let mut rows = report.profiles;
+        rows.retain(|row| row.state == State::Unresponsive && row.wanted);
+        Ok(rows)
+    };
+    let first = suspects()?;
+    if first.is_empty() {
+        return Ok(Code::Done);
+    }
+    thread::sleep(HEARTBEAT_TIME);
+    for row in suspects()? {
+        if !first
+            .iter()
+            .any(|one| one.profile == row.profile && one.pid == row.pid)
+        {
+            continue;
+        }
+        report::warning(&format!(
+            "{} is unresponsive ({}), and is restarted: HERMES_S6_WATCHDOG asks for that",
+            row.profile.slot(),
+            row.reason.unwrap_or_default()
+        ));
+        let selection = Selection {
+            profile: vec![row.profile],
+            all: false,
+        };
+        let waiting = Waiting::default();
+        operate_as(
+            Form::Lines,
+            common,
+            Verb::Restart,
+            &selection,
+            waiting,
+            false,
+        )?;
+    }
+    Ok(Code::Done)
+}
+
 /// Has loggers replaced that do not do what they could.
-fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<Code> {
+fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<()> {
     let root = &settings.root;
     let is_read = is_read(Duration::from_millis(100));
     let logs = Dir::open(&root.at(&settings.home))
@@ -311,7 +370,7 @@ fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<Code> {
         }
     }
     if told.is_empty() {
-        return Ok(Code::Done);
+        return Ok(());
     }
     let end = Instant::now() + END_TIME;
     while Instant::now() < end && told.iter().any(|(_, process)| process.runs()) {
@@ -324,5 +383,5 @@ fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<Code> {
         ));
         process.signal(Signal::KILL)?;
     }
-    Ok(Code::Done)
+    Ok(())
 }

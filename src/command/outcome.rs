@@ -199,6 +199,14 @@ fn message(request: Request, target: &Target, row: Option<&Row>, orphan: Option<
             format!("is ready ({pid}, {seconds}; its old process was killed, it had not ended)"),
         ),
         End::Ready => message(Code::Done, "ready", format!("is ready ({pid}, {seconds})")),
+        End::WasReady if row.is_some_and(|row| row.state == State::Unresponsive) => {
+            let restart = format!("hermes-s6 restart -p {}", target.name);
+            message(
+                Code::No,
+                "unresponsive",
+                format!("{}: {restart}", lost(row)),
+            )
+        }
         End::WasReady => message(Code::Done, "was_ready", format!("is ready already ({pid})")),
         End::Told if request.verb.is_up() => message(Code::Done, "told", "is starting".into()),
         End::Told => message(Code::Done, "told", "is stopping".into()),

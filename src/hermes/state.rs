@@ -1,6 +1,7 @@
 //! The state file of a profile, `gateway_state.json`: the operator's intent, and what the gateway does.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -185,6 +186,60 @@ pub fn serves(content: &[u8], pid: u64, start: u64) -> Option<Proof> {
     match file.start_time {
         Field::Null => Some(Proof::None),
         written => (written == Field::Number(start)).then_some(Proof::Start),
+    }
+}
+
+/// The file in a profile's home that a gateway writes anew every 30 seconds, while its event loop runs.
+pub const HEARTBEAT_FILE: &str = "gateway.heartbeat";
+
+/// The directory of that file, in the profile's home.
+pub const HEARTBEAT_DIRECTORY: &str = "state";
+
+/// What a gateway says of itself in its files, apart from the intent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The process that has failed to start, and says so.
+    pub failed_start: Option<u32>,
+    /// The last heartbeat; `None` if there is none, or if it could not have been written.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// A sign that the event loop of a gateway runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The process that has given it.
+    pub pid: u32,
+    /// Its age, in seconds.
+    pub age: u64,
+}
+
+impl Heartbeat {
+    /// Reads a heartbeat; `monotonic` is the present time of CLOCK_MONOTONIC, in seconds.
+    ///
+    /// That clock stands while the machine sleeps, and nobody sets it.
+    pub fn read(content: &[u8], monotonic: u64) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Written {
+            pid: u32,
+            monotonic: f64,
+        }
+        let written: Written = serde_json::from_slice(content).ok()?;
+        let at = Duration::try_from_secs_f64(written.monotonic).ok()?;
+        Some(Self {
+            pid: written.pid,
+            // A later time is that of another boot of the machine.
+            age: monotonic.checked_sub(at.as_secs())?,
+        })
+    }
+}
+
+/// Gives the process that has written into a state file that it failed to start.
+pub fn failed_start(content: &[u8]) -> Option<u32> {
+    let file = StateFile::parse(content).ok()?;
+    let has_failed = matches!(&file.gateway_state, Field::Text(state) if state == "startup_failed");
+    match file.pid {
+        Field::Number(pid) if has_failed => u32::try_from(pid).ok(),
+        _ => None,
     }
 }
 

@@ -21,6 +21,10 @@ pub enum State {
     Up,
     /// The gateway gets ready, or is between two starts.
     Starting,
+    /// The gateway ends again and again, and its next start may be held back.
+    Restarting,
+    /// The gateway is up, but does not serve any more, by what it writes itself.
+    Unresponsive,
     /// The gateway waits for the lock of its home, which another process holds.
     WaitingForLock,
     /// The gateway is up and about to end.
@@ -63,6 +67,9 @@ pub struct Row {
     pub seconds: Option<u64>,
     /// How the last process of the gateway ended, as far as the supervisor remembers.
     pub last_exit: Option<Death>,
+    /// Whether the gateway has been restarting for longer than a crash loop takes.
+    #[serde(skip)]
+    pub is_lasting: bool,
     /// How many processes of the gateway have ended in the last two minutes.
     pub restarts: Option<usize>,
     /// The operator's intent, as the state file has it.
@@ -121,6 +128,7 @@ impl Row {
             pid: None,
             seconds: None,
             last_exit: None,
+            is_lasting: false,
             restarts: None,
             intent: intent.state.clone(),
             wanted: intent.wants_running(),
@@ -134,7 +142,12 @@ impl Row {
 
     /// Tells whether the gateway should run, but does not.
     pub fn is_missing(&self) -> bool {
-        self.wanted && !matches!(self.state, State::Ready | State::Up | State::Starting)
+        self.wanted
+            && match self.state {
+                State::Ready | State::Up | State::Starting => false,
+                State::Restarting => self.is_lasting,
+                _ => true,
+            }
     }
 
     /// Tells whether something is not as it should be: the gateway does not run, or its log is not written.

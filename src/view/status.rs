@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use crate::error::Result;
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
+use crate::hermes::state::Said;
 use crate::s6::supervision::{deaths, supervised};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
@@ -98,11 +99,13 @@ impl Look<'_> {
             log: settings.log_of(name).display().to_string(),
         };
         let mut row = Row::new(name.clone(), &intent, port, paths);
+        let nothing = Said::default();
         let seen = Seen {
             now: self.now,
             watched: self.watched,
             scandir: &settings.scandir,
             lock: profile.and_then(|profile| profile.lock.as_ref()),
+            said: profile.map_or(&nothing, |profile| &profile.said),
             slot: self.slot(name, row.wanted).map_err(|error| {
                 let remedy = ": ask as root or as the user of the gateways";
                 let remedy = if error.is_forbidden() { remedy } else { "" };

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, escaped};
 use crate::report::{first_few, groups};
-use crate::s6::supervision::Death;
+use crate::s6::storm::death_text;
 use crate::tree::detect::Detection;
 use crate::view::row::{Report, Row, State};
 
@@ -16,10 +16,6 @@ const HEAD: [&str; 8] = [
     "INTENT",
     "PORT",
 ];
-
-/// The names of the signals from 1 on, by their numbers on Linux (x86-64 and arm64).
-const SIGNALS: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT \
-    CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS";
 
 /// Writes the status as a table, and below it the notes of profiles that have one; with `colour` for a terminal.
 pub fn table(report: &Report, colour: bool) -> String {
@@ -137,19 +133,17 @@ fn cells(row: &Row) -> [String; HEAD.len()] {
 fn paint(state: State) -> &'static str {
     match state {
         State::Ready => "32",
-        State::Up | State::Starting | State::WaitingForLock | State::Stopping => "33",
+        State::Up
+        | State::Starting
+        | State::Restarting
+        | State::WaitingForLock
+        | State::Stopping => "33",
         State::Down => "2",
-        State::Parked | State::Unsupervised | State::Unregistered | State::Unknown => "31",
-    }
-}
-
-fn death_text(death: Death) -> String {
-    match death {
-        Death::Exit(code) => format!("exit {code}"),
-        Death::Signal(number) => {
-            let name = SIGNALS.split(' ').nth(usize::from(number).wrapping_sub(1));
-            name.map_or_else(|| format!("signal {number}"), |name| ["SIG", name].concat())
-        }
+        State::Unresponsive
+        | State::Parked
+        | State::Unsupervised
+        | State::Unregistered
+        | State::Unknown => "31",
     }
 }
 
@@ -175,22 +169,5 @@ mod tests {
                 "0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d00h", "10d10h"
             ]
         );
-    }
-
-    #[test]
-    fn a_signal_has_its_name_if_it_has_one() {
-        let texts = [1, 9, 11, 15, 31, 32].map(|signal| death_text(Death::Signal(signal)));
-        assert_eq!(
-            texts,
-            [
-                "SIGHUP",
-                "SIGKILL",
-                "SIGSEGV",
-                "SIGTERM",
-                "SIGSYS",
-                "signal 32"
-            ]
-        );
-        assert_eq!(death_text(Death::Exit(78)), "exit 78");
     }
 }

@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::hermes::state::Intent;
+use crate::hermes::state::{Intent, Said};
+use crate::s6::storm::{death_text, storm};
 use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death, Status};
 use crate::system::process::Holder;
 use crate::tree::slot::EXIT_LOCKED;
@@ -21,6 +22,9 @@ const STARTING: Duration = Duration::from_secs(60);
 /// exactly the same time.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// The age of its last heartbeat from which on a gateway does not respond; it writes one every 30 seconds.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(120);
+
 /// What was seen of one gateway, and of what it depends on.
 #[derive(Debug, Clone)]
 pub struct Seen<'a> {
@@ -34,6 +38,8 @@ pub struct Seen<'a> {
     pub intent: &'a Intent,
     /// The lock of the profile's home, if it was ever taken.
     pub lock: Option<&'a Lock>,
+    /// What the gateway says of itself.
+    pub said: &'a Said,
     /// The slot of the gateway, if it has one; or why it cannot be looked at, as the rest of a sentence.
     pub slot: std::result::Result<Option<Slot>, String>,
 }
@@ -103,7 +109,14 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
     let is_elsewhere = |pid: u32| held.is_some_and(|lock| lock.pid != i32::try_from(pid).ok());
     row.state = match status.pid {
         Some(_) if !status.wanted_up => State::Stopping,
-        Some(_) if status.ready => State::Ready,
+        Some(pid) if status.ready => match unresponsive(seen.said, pid) {
+            None => State::Ready,
+            Some(reason) => {
+                row.reason = Some(reason);
+                row.state = State::Unresponsive;
+                return "";
+            }
+        },
         Some(pid) if is_elsewhere(pid) => State::WaitingForLock,
         Some(_) if age < STARTING => State::Starting,
         Some(_) => State::Up,
@@ -111,6 +124,20 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
         None if status.finishing => State::Stopping,
         None => State::Down,
     };
+    let is_restarting = matches!(row.state, State::Starting | State::Up) && status.wanted_up;
+    if let Some(storm) = storm(deaths).filter(|_| is_restarting)
+        && let Some((time, death)) = deaths.last()
+        && seen.now.duration_since(*time).unwrap_or_default() < CRASH_LOOP_WINDOW
+    {
+        let last = death_text(*death);
+        row.reason = Some(format!(
+            "{} deaths in a row, the last by {last}",
+            storm.deaths
+        ));
+        row.is_lasting = storm.lasts >= CRASH_LOOP_WINDOW;
+        row.state = State::Restarting;
+        return "";
+    }
     if row.state == State::WaitingForLock {
         row.reason = seen.lock.map(holder_text);
         return "stop it there, and it starts here";
@@ -168,7 +195,12 @@ fn count(row: &mut Row, seen: &Seen, Service { status, deaths, .. }: &Service) {
 fn compare(row: &mut Row, seen: &Seen, advice: &str) {
     let is_up = matches!(
         row.state,
-        State::Ready | State::Up | State::Starting | State::WaitingForLock
+        State::Ready
+            | State::Up
+            | State::Starting
+            | State::Restarting
+            | State::Unresponsive
+            | State::WaitingForLock
     );
     let is_unwanted = is_up && seen.intent.wants_stopped();
     let is_odd = is_unwanted || row.is_missing();
@@ -179,6 +211,7 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
         State::Unsupervised if row.wanted => "reconcile",
         State::Down | State::Stopping | State::Unregistered if row.wanted => "start -p ",
         State::Parked => "start -p ",
+        State::Unresponsive if row.wanted => "restart -p ",
         _ if is_unwanted => "stop -p ",
         _ => "",
     };
@@ -210,6 +243,16 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
     row.note = Some(note);
 }
 
+/// Tells why a gateway with this process does not serve, although it has said that it does; `None` if it does.
+fn unresponsive(said: &Said, pid: u32) -> Option<String> {
+    if said.failed_start == Some(pid) {
+        return Some("its state file says startup_failed".to_owned());
+    }
+    let beat = said.heartbeat.filter(|beat| beat.pid == pid)?;
+    (beat.age >= HEARTBEAT_LIMIT.as_secs())
+        .then(|| format!("its last heartbeat is {} s old", beat.age))
+}
+
 /// Gives the reason why the `finish` script parked a gateway, and what to do before it is started again.
 ///
 /// `None` means that the script did not park it. The conditions are those of `templates/finish.execline`.
@@ -220,7 +263,7 @@ fn parked(
 ) -> Option<(String, &'static str)> {
     let (last, death) = deaths.last()?;
     let counts = |death: &Death| match death {
-        Death::Exit(code) => (1..=127).contains(code) && *code != 75,
+        Death::Exit(code) => (1..=127).contains(code) && ![75, 111].contains(code),
         // ILL, ABRT, BUS, FPE, SEGV, as in the finish script.
         Death::Signal(signal) => matches!(signal, 4 | 6 | 7 | 8 | 11),
     };

@@ -122,17 +122,27 @@ impl LogPlace {
     }
 }
 
+/// Tells whether no file can be written where a directory is: the file system is full, or read-only.
+pub fn is_full(directory: &Dir) -> bool {
+    total_fault(directory).is_some()
+}
+
+fn total_fault(directory: &Dir) -> Option<Fault> {
+    let stat = fstatvfs(directory).ok()?;
+    if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Some(Fault::new("Read-only file system", "mount it writable"));
+    }
+    // Some file systems do not tell their size.
+    let is_full = stat.f_blocks > 0 && stat.f_bavail == 0;
+    let remedy = "remove what is not needed there, or use a larger volume";
+    is_full.then(|| Fault::new("No space left on device", remedy))
+}
+
 /// Tells why nothing can be written in a directory.
 fn fault(directory: &Dir) -> Option<Fault> {
-    if let Ok(stat) = fstatvfs(directory) {
-        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
-            return Some(Fault::new("Read-only file system", "mount it writable"));
-        }
-        // Some file systems do not tell their size.
-        if stat.f_blocks > 0 && stat.f_bavail == 0 {
-            let remedy = "remove what is not needed there, or use a larger volume";
-            return Some(Fault::new("No space left on device", remedy));
-        }
+    let total = total_fault(directory);
+    if total.is_some() {
+        return total;
     }
     match directory.permits(".", Access::WRITE_OK | Access::EXEC_OK) {
         Ok(true) => None,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, escaped};
 use crate::hermes::config::{env_setting, multiplex_in_config, truth};
 use crate::hermes::name::{ProfileName, is_reserved};
-use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Source, intent};
+use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Said, Source, intent};
 use crate::rights::{Rights, as_account};
 use crate::s6::tool::Tools;
 use crate::settings::{Settings, is_supervised_child};
@@ -23,6 +23,7 @@ use crate::volume::log::LogPlace;
 use crate::volume::port::{
     Entries, HERMES_DEFAULT, Ports, Record, Recorded, assign, read_record, sound, still_given,
 };
+use crate::volume::said::said;
 
 /// Files that a killed gateway leaves behind, and that keep the next gateway from starting.
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
@@ -77,6 +78,8 @@ pub struct Profile {
     pub stale: Vec<String>,
     /// The log directory of the profile.
     pub log: LogPlace,
+    /// What the gateway says of itself.
+    pub said: Said,
     /// The lock of the home, if it was ever taken.
     pub lock: Option<Lock>,
     /// Why it cannot be told who holds the lock.
@@ -355,7 +358,9 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
 
 /// Reads one profile's home.
 fn look(name: ProfileName, home: &Dir, logs: Logs, env_file: Option<String>) -> Profile {
-    let (intent, problem, stateless) = match home.read(STATE_FILE, STATE_LIMIT) {
+    let state = home.read(STATE_FILE, STATE_LIMIT);
+    let said = said(home, state.as_deref().ok());
+    let (intent, problem, stateless) = match state {
         Ok(content) => match intent(&content) {
             Ok(intent) => (intent, None, false),
             Err(reason) => {
@@ -388,6 +393,7 @@ fn look(name: ProfileName, home: &Dir, logs: Logs, env_file: Option<String>) -> 
         problem,
         own_port,
         log,
+        said,
         lock,
         lock_failure,
     }

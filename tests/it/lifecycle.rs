@@ -1091,8 +1091,9 @@ fn go_through(env: &TestEnv, profile: &str) {
             99 if text.contains("has not ended") => !line.starts_with("start"),
             99 => {
                 // The same, and a crash loop goes on.
-                let later = ["starting", "up", "ready", "parked"];
-                text.contains("it is starting") && later.contains(&&*state)
+                let later = ["starting", "restarting", "up", "ready", "parked"];
+                let now = ["it is starting", "it is restarting"];
+                now.iter().any(|now| text.contains(now)) && later.contains(&&*state)
             }
             _ => false,
         };

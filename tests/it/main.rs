@@ -9,6 +9,7 @@
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
 //! | `volume`, `warn` | what bad input on a volume costs; what is said of many profiles |
 //! | `lifecycle` | start, stop, restart |
+//! | `health` | gateways that do not serve, or end again and again |
 //! | `keep` | logs that cannot be written |
 //! | `look` | what is said where a look fails |
 //! | `status`, `logs`, `doctor` | what is said of a tree, of gateways, and of what is wrong |
@@ -36,6 +37,7 @@ mod calls;
 mod cli;
 mod doctor;
 mod golden;
+mod health;
 mod hermes;
 mod image;
 mod keep;

@@ -285,3 +285,40 @@ fn the_crate_doc_has_the_floors_from_top_to_bottom() {
     assert!(places.iter().all(Option::is_some), "{names:?} {places:?}");
     assert!(places.is_sorted(), "{names:?} {places:?}");
 }
+
+/// What is between backticks in a text.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_promise_names_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    for place in ["src", "tests/it"] {
+        for entry in walkdir::WalkDir::new(root.join(place)) {
+            let path = entry.unwrap().into_path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let page = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && *line != "| promise | test |");
+    let mut promises = 0;
+    for row in rows {
+        let tests = row.rsplit(" | ").next().unwrap();
+        assert!(quoted(tests).count() > 0, "a promise without a test: {row}");
+        for test in quoted(tests) {
+            let name = test.rsplit("::").next().unwrap();
+            assert!(
+                sources.contains(&format!("fn {name}(")),
+                "there is no {test}"
+            );
+        }
+        promises += 1;
+    }
+    assert!(promises > 30);
+}

@@ -3,7 +3,7 @@
 use super::*;
 use crate::hermes::container::Gateway;
 use crate::hermes::name::name;
-use crate::hermes::state::{Intent, intent};
+use crate::hermes::state::{Intent, Said, intent};
 use crate::volume::log::LogPlace;
 use crate::volume::survey::{Problem, Profile};
 use Code::{System, Usage};
@@ -37,6 +37,7 @@ fn survey() -> Survey {
                 exists: true,
                 ..LogPlace::default()
             },
+            said: Said::default(),
             lock: None,
             lock_failure: None,
         };

@@ -11,17 +11,19 @@ use rustix::fs::{Access, StatVfsMountFlags, statvfs};
 
 use crate::error::{Result, shown};
 use crate::hermes::name::ProfileName;
+use crate::report::first_few;
 use crate::rights::Rights;
-use crate::s6::supervision::supervisor;
+use crate::s6::supervision::{Death, supervisor};
 use crate::s6::tool::{EXECLINE, S6, Tools, is_executable};
 use crate::settings::{STOP_TIMEOUT, Settings};
 use crate::system::beneath::Dir;
 use crate::system::process::Holder;
+use crate::system::root::Root;
 use crate::system::trust::only_root_changes;
 use crate::tree::owner::Choices;
 use crate::tree::scandir::ScanDir;
 use crate::view::doctor::finding::{Findings, Level, RESTART, list, stop_of_container};
-use crate::view::row::{Report, State};
+use crate::view::row::{Report, Row, State};
 use crate::view::status;
 use crate::volume::survey::Survey;
 
@@ -315,7 +317,10 @@ pub fn profiles(
 ) {
     found.check = "profiles";
     match scandir.map(|scandir| status::report(settings, scandir, survey, &[])) {
-        Some(Ok(report)) => gateways(&report, found),
+        Some(Ok(report)) => {
+            gateways(&report, found);
+            memory(&settings.root, &report, found);
+        }
         Some(Err(error)) => found.error(Level::Problem, &error),
         None => {}
     }
@@ -333,6 +338,44 @@ pub fn profiles(
     let wanted = wanted.filter(|profile| profile.intent.wants_running());
     let (wanted, all) = (wanted.count(), survey.profiles.len());
     found.conclude(format!("of {all} profiles {wanted} are to run"));
+}
+
+/// Finds out whether gateways were killed because the container has too little memory.
+fn memory(root: &Root, report: &Report, found: &mut Findings) {
+    let is_killed = |row: &&Row| {
+        let killed = [Death::Signal(9), Death::Exit(137)];
+        row.last_exit.is_some_and(|death| killed.contains(&death))
+    };
+    let killed = report.profiles.iter().filter(is_killed);
+    let names: Vec<&str> = killed.map(|row| row.profile.as_str()).collect();
+    let count = oom_kills(root);
+    if names.is_empty() || count == 0 {
+        return;
+    }
+    let text = format!(
+        "the kernel has killed {count} processes of this container because its memory was full; {} ended by SIGKILL",
+        first_few(&names)
+    );
+    let remedy =
+        "give the container more memory (docker run --memory), or let fewer gateways run in it";
+    found.add(Level::Problem, text, remedy);
+}
+
+/// Reads how many processes of this container the kernel has killed for want of memory; 0 if that cannot be seen.
+fn oom_kills(root: &Root) -> u64 {
+    let places = [
+        // Of cgroups, version 2, and before.
+        "/sys/fs/cgroup/memory.events",
+        "/sys/fs/cgroup/memory/memory.oom_control",
+    ];
+    let count = |place: &str| {
+        let text = fs::read_to_string(root.at(place)).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))?;
+        line.trim().parse().ok()
+    };
+    places.into_iter().find_map(count).unwrap_or(0)
 }
 
 /// Finds the gateways that should run but do not, and those that are parked.
@@ -382,5 +425,33 @@ mod tests {
             }
         }
         assert!(seen > 20);
+    }
+
+    #[test]
+    fn what_the_kernel_has_killed_for_want_of_memory_is_counted_in_both_kinds_of_cgroups() {
+        let place = std::env::temp_dir().join(format!("hermes-s6-oom-{}", std::process::id()));
+        let root = Root::new(place.clone());
+        assert_eq!(oom_kills(&root), 0, "it cannot be seen");
+        for (file, content) in [
+            (
+                "memory/memory.oom_control",
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+            ),
+            (
+                "memory.events",
+                "low 0\noom 4\noom_kill 3\noom_group_kill 0\n",
+            ),
+        ] {
+            let file = place.join("sys/fs/cgroup").join(file);
+            let made = file.parent().map(fs::create_dir_all);
+            assert!(made.is_some_and(|made| made.is_ok()) && fs::write(&file, content).is_ok());
+            let expected = if file.ends_with("memory.events") {
+                3
+            } else {
+                2
+            };
+            assert_eq!(oom_kills(&root), expected, "{}", file.display());
+        }
+        let _removed = fs::remove_dir_all(place);
     }
 }

@@ -9,7 +9,7 @@ mod volume;
 use super::*;
 use crate::hermes::container::Gateway;
 use crate::hermes::name::name;
-use crate::hermes::state::intent;
+use crate::hermes::state::{Said, intent};
 use crate::volume::log::LogPlace;
 
 /// A container whose command is `gateway run` for this profile, or for the one that is meant.
@@ -50,6 +50,7 @@ fn survey_of(profiles: &[(&str, &str)]) -> Survey {
                 exists: true,
                 ..LogPlace::default()
             },
+            said: Said::default(),
             lock: None,
             lock_failure: None,
         };

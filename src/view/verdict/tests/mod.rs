@@ -5,11 +5,12 @@ mod state;
 
 use super::*;
 use crate::hermes::name::name;
-use crate::hermes::state::Source;
+use crate::hermes::state::{Heartbeat, Source};
 use crate::view::row::Paths;
 use Death::{Exit, Signal};
 use State::{
-    Down, Parked, Ready, Starting, Stopping, Unregistered, Unsupervised, Up, WaitingForLock,
+    Down, Parked, Ready, Restarting, Starting, Stopping, Unregistered, Unresponsive, Unsupervised,
+    Up, WaitingForLock,
 };
 
 /// What is seen of a gateway of profile `coder`. Times are in seconds before now.
@@ -33,6 +34,7 @@ struct Case {
     last_exit: Option<Death>,
     age: u64,
     deaths: Vec<(u64, Death)>,
+    said: Said,
 }
 
 /// One that is wanted, and has been ready for two minutes.
@@ -52,6 +54,7 @@ fn ready() -> Case {
         last_exit: None,
         age: 120,
         deaths: Vec::new(),
+        said: Said::default(),
     }
 }
 
@@ -97,6 +100,39 @@ fn died(deaths: &[(u64, Death)]) -> Case {
     Case {
         deaths: deaths.iter().map(ago).collect(),
         ..down()
+    }
+}
+
+/// One that is not ready, after as many deaths as are given, a second apart, of which the last was `ago`.
+fn restarting(deaths: u64, ago: u64) -> Case {
+    Case {
+        deaths: (0..deaths)
+            .rev()
+            .map(|before| (ago + before, Exit(75)))
+            .collect(),
+        ..unready(1)
+    }
+}
+
+/// One that has given a heartbeat this long ago, as this process.
+fn beating(pid: u32, age: u64) -> Case {
+    Case {
+        said: Said {
+            heartbeat: Some(Heartbeat { pid, age }),
+            ..Said::default()
+        },
+        ..ready()
+    }
+}
+
+/// One whose state file says that this process has failed to start.
+fn failed(pid: u32) -> Case {
+    Case {
+        said: Said {
+            failed_start: Some(pid),
+            ..Said::default()
+        },
+        ..ready()
     }
 }
 
@@ -222,6 +258,7 @@ fn judged(case: &Case) -> Row {
         scandir: Path::new("/run/slots"),
         intent: &case.intent,
         lock: case.lock.as_ref(),
+        said: &case.said,
         slot: Ok(case.has_slot.then_some(slot)),
     };
     judge(&mut row, &seen);

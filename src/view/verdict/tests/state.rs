@@ -166,6 +166,7 @@ fn what_happens_while_it_is_looked_at_is_now() {
         scandir: Path::new("/run/slots"),
         intent: &Intent::running(),
         lock: None,
+        said: &Said::default(),
         slot: Ok(Some(slot)),
     };
     judge(&mut row, &seen);
@@ -174,6 +175,54 @@ fn what_happens_while_it_is_looked_at_is_now() {
     assert_eq!(row.changed, Some(1_000_005), "the label says when it did");
     assert_eq!(row.restarts, Some(1), "the death counts");
     assert_eq!(row.last_exit, Some(Exit(1)));
+}
+
+#[test]
+fn what_a_gateway_says_of_itself_counts_while_it_is_that_process() {
+    #[rustfmt::skip]
+    let rows = [
+        (beating(7, 119), Ready, None, "its heartbeat is young enough"),
+        (beating(7, 120), Unresponsive, Some("its last heartbeat is 120 s old"), "it is too old"),
+        (beating(8, 999), Ready, None, "it is that of another process"),
+        (Case { ready: false, age: 5, ..beating(7, 999) }, Starting, None, "it is not ready, and so need not have one"),
+        (failed(7), Unresponsive, Some("its state file says startup_failed"), "it says so itself"),
+        (failed(8), Ready, None, "another process has said that"),
+    ];
+    for (case, state, reason, sentence) in rows {
+        let row = judged(&case);
+        assert_eq!(
+            (row.state, row.reason.as_deref()),
+            (state, reason),
+            "{sentence}"
+        );
+        assert_eq!(row.is_missing(), state == Unresponsive, "{sentence}");
+        let remedy = (state == Unresponsive).then_some("hermes-s6 restart -p coder");
+        assert_eq!(row.remedy.as_deref(), remedy, "{sentence}");
+    }
+}
+
+#[test]
+fn a_gateway_that_ends_again_and_again_is_restarting_and_missed_after_two_minutes() {
+    let reason = |deaths: u64| format!("{deaths} deaths in a row, the last by exit 75");
+    #[rustfmt::skip]
+    let rows = [
+        (restarting(3, 1), Starting, None, false, "three deaths are not many"),
+        (restarting(4, 1), Restarting, Some(reason(4)), false, "four in a row are"),
+        (Case { pid: None, ..restarting(4, 1) }, Restarting, Some(reason(4)), false, "also between two starts"),
+        (Case { ready: true, ..restarting(4, 1) }, Ready, None, false, "it serves now"),
+        (restarting(4, 120), Starting, None, false, "the last was some time ago"),
+        (restarting(120, 1), Restarting, Some(reason(120)), false, "for two minutes, a crash loop would have been parked"),
+        (restarting(121, 1), Restarting, Some(reason(121)), true, "longer than that, it is missed"),
+    ];
+    for (case, state, reason, is_missing, sentence) in rows {
+        let row = judged(&case);
+        assert_eq!(
+            (row.state, row.reason.clone()),
+            (state, reason),
+            "{sentence}"
+        );
+        assert_eq!(row.is_missing(), is_missing, "{sentence}");
+    }
 }
 
 #[test]
