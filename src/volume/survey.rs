@@ -311,7 +311,12 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
                 "a profile's home must be a directory there: mount it instead of linking to it";
             return survey.skip(entry, "symlink", remedy);
         }
-        _ => return,
+        Ok(_) => return,
+        // Such as ENOTCONN, of a file system whose server is gone: the home is not.
+        Err(error) => {
+            survey.unknown.extend(name);
+            return survey.skip(entry, "unreadable", error.to_string());
+        }
     }
     let home = match profiles.dir(entry) {
         Ok(home) => home,

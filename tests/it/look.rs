@@ -167,3 +167,81 @@ fn an_owner_file_that_cannot_be_read_is_not_that_of_an_empty_tree() {
     fs::write(&owner, content).unwrap();
     assert_eq!(env.state("coder"), "ready");
 }
+
+/// Mounts a file system there whose server is gone at once: whoever looks at it is told "not connected".
+const UNREACHABLE: &str = r#"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+server = os.open("/dev/fuse", os.O_RDWR)
+options = b"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % server
+if libc.mount(b"none", sys.argv[1].encode(), b"fuse", 0, options):
+    sys.exit(os.strerror(ctypes.get_errno()))
+"#;
+
+#[test]
+fn an_unreachable_home_is_not_one_that_was_deleted() {
+    let Some(env) = volume() else { return };
+    if !std::path::Path::new("/dev/fuse").exists() {
+        return skip("there is no /dev/fuse");
+    }
+    env.running("coder").running("writer");
+    let container = Container::start(&env, "web-1", &tree_service());
+    let run = |line: &str| container.hermes_s6("hermes", TREE, line);
+    container.await_state(TREE, "coder", "ready");
+    container.await_state(TREE, "writer", "ready");
+    let home = env.home_of("coder").display().to_string();
+    container
+        .run("root", &["python3", "-c", UNREACHABLE, &home])
+        .ends(0);
+    let pid = env.gateways("coder").remove(0).pid;
+    let cause = "Transport endpoint is not connected";
+    let ran = run("reconcile").ends(1);
+    ran.says("profile=coder prior_state=None action=skipped reason=unreadable")
+        .warns(cause);
+    run("doctor").ends(1).says(cause);
+    has(&run("list").stdout, "coder ready\n");
+    assert_eq!(env.gateways("coder").remove(0).pid, pid);
+    run("stop -p coder")
+        .ends(1)
+        .says("gateway-coder is down (")
+        .warns("the volume does not say that coder is wanted stopped");
+    run("stop --all").ends(1).says("gateway-writer is down (");
+    assert!(env.gateways("writer").is_empty());
+    run("start -p coder").ends(100).warns(cause);
+    // It comes back as its operator left it.
+    container.run("root", &["umount", &home]).ends(0);
+    run("reconcile")
+        .ends(0)
+        .says("profile=coder prior_state=running action=started");
+    container.await_state(TREE, "coder", "ready");
+}
+
+#[test]
+fn a_stop_that_cannot_be_written_down_says_so_whatever_cannot_be_read() {
+    let env = TestEnv::new();
+    env.running("coder").running("writer");
+    let _tree = env.supervise();
+    let profiles = env.home.join("profiles");
+    // The home itself, all profiles, and the names of all profiles.
+    for (place, mode, is_written) in [
+        (env.home_of("coder"), 0o000, false),
+        (profiles.clone(), 0o000, false),
+        (profiles, 0o311, true),
+    ] {
+        for line in ["stop -p coder", "stop --all"] {
+            env.run("start -p coder -p writer").ends(0);
+            chmod(&place, mode);
+            let ran = env.run(line);
+            chmod(&place, 0o755);
+            ran.says("gateway-coder is down (");
+            let said = "the volume does not say that coder is wanted stopped";
+            let is_said = ran.stderr.contains(said);
+            assert_eq!(is_said, !is_written, "{line}, {mode:o}: {ran:?}");
+            assert!(is_written || ran.code == 1, "{line}, {mode:o}: {ran:?}");
+            let stopped = env
+                .state_file("coder")
+                .contains(r#""desired_state":"stopped""#);
+            assert_eq!(stopped, is_written, "{line}, {mode:o}");
+        }
+    }
+}
