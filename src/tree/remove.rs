@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::name::{ProfileName, SLOT_PREFIX};
-use crate::s6::supervision::{Status, supervisor};
+use crate::s6::supervision::{supervised, supervisor};
 use crate::s6::tool::Tools;
 use crate::system::beneath::Dir;
 use crate::system::process::{Holder, Process};
@@ -85,7 +85,7 @@ impl Remover<'_> {
         if !wait_until(limit, "gateways to end", || !orphans.iter().any(is_running)) {
             // The gateways first: without their supervisors, nobody would end them.
             for service in orphans.iter().filter(|service| is_running(service)) {
-                self.kill(|| self.find(service, process))?;
+                self.kill(|| self.find(service, |service| Ok(process(self.root, service))))?;
             }
             if !wait_until(SUPERVISOR_TIME, "supervisors to end", || {
                 !orphans.iter().any(is_running)
@@ -133,7 +133,8 @@ impl Remover<'_> {
             return Ok(());
         }
         wait_until(LOGGER_TIME, "loggers to read what is left", || {
-            let unread = |service: &&OsStr| match self.find(log(service), process) {
+            let find_process = |service: &Dir| Ok(process(self.root, service));
+            let unread = |service: &&OsStr| match self.find(log(service), find_process) {
                 Ok(Some(Holder::Process(pid))) => has_unread(self.root, pid),
                 _ => false,
             };
@@ -143,10 +144,17 @@ impl Remover<'_> {
             self.tell(&self.scandir.at(log(service)), "-dx");
         }
         // A logger that cannot write does not end by that.
-        for find in [process, supervisor] {
+        for is_supervisor in [false, true] {
             if is_over(LOGGER_TIME) {
                 return Ok(());
             }
+            let find = |service: &Dir| {
+                if is_supervisor {
+                    supervisor(service)
+                } else {
+                    Ok(process(self.root, service))
+                }
+            };
             for service in services.iter().filter(|service| is_left(service)) {
                 self.kill(|| self.find(log(service), find))?;
             }
@@ -284,10 +292,9 @@ pub fn own_stop_timeout(service: &Dir) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds).min(STOP_TIMEOUT_MAX))
 }
 
-/// Finds the process of a service.
-fn process(service: &Dir) -> Result<Option<Holder>> {
-    let pid = Status::read(service)?.and_then(|status| status.pid);
-    Ok(pid
-        .and_then(|pid| i32::try_from(pid).ok())
-        .map(Holder::Process))
+/// Finds the process of a service. A status that is out of date names no process of it.
+fn process(root: &Root, service: &Dir) -> Option<Holder> {
+    let (status, _supervisor) = supervised(root, service).ok()??;
+    let pid = i32::try_from(status.pid?).ok()?;
+    Some(Holder::Process(pid))
 }

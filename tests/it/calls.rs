@@ -166,3 +166,29 @@ fn an_orphan_is_ended_without_the_calls_that_are_made_for_that() {
         assert_eq!(env.gateways("coder").len(), 0, "{errno} {calls}");
     }
 }
+
+#[test]
+fn where_locks_cannot_be_taken_it_is_said_and_is_not_the_work_of_another_command() {
+    let env = TestEnv::new();
+    if !can_filter(&env) {
+        return;
+    }
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    let pid = env.pid("coder");
+    let flock = if cfg!(target_arch = "x86_64") {
+        "73-73"
+    } else {
+        "32-32"
+    };
+    for line in ["stop -p coder", "restart -p coder", "reconcile"] {
+        let ran = without(&env, "ENOLCK", flock, line).ran().ends(111);
+        ran.warns("unable to lock ").warns("No locks available");
+    }
+    assert_eq!(env.pid("coder"), pid);
+    without(&env, "ENOLCK", flock, "shutdown")
+        .ran()
+        .ends(0)
+        .says("gateway-coder is down");
+}

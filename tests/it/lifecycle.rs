@@ -1138,3 +1138,30 @@ fn every_command_ends_within_its_bound_with_the_truth_whatever_the_gateway_does(
         }
     });
 }
+
+#[test]
+fn a_timeout_is_for_all_that_a_command_does() {
+    let env = home(&["coder"]);
+    env.hold("coder", "ready");
+    let _tree = env.supervise();
+    // Another command has the scan directory for most of the time.
+    let held = std::fs::File::open(env.scandir.join(".hermes-s6.lock")).unwrap();
+    held.lock().unwrap();
+    let start = waits_for_lock(&env, "start -p coder --timeout 30");
+    std::thread::sleep(Duration::from_secs(3));
+    drop(held);
+    start.await_note("waiting for gateway-coder to get ready (at most ");
+    let left = start.noted();
+    let left = left.rsplit_once("(at most ").unwrap().1;
+    let left: u64 = left.split(' ').next().unwrap().parse().unwrap();
+    assert!(left <= 27, "{left} s are left of 30");
+    env.let_go("coder", "ready");
+    done(&start.end(), "gateway-coder is ready");
+}
+
+/// Starts a command, and waits until it waits for the scan directory.
+fn waits_for_lock<'a>(env: &'a TestEnv, line: &str) -> crate::support::Background<'a> {
+    let command = env.background(line);
+    command.await_note("waiting for another hermes-s6 to finish");
+    command
+}

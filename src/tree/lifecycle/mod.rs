@@ -24,7 +24,7 @@ use crate::system::process::start_time;
 use crate::system::wait::wait_until;
 use crate::tree::apply::{mark_down, remember_signal, unmark_down};
 use crate::tree::lifecycle::gateway::{Gateway, Slots};
-use crate::tree::lifecycle::request::{End, Request, TO_BE_STARTED, Verb};
+use crate::tree::lifecycle::request::{End, Request, TO_BE_STARTED, Verb, batch};
 use crate::tree::lifecycle::target::{Order, Target, time_limit};
 use crate::tree::scandir::ScanDir;
 use crate::volume::changes::{PlannedStop, VolumeChanges};
@@ -37,12 +37,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// How long a step that can do without the lock of the scan directory waits for it.
 const LOCK_TIME: Duration = Duration::from_secs(2);
-
-/// The number of gateways that are told something under one lock of the scan directory.
-const BATCH: usize = 50;
-
-/// The descriptors that a restart needs beside one for each gateway.
-const OTHER_DESCRIPTORS: usize = 16;
 
 /// Carries out requests in one scan directory.
 #[derive(Debug)]
@@ -80,7 +74,7 @@ impl Lifecycle<'_> {
     ) -> Result<Outcome> {
         let verb = request.verb;
         let start = Instant::now();
-        let (size, is_short) = batch(names.len(), verb);
+        let (size, is_short) = batch(names.len(), verb, descriptors());
         let mut gateways: Vec<Gateway> = Vec::new();
         let mut changes = VolumeChanges::default();
         let mut failures = Vec::new();
@@ -485,20 +479,6 @@ impl Lifecycle<'_> {
             let warning = Warning::of(name, error.to_string());
             gateway.warnings.push(warning);
         }
-    }
-}
-
-/// Gives how many gateways are told something before other commands get the lock again; and whether they have to
-/// end what they do before the next ones are told.
-///
-/// A restart holds a lock, and so a descriptor, for each gateway.
-fn batch(gateways: usize, verb: Verb) -> (usize, bool) {
-    let limit = descriptors().and_then(|limit| usize::try_from(limit).ok());
-    let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS));
-    match verb {
-        Verb::Shutdown => (gateways.max(1), false),
-        Verb::Restart if room < gateways => (room.clamp(1, BATCH), true),
-        _ => (BATCH, false),
     }
 }
 

@@ -131,3 +131,46 @@ pub enum End {
     /// The order has failed.
     Failed(Error),
 }
+
+/// The number of gateways that are told something under one lock of the scan directory.
+const BATCH: usize = 50;
+
+/// The descriptors that a restart needs beside one for each gateway.
+const OTHER_DESCRIPTORS: usize = 16;
+
+/// Gives how many gateways are told something before other commands get the lock again; and whether they have to
+/// end what they do before the next ones are told.
+///
+/// A restart holds a lock, and so a descriptor, for each gateway; `descriptors` is the limit, `None` if there is none.
+pub fn batch(gateways: usize, verb: Verb, descriptors: Option<u64>) -> (usize, bool) {
+    let limit = descriptors.and_then(|limit| usize::try_from(limit).ok());
+    let room = limit.map_or(usize::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS));
+    match verb {
+        Verb::Shutdown => (gateways.max(1), false),
+        Verb::Restart if room < gateways => (room.clamp(1, BATCH), true),
+        _ => (BATCH, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_gateways_are_told_in_batches_and_a_shutdown_tells_all_at_once() {
+        #[rustfmt::skip]
+        let rows = [
+            (2_000, Verb::Start, Some(20), (50, false), "to start needs no descriptor for each"),
+            (2_000, Verb::Stop, Some(1_024), (50, false), "others get the lock in between"),
+            (2_000, Verb::Shutdown, Some(20), (2_000, false), "a container that ends does not wait for others"),
+            (0, Verb::Shutdown, None, (1, false), "there is no batch of none"),
+            (2_000, Verb::Restart, None, (50, false), "there are enough descriptors"),
+            (2_000, Verb::Restart, Some(1_024), (50, true), "there are not"),
+            (40, Verb::Restart, Some(20), (4, true), "there are few"),
+            (40, Verb::Restart, Some(7), (1, true), "one is always tried"),
+        ];
+        for (gateways, verb, descriptors, expected, sentence) in rows {
+            assert_eq!(batch(gateways, verb, descriptors), expected, "{sentence}");
+        }
+    }
+}
