@@ -46,9 +46,9 @@ test:
 	skipped=
 	for version in $$versions; do
 	  [ "$$version" != "$$native" ] || continue
-	  say "tests/with-s6 $$version cargo test --test it -- s6:: pid1:: status:: lifecycle:: logs::"
+	  say "tests/with-s6 $$version cargo test --test it -- s6:: pid1:: status:: lifecycle:: logs:: keep:: health:: look::"
 	  code=0
-	  tests/with-s6 "$$version" cargo test --locked --test it -- s6:: pid1:: status:: lifecycle:: logs:: || code=$$?
+	  tests/with-s6 "$$version" cargo test --locked --test it -- s6:: pid1:: status:: lifecycle:: logs:: keep:: health:: look:: || code=$$?
 	  case $$code in
 	    0) ;;
 	    77) skipped+=" $$version" ;;
