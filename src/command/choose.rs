@@ -10,8 +10,9 @@ use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::settings::Settings;
+use crate::tree::held::{Held, held, is_multiplexed};
 use crate::tree::lifecycle::request::Verb;
-use crate::tree::plan::{held, is_multiplexed};
+use crate::volume::problem::Answer;
 use crate::volume::survey::{Skipped, Survey};
 
 /// What was seen before a request.
@@ -38,9 +39,22 @@ pub struct Choice {
     pub warnings: Vec<Warning>,
     /// The reasons why profiles are left out, as sentences.
     pub notes: Vec<String>,
+    /// What keeps it from being known whether profiles are to be left out, as sentences.
+    pub failures: Vec<Warning>,
 }
 
 impl Choice {
+    /// Leaves out a profile that is kept down here.
+    fn leave_out(&mut self, name: &ProfileName, held: &Held) {
+        self.notes.push(stays_down(name, held.word()));
+        if let Held::Unknown(problem) = held {
+            let failure = Warning::new(&problem.text);
+            if !self.failures.contains(&failure) {
+                self.failures.push(failure);
+            }
+        }
+    }
+
     /// Prints the warnings and notes, and gives the chosen profiles.
     pub fn print_and_take(self) -> Vec<ProfileName> {
         report::warnings(&self.warnings);
@@ -65,14 +79,17 @@ pub fn choose(
         (true, false) => all_to_end(seen, verb),
     };
     if unless_stopped {
-        let (names, notes) = (&mut choice.names, &mut choice.notes);
-        names.retain(|name| match reason_against(seen, name) {
-            None => true,
-            Some(reason) => {
-                notes.push(stays_down(name, &reason));
-                false
+        let names = std::mem::take(&mut choice.names);
+        for name in names {
+            match reason_against(seen, &name) {
+                None => choice.names.push(name),
+                Some(Against::Stopped) => choice.notes.push(stays_down(
+                    &name,
+                    &format!("it was stopped; start it with hermes-s6 start -p {name}"),
+                )),
+                Some(Against::Held(held)) => choice.leave_out(&name, &held),
             }
-        });
+        }
     }
     Ok(choice)
 }
@@ -90,8 +107,8 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
             return Err(Error::new(Code::Usage, "no profile is named")
                 .remedy("name it with -p: the volume does not tell which one is meant"));
         }
-        names.push(survey.meant(seen.settings));
-        if survey.active.as_ref() == names.first() {
+        names.push(survey.meant(seen.settings)?);
+        if survey.active.known().and_then(Option::as_ref) == names.first() {
             must_exist(&names[0], survey).map_err(|error| {
                 let other = "choose another with hermes profile use";
                 let remedy = match error.advice() {
@@ -113,6 +130,16 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
             let text = "the default profile's gateway serves it (multiplex_profiles): its own gateway will end at once";
             choice.warnings.push(Warning::of(name.as_str(), text));
         }
+        if verb.is_up()
+            && !name.is_default()
+            && let Answer::Unknown(problem) = survey.multiplex(seen.settings)
+        {
+            let text = format!(
+                "whether the default profile's gateway serves it is not known: {}",
+                problem.text
+            );
+            choice.warnings.push(Warning::of(name.as_str(), text));
+        }
     }
     Ok(choice)
 }
@@ -130,7 +157,7 @@ fn all_to_run(seen: &Seen, verb: Verb) -> Choice {
             continue;
         }
         match held(seen.settings, &seen.command, seen.survey, name) {
-            Some(reason) if !is_up => choice.notes.push(stays_down(name, &reason)),
+            Some(held) if !is_up => choice.leave_out(name, &held),
             _ => choice.names.push(name.clone()),
         }
     }
@@ -150,19 +177,26 @@ fn all_to_end(seen: &Seen, verb: Verb) -> Choice {
     Choice {
         names: names.into_iter().collect(),
         warnings: skipped(seen.survey),
-        notes: Vec::new(),
+        ..Choice::default()
     }
 }
 
-/// Gives the reason not to start a gateway: its operator has stopped it, or this container keeps it down.
-fn reason_against(seen: &Seen, name: &ProfileName) -> Option<String> {
+/// The reason not to start a gateway.
+enum Against {
+    /// Its operator has stopped it.
+    Stopped,
+    /// It is kept down here.
+    Held(Held),
+}
+
+fn reason_against(seen: &Seen, name: &ProfileName) -> Option<Against> {
     let profile = seen.survey.profiles.get(name);
     if profile.is_some_and(|profile| profile.intent.wants_stopped()) {
-        return Some(format!(
-            "it was stopped; start it with hermes-s6 start -p {name}"
-        ));
+        return Some(Against::Stopped);
     }
-    held(seen.settings, &seen.command, seen.survey, name).filter(|_| !seen.wanted_up.contains(name))
+    let held = held(seen.settings, &seen.command, seen.survey, name);
+    held.filter(|_| !seen.wanted_up.contains(name))
+        .map(Against::Held)
 }
 
 fn stays_down(name: &ProfileName, reason: &str) -> String {

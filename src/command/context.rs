@@ -105,7 +105,7 @@ impl Context {
 
     /// Gives the profile that a command means: the given one, or else see [`Survey::meant`]. It must exist.
     pub fn profile(&self, given: Option<ProfileName>, survey: &Survey) -> Result<ProfileName> {
-        let profile = given.unwrap_or_else(|| survey.meant(&self.settings));
+        let profile = given.map_or_else(|| survey.meant(&self.settings), Ok)?;
         must_exist(&profile, survey)?;
         Ok(profile)
     }

@@ -30,7 +30,9 @@ use crate::tree::scandir::ScanDir;
 use crate::view::logs;
 use crate::view::row::{Report, Row};
 use crate::view::table;
-use crate::volume::survey::{names, read_text};
+use crate::volume::problem::Answer;
+use crate::volume::setting::Setting;
+use crate::volume::survey::{names, not_chosen};
 
 /// The variable by which commands do not wait for the gateways, as the commands of Hermes itself.
 const NO_WAIT: &str = "HERMES_S6_NO_WAIT";
@@ -107,8 +109,10 @@ impl Call<'_> {
             return self.change_profile(change);
         }
         // If the profile does not exist, the real Hermes reports that.
-        let Some(profile) = self.profile(line)? else {
-            return Ok(None);
+        let profile = match self.profile(line) {
+            Ok(Some(profile)) => profile,
+            Ok(None) => return Ok(None),
+            Err(error) => return Self::refuse(line, error).map(|code| Some(code as u8)),
         };
         signal::restore()?;
         let code = match line.action {
@@ -127,7 +131,20 @@ impl Call<'_> {
         Ok(Some(code as u8))
     }
 
+    /// Ends a command line that means an unknown profile: which one was chosen cannot be read.
+    fn refuse(line: &Line, error: Error) -> Result<Code> {
+        let is_run = matches!(line.action, Action::Run { .. });
+        if !is_run || std::env::var_os(CONTAINER_COMMAND).is_none() {
+            return Err(error);
+        }
+        // A container must not end because of a file on its volume: inside it, the operator can repair that.
+        report::fatal(&error);
+        sleep()
+    }
+
     /// Finds the profile that a command line means, as Hermes does; `None` if Hermes would refuse the line.
+    ///
+    /// Fails if the chosen profile cannot be read. There Hermes would take `default`.
     fn profile(&self, line: &Line) -> Result<Option<ProfileName>> {
         let settings = &self.settings;
         let if_there = |name: ProfileName| {
@@ -147,11 +164,23 @@ impl Call<'_> {
             return Ok(None);
         }
         let home = Dir::open(&settings.root.at(&settings.home)).ok();
-        let active = home.filter(|_| !is_supervised_child());
-        let active = active.and_then(|home| read_text(&home, "active_profile"));
-        match active.as_deref().map_or("", str::trim) {
-            "" => Ok(Some(ProfileName::default_profile())),
-            name => profile_name(name).map_or(Ok(None), if_there),
+        let active = match home.filter(|_| !is_supervised_child()) {
+            Some(home) => Setting::active(&home).text(),
+            None => Answer::Known(None),
+        };
+        let is_for_all = matches!(
+            line.action,
+            Action::Start { all: true }
+                | Action::Stop { all: true }
+                | Action::Restart { all: true }
+        );
+        match active {
+            Answer::Unknown(_) if is_for_all => Ok(Some(ProfileName::default_profile())),
+            Answer::Unknown(problem) => Err(not_chosen(&problem)),
+            Answer::Known(active) => match active.as_deref().map_or("", str::trim) {
+                "" => Ok(Some(ProfileName::default_profile())),
+                name => profile_name(name).map_or(Ok(None), if_there),
+            },
         }
     }
 
@@ -227,11 +256,7 @@ impl Call<'_> {
             Err(error) => return Err(error),
         }
         report::print(NOTICE);
-        let mut sleep = Command::new("/bin/sleep");
-        let _missing = sleep.arg("infinity").env_remove(CONTAINER_COMMAND).exec();
-        loop {
-            std::thread::sleep(Duration::from_secs(3600));
-        }
+        sleep()
     }
 
     /// Lets the real Hermes change a profile, and then changes its slot, by the profiles that exist afterwards.
@@ -331,6 +356,15 @@ fails, and comes back with the container as you left it.
   hermes-s6 stop                stops it for good, another one with -p NAME
   gateway run --no-supervise    as the container's command: runs it as that command, unsupervised
 ";
+
+/// Sleeps for ever.
+fn sleep() -> ! {
+    let mut sleep = Command::new("/bin/sleep");
+    let _missing = sleep.arg("infinity").env_remove(CONTAINER_COMMAND).exec();
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
 
 /// Prints, in the words of Hermes, that a command is refused inside a gateway.
 fn refused(error: &Error) -> Code {

@@ -282,6 +282,10 @@ fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
     let survey = context.survey(&[])?;
     let profile = context.profile(profile, &survey)?;
     let settings = &context.settings;
+    let set = survey.profiles.get(&profile);
+    if let Some(problem) = set.and_then(|profile| profile.own_port.problem()) {
+        return Err(Error::new(Code::System, problem.text.clone()));
+    }
     let given = survey.assigned_ports(settings).get(&profile).copied();
     let port = status::port(settings, &survey, &profile, given).ok_or_else(|| {
         let all_given = all_given(&settings.ports);

@@ -71,12 +71,14 @@ pub fn operate_as(
     let survey = tree.survey(&selection.profile, verb)?;
     let needs_command = verb.is_up() && (selection.all || unless_stopped);
     let seen = look(&tree, &survey, selection, needs_command)?;
-    let chosen = choose(&seen, selection, verb, unless_stopped)?.print_and_take();
+    let mut choice = choose(&seen, selection, verb, unless_stopped)?;
+    let failures = std::mem::take(&mut choice.failures);
+    let chosen = choice.print_and_take();
     if unless_stopped && chosen.is_empty() {
         // The reasons are printed already.
         return Ok(Code::No);
     }
-    let code = carry_out(&tree, request, &survey, &chosen, form)?;
+    let code = carry_out(&tree, request, &survey, &chosen, failures, form)?;
     if strayed.any {
         follow_volume(&tree, request.limit()).unwrap_or_else(warn);
     }
@@ -98,7 +100,9 @@ fn look<'a>(
     } else {
         let named = selection.profile.iter().cloned();
         let is_unnamed = selection.profile.is_empty();
-        let meant = is_unnamed.then(|| survey.meant(tree.settings()));
+        let meant = is_unnamed
+            .then(|| survey.meant(tree.settings()))
+            .transpose()?;
         only(named.chain(meant), |name| tree.scandir.has_slot(name))?
     };
     let wanted_up = only(slots.iter().cloned(), |name| {
@@ -142,7 +146,14 @@ pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Cod
     let survey = tree.survey(&[], Verb::Shutdown)?;
     let mut running: Vec<ProfileName> = tree.scandir.profiles()?.into_iter().collect();
     running.retain(|name| tree.may_run(name));
-    carry_out(&tree, request, &survey, &running, Form::new(json))
+    carry_out(
+        &tree,
+        request,
+        &survey,
+        &running,
+        Vec::new(),
+        Form::new(json),
+    )
 }
 
 /// Adds the slots of profiles, with their gateways down.
@@ -153,7 +164,7 @@ pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
         Choice {
             names: survey.profiles.keys().cloned().collect(),
             warnings: skipped(&survey),
-            notes: Vec::new(),
+            ..Choice::default()
         }
     } else {
         let seen = look(&tree, &survey, selection, false)?;
@@ -247,7 +258,14 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) 
         return Ok(removed);
     }
     let request = Request::new(Verb::Start);
-    let started = carry_out(&tree, request, &survey, &names[1..], Form::Lines)?;
+    let started = carry_out(
+        &tree,
+        request,
+        &survey,
+        &names[1..],
+        Vec::new(),
+        Form::Lines,
+    )?;
     Ok(if started == Code::Done {
         removed
     } else {
@@ -308,17 +326,22 @@ fn hand_over(prog: &[OsString], why: &str) -> Result<Code> {
     Err(Error::exec(program, cause))
 }
 
-/// Carries out a request for gateways, with new slots where they are needed, and prints the outcome.
+/// Carries out a request for gateways, with new slots where they are needed, and prints the outcome, with the
+/// `failures` that there have been before.
 fn carry_out(
     tree: &Tree,
     request: Request,
     survey: &Survey,
     names: &[ProfileName],
+    failures: Vec<Warning>,
     form: Form,
 ) -> Result<Code> {
     let homeless = homeless(survey, names);
     let lifecycle = tree.lifecycle();
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        failures,
+        ..Outcome::default()
+    };
     let mut remaining = names.to_vec();
     // The next attempts are for slots that another command has removed meanwhile.
     for _ in 0..ATTEMPTS {

@@ -1,6 +1,17 @@
 //! Settings of Hermes that concern gateways: in `config.yaml`, in `.env` files and in the environment.
 //!
-//! They are read as Hermes Agent 0.19.0 reads them.
+//! They are read as Hermes Agent 0.19.0 reads them, see [`EnvFile`](crate::hermes::dotenv::EnvFile) for `.env`.
+
+use std::time::Duration;
+
+use crate::hermes::scalar::{Malformed, Scalar};
+use crate::hermes::yaml::{Document, Value};
+
+/// The variable that says whether one gateway serves all profiles.
+pub const MULTIPLEX_VARIABLE: &str = "GATEWAY_MULTIPLEX_PROFILES";
+
+/// The variable with the port of a profile's API server.
+pub const PORT_VARIABLE: &str = "API_SERVER_PORT";
 
 /// The prefixes of the variables that configure one profile's messaging accounts: tokens, addresses and so on.
 /// There is a prefix for each platform of Hermes (`gateway/config.py`, `plugins/platforms/`).
@@ -54,78 +65,60 @@ pub fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// Reads `multiplex_profiles` from a `config.yaml`: at the top level, else beneath `gateway`.
-pub fn multiplex_in_config(yaml: &str) -> Option<bool> {
-    ["", "gateway"]
-        .into_iter()
-        .find_map(|section| truth(config_setting(yaml, section, "multiplex_profiles")?))
-}
+/// A `config.yaml` that Hermes can load.
+#[derive(Debug, Default)]
+pub struct Config(Document);
 
-/// Reads the value of a key in a section of a `config.yaml`; an empty section means the top level.
-///
-/// Understands the block style that Hermes itself writes, and `section: {…}` on one line. A key in any other
-/// form counts as not set.
-pub fn config_setting<'a>(yaml: &'a str, section: &str, key: &str) -> Option<&'a str> {
-    let value_of = |text: &'a str, key: &str| {
-        let value = text.trim().strip_prefix(key)?.trim_start();
-        let value = value.strip_prefix(':')?;
-        Some(value.split(" #").next().unwrap_or(value).trim())
-    };
-    let mut found = None;
-    let mut inside = section.is_empty();
-    let mut indent = inside.then_some(0);
-    for line in yaml.lines() {
-        let text = line.trim_start();
-        if text.is_empty() || text.starts_with('#') {
-            continue;
-        }
-        let depth = line.len() - text.len();
-        if depth == 0 && !section.is_empty() {
-            let rest = value_of(text, section);
-            inside = rest.is_some();
-            indent = None;
-            let flow = rest.and_then(|rest| rest.strip_prefix('{')?.split('}').next());
-            found = flow
-                .and_then(|flow| flow.split(',').find_map(|pair| value_of(pair, key)))
-                .or(found);
-        } else if inside && depth == *indent.get_or_insert(depth) {
-            found = value_of(text, key).or(found);
+impl Config {
+    /// Reads the content of a file. Hermes goes on without a file that it cannot load.
+    pub fn read(content: &[u8]) -> Result<Self, Malformed> {
+        let document = Document::load(content)?;
+        if document.is_mapping() {
+            Ok(Self(document))
+        } else {
+            Err(Malformed)
         }
     }
-    found.map(|value| value.trim_matches(['"', '\'']))
-}
 
-/// Reads from a `config.yaml` how long a gateway that is told to end goes on with its work, in seconds, rounded
-/// up.
-pub fn drain_timeout(yaml: &str) -> Option<u64> {
-    let value = config_setting(yaml, "agent", "restart_drain_timeout")?;
-    let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
-    let has_fraction = fraction.bytes().any(|digit| digit != b'0');
-    Some(
-        whole
-            .parse::<u64>()
-            .ok()?
-            .saturating_add(u64::from(has_fraction)),
-    )
-}
-
-/// Reads the value of a variable from an environment file; the last line wins, as for Hermes.
-pub fn env_setting(env_file: &str, variable: &str) -> Option<String> {
-    env_file
-        .lines()
-        .filter_map(|line| {
-            let line = line.trim();
-            let line = line.strip_prefix("export ").unwrap_or(line);
-            let (name, value) = line.split_once('=')?;
-            (name.trim() == variable).then_some(())?;
-            let value = value.trim();
-            let quoted = ['"', '\'']
-                .iter()
-                .find_map(|quote| value.strip_prefix(*quote)?.split(*quote).next());
-            let bare = value.split(" #").next().unwrap_or(value).trim();
-            Some(quoted.unwrap_or(bare).to_owned())
+    /// Tells whether one gateway is to serve all profiles.
+    ///
+    /// The gateway takes every setting at the top level also for a variable of its environment. Else the key at the
+    /// top level counts, whatever its value is; only without it the one beneath `gateway`.
+    pub fn multiplex(&self) -> bool {
+        let variable = match self.0.get(&[MULTIPLEX_VARIABLE]) {
+            Some(Value::Scalar(Scalar::Text(text))) => truth(&text),
+            Some(Value::Scalar(Scalar::Bool(value))) => Some(value),
+            Some(Value::Scalar(Scalar::Number(number))) => truth(&number.to_string()),
+            _ => None,
+        };
+        variable.unwrap_or_else(|| {
+            let top = self.0.get(&["multiplex_profiles"]);
+            let value = top.or_else(|| self.0.get(&["gateway", "multiplex_profiles"]));
+            match value {
+                None => false,
+                Some(Value::Scalar(Scalar::Text(text))) => truth(&text) == Some(true),
+                Some(Value::Scalar(scalar)) => scalar.is_true(),
+                Some(Value::Collection { filled }) => filled,
+            }
         })
-        .next_back()
+    }
+
+    /// Gives how long a gateway that is told to end goes on with its work, in seconds, rounded up; `None` if that is
+    /// not set.
+    pub fn drain_timeout(&self) -> Option<u64> {
+        let seconds = match self.0.get(&["agent", "restart_drain_timeout"])? {
+            Value::Scalar(Scalar::Number(number)) => number,
+            // As a number in Python, in which `_` may part digits.
+            Value::Scalar(Scalar::Text(text)) => text.trim().replace('_', "").parse().ok()?,
+            _ => return None,
+        };
+        if seconds.is_nan() {
+            return None;
+        }
+        // The largest number that a duration has no room for is more than any gateway waits.
+        let whole = Duration::try_from_secs_f64(seconds.max(0.0).ceil());
+        Some(whole.map_or(u64::MAX, |whole| whole.as_secs()))
+    }
 }
 
 #[cfg(test)]
@@ -134,64 +127,131 @@ mod tests {
 
     #[test]
     fn multiplexing_is_read_from_the_top_level_and_then_from_gateway() {
-        for (yaml, expected) in [
-            ("multiplex_profiles: true\n", Some(true)),
-            (
-                "gateway:\n  port: 1\n  multiplex_profiles: yes # all\n",
-                Some(true),
-            ),
-            (
-                "gateway:\n  multiplex_profiles: 'on'\nmultiplex_profiles: false\n",
-                Some(false),
-            ),
-            ("gateway: {multiplex_profiles: true, x: 1}\n", Some(true)),
-            ("gateway:\n  relay:\n    multiplex_profiles: true\n", None),
-            ("model:\n  multiplex_profiles: true\n", None),
-            ("# multiplex_profiles: true\n", None),
-            ("multiplex_profiles: maybe\n", None),
-            ("multiplex_profiles_x: true\n", None),
-            (": [}\n\t- broken", None),
-            ("", None),
-        ] {
-            assert_eq!(multiplex_in_config(yaml), expected, "{yaml:?}");
-        }
-    }
-
-    #[test]
-    fn a_setting_is_found_in_every_usual_form() {
-        for (file, expected) in [
-            ("API_SERVER_PORT=1", Some("1")),
-            ("export API_SERVER_PORT = 2", Some("2")),
-            ("API_SERVER_PORT=\"3\" # why", Some("3")),
-            ("API_SERVER_PORT='4'\nAPI_SERVER_PORT=5 # last", Some("5")),
-            ("#API_SERVER_PORT=6", None),
-            ("XAPI_SERVER_PORT=7", None),
-            ("API_SERVER_PORT", None),
-        ] {
+        #[rustfmt::skip]
+        let rows = [
+            ("multiplex_profiles: true", true),
+            ("\u{feff}multiplex_profiles: true", true),
+            ("gateway:\n  port: 1\n  multiplex_profiles: yes # all", true),
+            ("gateway:\n  multiplex_profiles: 'on'\nmultiplex_profiles: false", false),
+            ("gateway:\n  multiplex_profiles: on\nmultiplex_profiles:", false),
+            ("gateway:\n  multiplex_profiles: on\nmultiplex_profiles: maybe", false),
+            ("gateway: {multiplex_profiles: true, x: 1}", true),
+            ("{\"gateway\": {\"multiplex_profiles\": true}}", true),
+            ("'multiplex_profiles': true", true),
+            ("multiplex_profiles: false\nmultiplex_profiles: true", true),
+            ("multiplex_profiles: 2", true),
+            ("multiplex_profiles: 0x0", false),
+            ("multiplex_profiles: [0]", true),
+            ("all: &all {multiplex_profiles: true}\ngateway: *all", true),
+            ("all: &all {multiplex_profiles: true}\ngateway:\n  <<: *all", true),
+            ("all: &all {multiplex_profiles: true}\ngateway:\n  <<: *all\n  multiplex_profiles: no", false),
+            ("gateway:\n  relay:\n    multiplex_profiles: true", false),
+            ("model:\n  multiplex_profiles: true", false),
+            ("# multiplex_profiles: true", false),
+            ("multiplex_profiles_x: true", false),
+            ("GATEWAY_MULTIPLEX_PROFILES: 1\nmultiplex_profiles: no", true),
+            ("", false),
+        ];
+        for (yaml, expected) in rows {
+            let config = Config::read(yaml.as_bytes());
             assert_eq!(
-                env_setting(file, "API_SERVER_PORT").as_deref(),
-                expected,
-                "{file}"
+                config.map(|config| config.multiplex()),
+                Ok(expected),
+                "{yaml}"
             );
         }
     }
 
     #[test]
-    fn the_time_to_drain_is_read_in_whole_seconds_or_more() {
-        for (yaml, expected) in [
-            ("agent:\n  restart_drain_timeout: 60\n", Some(60)),
-            (
-                "agent:\n  max_turns: 9\n  restart_drain_timeout: '90.5' # long\n",
-                Some(91),
-            ),
-            ("agent: {restart_drain_timeout: 30.0}\n", Some(30)),
-            ("restart_drain_timeout: 60\n", None),
-            ("gateway:\n  restart_drain_timeout: 60\n", None),
-            ("agent:\n  x:\n    restart_drain_timeout: 60\n", None),
-            ("agent:\n  restart_drain_timeout: soon\n", None),
-            ("", None),
+    fn what_hermes_cannot_load_is_no_configuration() {
+        let deep = "[".repeat(100_000);
+        for yaml in [
+            ": [}\n\t- broken",
+            "- a list",
+            "a: *nowhere",
+            "a: !tag b",
+            "a\0: b",
+            &deep,
         ] {
-            assert_eq!(drain_timeout(yaml), expected, "{yaml:?}");
+            assert_eq!(
+                Config::read(yaml.as_bytes()).err(),
+                Some(Malformed),
+                "{yaml:.20}"
+            );
+        }
+        assert_eq!(Config::read(b"a: \xff").err(), Some(Malformed), "not UTF-8");
+    }
+
+    #[test]
+    fn a_document_does_not_grow_by_its_aliases() {
+        let mut bomb = "a0: &a0 {multiplex_profiles: true}\n".to_owned();
+        for level in 1..60 {
+            let last = level - 1;
+            let line = format!(
+                "a{level}: &a{level} {{<<: [*a{last}, *a{last}], x: [*a{last}, *a{last}]}}\n"
+            );
+            bomb.push_str(&line);
+        }
+        bomb.push_str("gateway: *a59\n");
+        let config = Config::read(bomb.as_bytes());
+        assert_eq!(config.map(|config| config.multiplex()), Ok(true));
+        let without = bomb.replace("multiplex_profiles", "other");
+        let config = Config::read(without.as_bytes());
+        assert_eq!(config.map(|config| config.multiplex()), Ok(false));
+    }
+
+    #[test]
+    fn no_document_takes_long() {
+        let many = |text: &str| text.repeat((1 << 18) / text.len());
+        let merges = many("  <<: *l\n");
+        let lists = format!(
+            "a: &a {{x: 1}}\nl: &l [{}*a]\ngateway:\n{merges}",
+            many("*a, ")
+        );
+        let link = |level: usize| {
+            let last = level.saturating_sub(1);
+            format!("a{level}: &a{level} {{<<: *a{last}}}\n")
+        };
+        let links: String = (1..30_000).map(link).collect();
+        let chain = format!("a0: &a0 {{x: 1}}\n{links}gateway: *a29999\n");
+        for yaml in [lists, chain] {
+            let config = Config::read(yaml.as_bytes());
+            assert_eq!(config.map(|config| config.multiplex()), Ok(false));
+        }
+        for text in [
+            "[", "{", "a: ", "- ", "? ", "-\n", "\"a\n", "'", "&a ", "!", "*", "a: 1\n", "%",
+            "---\n",
+        ] {
+            let _ = Config::read(many(text).as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_time_to_drain_is_read_in_whole_seconds_or_more() {
+        #[rustfmt::skip]
+        let rows = [
+            ("agent:\n  restart_drain_timeout: 60", Some(60)),
+            ("agent:\n  max_turns: 9\n  restart_drain_timeout: '90.5' # long", Some(91)),
+            ("agent: {restart_drain_timeout: 30.0}", Some(30)),
+            ("agent: {restart_drain_timeout: 1:30}", Some(90)),
+            ("agent: {restart_drain_timeout: 1e3}", Some(1000)),
+            ("agent: {restart_drain_timeout: .inf}", Some(u64::MAX)),
+            ("agent: {restart_drain_timeout: -5}", Some(0)),
+            ("agent: {restart_drain_timeout: .nan}", None),
+            ("agent: {restart_drain_timeout: yes}", None),
+            ("restart_drain_timeout: 60", None),
+            ("gateway:\n  restart_drain_timeout: 60", None),
+            ("agent:\n  x:\n    restart_drain_timeout: 60", None),
+            ("agent:\n  restart_drain_timeout: soon", None),
+            ("", None),
+        ];
+        for (yaml, expected) in rows {
+            let config = Config::read(yaml.as_bytes());
+            assert_eq!(
+                config.map(|config| config.drain_timeout()),
+                Ok(expected),
+                "{yaml}"
+            );
         }
     }
 }

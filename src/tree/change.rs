@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::{escaped_where, word};
 use crate::hermes::name::ProfileName;
 use crate::volume::changes::VolumeChanges;
-use crate::volume::survey::Problem;
+use crate::volume::problem::Problem;
 
 /// What happens to one profile, in the words of the boot log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,15 +2,16 @@
 //!
 //! - [`scandir`] opens the scan directory, and [`world`] looks at all that is in it; [`detect`] tells whether a
 //!   tree runs, and [`owner`] whom it is for.
-//! - [`plan`] decides what to change, [`slot`] renders the files; [`apply`] and [`remove`] change the scan
-//!   directory, and [`change`] says what has changed. [`reconcile`] does all of this in one go, and
-//!   [`supervise`] then becomes the s6-svscan.
+//! - [`held`] tells what keeps gateways down here. [`plan`] decides what to change, [`slot`] renders the files;
+//!   [`apply`] and [`remove`] change the scan directory, and [`change`] says what has changed. [`reconcile`] does
+//!   all of this in one go, and [`supervise`] then becomes the s6-svscan.
 //! - [`logger`] looks at the loggers, and [`tender`] is the service that does so every few seconds.
 //! - [`lifecycle`] starts, stops and restarts gateways that have a slot.
 
 pub mod apply;
 pub mod change;
 pub mod detect;
+pub mod held;
 pub mod lifecycle;
 pub mod logger;
 pub mod owner;

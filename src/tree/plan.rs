@@ -11,10 +11,12 @@ use crate::hermes::name::ProfileName;
 use crate::hermes::state::{Intent, Source};
 use crate::settings::Settings;
 use crate::tree::change::{Action, Change, Plan, Step};
+use crate::tree::held::{Held, gateway, held};
 use crate::tree::world::{Found, World};
 use crate::volume::changes::{NewPorts, Seed, VolumeChanges};
 use crate::volume::port::{NO_PORT_REMEDY, Ports, Record, all_given};
-use crate::volume::survey::{Problem, Profile, Skipped, Survey};
+use crate::volume::problem::Problem;
+use crate::volume::survey::{Profile, Skipped, Survey};
 
 /// The profiles that a plan may change, and how.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,10 @@ pub fn plan(
     world: &World,
     scope: Scope,
 ) -> Plan {
+    let survey = &Survey {
+        starting: !world.live,
+        ..survey.clone()
+    };
     let ports = survey.assigned_ports(settings);
     let port_problems = port_problems(settings, survey, &ports);
     let mut volume = volume(settings, command, survey, world, ports, scope);
@@ -62,6 +68,7 @@ pub fn plan(
         );
         Wish {
             up: wish.up && !scope.registers(),
+            keeps: wish.keeps && !scope.registers(),
             ..wish
         }
     };
@@ -83,7 +90,7 @@ pub fn plan(
     let admitted = admitted(&wishes, world, &changes);
     for wish in &wishes {
         changes.extend(match world.slots.get(&wish.profile.name) {
-            None if admitted.contains(&wish.profile.name) => Some(wish.publish(Vec::new(), None)),
+            None if admitted.contains(&wish.profile.name) => Some(wish.publish(Vec::new(), None, wish.up)),
             None => Some(wish.skip(
                 "capacity",
                 "s6-svscan has no room for its slot: restart the tree with hermes-s6 supervise, or s6-svscan with a larger limit",
@@ -98,7 +105,7 @@ pub fn plan(
             )),
             Some(found) if world.watched && !found.supervised => {
                 // s6-svscan has failed to take up this slot, and tries again only with a new directory.
-                Some(wish.publish(vec![Step::Remove], Some("unsupervised")))
+                Some(wish.publish(vec![Step::Remove], Some("unsupervised"), wish.up_in(found)))
             }
             Some(_) if scope.registers() => None,
             Some(found) => wish.converge(found),
@@ -214,7 +221,7 @@ fn admitted<'a>(
 }
 
 /// Finds the profiles with a port that an earlier profile has already, since only one of them can serve on it, and
-/// the profiles that no port was left for.
+/// the profiles that no port was left for. Of a port that cannot be read nothing is said.
 ///
 /// `given` are the ports that profiles were given; a port that a profile sets itself counts instead.
 pub fn port_problems(
@@ -228,14 +235,16 @@ pub fn port_problems(
     let (set, unset): (Vec<&Profile>, Vec<&Profile>) = survey
         .profiles
         .values()
-        .partition(|profile| profile.own_port.is_some());
+        .filter(|profile| profile.own_port.known().is_some())
+        .partition(|profile| profile.own_port.known().is_some_and(Option::is_some));
     for profile in set.into_iter().chain(unset) {
         let name = &profile.name;
-        let port = profile.own_port.or_else(|| given.get(name).copied());
+        let own = profile.own_port.known().copied().flatten();
+        let port = own.or_else(|| given.get(name).copied());
         let problem = match port {
             // The usual port of the default profile is its own, unless another profile has set it.
             None if name.is_default() => {
-                owners.entry(survey.default_port()).or_insert(name);
+                owners.entry(survey.default_port(settings)).or_insert(name);
                 None
             }
             None => {
@@ -276,42 +285,6 @@ fn seed(settings: &Settings, command: &Command, survey: &Survey) -> Option<Seed>
     }
 }
 
-/// Gives the profile whose gateway the container's command runs, and whether that gateway is to be supervised.
-fn gateway(settings: &Settings, command: &Command, survey: &Survey) -> Option<(ProfileName, bool)> {
-    let gateway = command.gateway.as_ref()?;
-    let profile = gateway.profile.clone();
-    let profile = profile.unwrap_or_else(|| survey.meant(settings));
-    Some((profile, gateway.supervised && !settings.no_supervise))
-}
-
-/// Gives the reason to keep a gateway down although its operator wants it; `None` if there is none.
-pub fn held(
-    settings: &Settings,
-    command: &Command,
-    survey: &Survey,
-    profile: &ProfileName,
-) -> Option<String> {
-    // The container's command itself is this gateway; a second one would get in its way.
-    let is_command = gateway(settings, command, survey) == Some((profile.clone(), false));
-    match (settings.autostart, command.other_role) {
-        (Some(false), _) => Some("autostart=never".to_owned()),
-        _ if is_command => Some("command=gateway-run".to_owned()),
-        (None, Some(role)) => Some(format!("role={role}")),
-        _ if is_multiplexed(settings, survey, profile) => Some("multiplex".to_owned()),
-        _ => None,
-    }
-}
-
-/// Tells whether the default profile's gateway serves a profile, beside which a gateway of its own ends at once.
-pub fn is_multiplexed(settings: &Settings, survey: &Survey, profile: &ProfileName) -> bool {
-    // In the order of the gateway itself: its .env overrides its environment.
-    let multiplex = survey
-        .multiplex_in_env_file
-        .or(settings.multiplex)
-        .or(survey.multiplex_in_config);
-    multiplex == Some(true) && !profile.is_default()
-}
-
 /// The desired state of one profile's slot.
 struct Wish<'a> {
     profile: &'a Profile,
@@ -319,12 +292,14 @@ struct Wish<'a> {
     prior_state: Option<String>,
     /// Whether the gateway shall run.
     up: bool,
+    /// Whether it shall run or not as it did before, since nothing new is known.
+    keeps: bool,
     /// Why the gateway shall not run although its operator wants it, see [`held`].
-    held: Option<String>,
+    held: Option<Held>,
     /// The operator's intent.
     intent: Intent,
-    /// The problem of the profile, if it has one.
-    problem: Option<Problem>,
+    /// The problems of the profile.
+    problems: Vec<Problem>,
 }
 
 impl<'a> Wish<'a> {
@@ -336,23 +311,23 @@ impl<'a> Wish<'a> {
         seed: Option<Seed>,
         port_problems: &BTreeMap<ProfileName, Problem>,
     ) -> Self {
-        let seeded = seed.is_some() && profile.name.is_default();
+        let name = &profile.name;
+        let seeded = seed.is_some() && name.is_default();
         let intent = if seeded {
             Intent::running()
         } else {
             profile.intent.clone()
         };
-        let held = held(settings, command, survey, &profile.name);
+        let held = held(settings, command, survey, name).filter(|_| intent.wants_running());
+        let mut problems = survey.problems(settings, name);
+        problems.extend(port_problems.get(name).cloned());
         Self {
             prior_state: profile.intent.state.clone(),
             up: intent.wants_running() && held.is_none(),
-            held: held.filter(|_| intent.wants_running()),
+            keeps: matches!(held, Some(Held::Unknown(_))),
+            held,
             intent,
-            problem: profile
-                .problem
-                .as_ref()
-                .or_else(|| port_problems.get(&profile.name))
-                .cloned(),
+            problems,
             profile,
         }
     }
@@ -362,21 +337,37 @@ impl<'a> Wish<'a> {
     ///
     /// An intent to stay down is not written: no operator has asked for it, and `start --all` would take it for a stop.
     fn is_adopted(&self, world: &World) -> bool {
-        let found = world.slots.get(&self.profile.name);
-        // What is down although it is supervised, `gateway_state` does not bring up.
-        let is_up = found.is_none_or(|found| !found.supervised || found.up);
-        self.up && is_up && self.intent.source == Some(Source::GatewayState)
+        let runs = world
+            .slots
+            .get(&self.profile.name)
+            .map_or(self.up, |found| {
+                // What is down although it is supervised, `gateway_state` does not bring up.
+                self.up_in(found) && (!found.supervised || found.up)
+            });
+        runs && self.intent.source == Some(Source::GatewayState)
     }
 
-    /// Makes a change of the slot, whose reason is `reason`, else what holds the gateway, else the problem.
+    /// Tells whether the gateway of an existing slot shall run with the next start of its supervisor.
+    fn up_in(&self, found: &Found) -> bool {
+        self.up || (self.keeps && !found.down)
+    }
+
+    /// Makes a change of the slot, whose reason is `reason`, else what holds the gateway, else the first problem.
     fn change(&self, action: Action, reason: Option<&str>, steps: Vec<Step>) -> Change {
-        let problem = self.problem.as_ref();
+        let held = self.held.as_ref().map(Held::word);
+        let problem = self.problems.first();
         let reason = reason
-            .or(self.held.as_deref())
-            .or(problem.map(|problem| problem.reason.as_str()));
+            .or(held)
+            .or(problem.map(|problem| problem.reason.as_str()))
+            .map(str::to_owned);
+        let texts: Vec<&str> = self
+            .problems
+            .iter()
+            .map(|problem| problem.text.as_str())
+            .collect();
         Change {
-            reason: reason.map(str::to_owned),
-            warning: problem.map(|problem| problem.text.clone()),
+            reason,
+            warning: (!texts.is_empty()).then(|| texts.join("; and ")),
             steps,
             ..Change::new(&self.profile.name, self.prior_state.clone(), action)
         }
@@ -395,9 +386,9 @@ impl<'a> Wish<'a> {
     }
 
     /// Makes the change that publishes a new slot, after other steps.
-    fn publish(&self, mut steps: Vec<Step>, reason: Option<&str>) -> Change {
-        steps.push(Step::Publish { down: !self.up });
-        let action = if self.up {
+    fn publish(&self, mut steps: Vec<Step>, reason: Option<&str>, up: bool) -> Change {
+        steps.push(Step::Publish { down: !up });
+        let action = if up {
             Action::Started
         } else {
             Action::Registered
@@ -420,13 +411,14 @@ impl<'a> Wish<'a> {
         let is_reset = steps.contains(&Step::Reset);
         let mut action = Action::Updated;
         if !found.supervised {
-            match (self.up, found.down) {
+            let up = self.up_in(found);
+            match (up, found.down) {
                 (true, true) => steps.push(Step::UnmarkDown),
                 (false, false) => steps.push(Step::MarkDown),
                 _ => {}
             }
-            if is_reset || self.up == found.down {
-                action = if self.up {
+            if is_reset || up == found.down {
+                action = if up {
                     Action::Started
                 } else {
                     Action::Registered
@@ -451,7 +443,7 @@ impl<'a> Wish<'a> {
             }
         }
         if steps.is_empty() {
-            self.problem.as_ref()?;
+            self.problems.first()?;
             action = Action::Unchanged;
         }
         Some(self.change(action, None, steps))

@@ -13,8 +13,8 @@ use crate::hermes::state::Said;
 use crate::s6::supervision::{deaths, supervised};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
+use crate::tree::held::held;
 use crate::tree::logger::{Logger, fault};
-use crate::tree::plan::held;
 use crate::tree::scandir::ScanDir;
 use crate::view::row::{Log, Paths, Report, Row, State};
 use crate::view::verdict::{Seen, Service, Slot, judge};
@@ -57,17 +57,18 @@ pub fn report(
 
 /// Gives the port on which the API server of a profile listens, if it runs one.
 ///
-/// `given` is the port that hermes-s6 gave to the profile; a port that the profile sets itself comes first.
+/// `given` is the port that hermes-s6 gave to the profile; a port that the profile sets itself comes first. If that
+/// cannot be read, the port is not known.
 pub fn port(
     settings: &Settings,
     survey: &Survey,
     name: &ProfileName,
     given: Option<u16>,
 ) -> Option<u16> {
-    let own = survey
-        .profiles
-        .get(name)
-        .and_then(|profile| profile.own_port);
+    let own = match survey.profiles.get(name) {
+        Some(profile) => *profile.own_port.known()?,
+        None => None,
+    };
     let usual = name
         .is_default()
         .then(|| settings.api_server_port.unwrap_or(HERMES_DEFAULT));
@@ -89,10 +90,10 @@ struct Look<'a> {
 impl Look<'_> {
     fn row(&self, name: &ProfileName, port: Option<u16>) -> Row {
         let profile = self.survey.profiles.get(name);
+        let settings = self.settings;
         let intent = profile
             .map(|profile| profile.intent.clone())
             .unwrap_or_default();
-        let settings = self.settings;
         let paths = Paths {
             home: settings.home_of(name).display().to_string(),
             slot: settings.scandir.join(name.slot()).display().to_string(),

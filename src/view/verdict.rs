@@ -9,6 +9,7 @@ use crate::hermes::state::{Intent, Said};
 use crate::s6::storm::{death_text, storm};
 use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death, Status};
 use crate::system::process::Holder;
+use crate::tree::held::Held;
 use crate::tree::slot::EXIT_LOCKED;
 use crate::view::row::{Row, State};
 use crate::volume::lock::Lock;
@@ -49,8 +50,8 @@ pub struct Seen<'a> {
 pub struct Slot {
     /// Whether the slot has a `down` file.
     pub is_registered_down: bool,
-    /// Why this container keeps the gateway down. Set only if it is wanted and has a `down` file.
-    pub held: Option<String>,
+    /// Why the gateway is kept down. Set only if it is wanted and has a `down` file.
+    pub held: Option<Held>,
     /// What s6 knows about the slot, if it has a supervisor.
     pub service: Option<Service>,
 }
@@ -85,8 +86,8 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
             return "";
         }
     };
-    if let Some(held) = &slot.held {
-        row.reason = Some(held.clone());
+    if let Some(held @ (Held::Meant(_) | Held::Served)) = &slot.held {
+        row.reason = Some(held.word().to_owned());
         row.wanted = false;
     }
     row.state = State::Unsupervised;
@@ -162,14 +163,16 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
         row.state = State::Parked;
         return advice;
     }
-    if row.wanted {
-        row.reason = Some(if slot.is_registered_down {
-            "its slot is registered down".to_owned()
-        } else {
-            "it was told to go down".to_owned()
-        });
+    if !row.wanted {
+        return "";
     }
-    ""
+    let (reason, advice) = match &slot.held {
+        Some(Held::Unknown(problem)) => (problem.text.as_str(), "then "),
+        _ if slot.is_registered_down => ("its slot is registered down", ""),
+        _ => ("it was told to go down", ""),
+    };
+    row.reason = Some(reason.to_owned());
+    advice
 }
 
 /// Fills in the process, its age, how many processes have ended lately, and how the last one ended.
@@ -206,9 +209,12 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
     let is_odd = is_unwanted || row.is_missing();
     // Advice is for a gateway that is to run.
     let advice = if is_unwanted { "" } else { advice };
+    let slot = seen.slot.as_ref().ok().and_then(Option::as_ref);
+    let held = slot.and_then(|slot| slot.held.as_ref());
     let command = match row.state {
         State::Unsupervised | State::Unregistered if row.wanted && !seen.watched => "supervise",
         State::Unsupervised if row.wanted => "reconcile",
+        State::Down if row.wanted && matches!(held, Some(Held::Unknown(_))) => "reconcile",
         State::Down | State::Stopping | State::Unregistered if row.wanted => "start -p ",
         State::Parked => "start -p ",
         State::Unresponsive if row.wanted => "restart -p ",

@@ -9,8 +9,9 @@ use std::ffi::OsStr;
 use rustix::fs::{FileType, FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, escaped};
-use crate::hermes::config::{env_setting, multiplex_in_config, truth};
+use crate::error::{Code, Error, Result, escaped};
+use crate::hermes::config::{MULTIPLEX_VARIABLE, PORT_VARIABLE, truth};
+use crate::hermes::dotenv::EnvFile;
 use crate::hermes::name::{ProfileName, is_reserved};
 use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Said, Source, intent};
 use crate::rights::{Rights, as_account};
@@ -23,13 +24,12 @@ use crate::volume::log::LogPlace;
 use crate::volume::port::{
     Entries, HERMES_DEFAULT, Ports, Record, Recorded, assign, read_record, sound, still_given,
 };
+use crate::volume::problem::{Answer, Problem};
 use crate::volume::said::said;
+use crate::volume::setting::{MALFORMED, Setting};
 
 /// Files that a killed gateway leaves behind, and that keep the next gateway from starting.
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
-
-/// The largest configuration file that is read, in bytes.
-const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// The directory of all logs, or why it cannot be opened.
 type Logs<'a> = std::result::Result<&'a Dir, &'a Error>;
@@ -54,11 +54,13 @@ pub struct Survey {
     /// The record of ports as it was read.
     pub recorded: Recorded,
     /// The profile that `hermes profile use` chose.
-    pub active: Option<ProfileName>,
+    pub active: Answer<Option<ProfileName>>,
     /// Whether one gateway serves all profiles, if the default profile's `.env` sets that.
-    pub multiplex_in_env_file: Option<bool>,
-    /// Whether one gateway serves all profiles, if the default profile's `config.yaml` sets that.
-    pub multiplex_in_config: Option<bool>,
+    pub multiplex_in_env_file: Answer<Option<bool>>,
+    /// Whether one gateway serves all profiles by the default profile's `config.yaml`.
+    pub multiplex_in_config: Answer<bool>,
+    /// Whether the tree is about to start, and every gateway in it reads these files as they are now.
+    pub starting: bool,
 }
 
 /// One profile on the volume.
@@ -73,7 +75,7 @@ pub struct Profile {
     /// Why the state file tells no intent, if it is there and unusable.
     pub problem: Option<Problem>,
     /// The port that the profile's own environment file sets.
-    pub own_port: Option<u16>,
+    pub own_port: Answer<Option<u16>>,
     /// Files that a killed gateway has left, to be removed before the next one starts.
     pub stale: Vec<String>,
     /// The log directory of the profile.
@@ -84,25 +86,6 @@ pub struct Profile {
     pub lock: Option<Lock>,
     /// Why it cannot be told who holds the lock.
     pub lock_failure: Option<String>,
-}
-
-/// Something that is wrong, as a word for a log line and as a sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// The problem in one word, without spaces.
-    pub reason: String,
-    /// The problem as a sentence for a person, with the remedy.
-    pub text: String,
-}
-
-impl Problem {
-    /// Makes a problem.
-    pub fn new(reason: &str, text: impl Into<String>) -> Self {
-        Self {
-            reason: reason.to_owned(),
-            text: text.into(),
-        }
-    }
 }
 
 /// A directory that looks like a profile's home, but gets no slot.
@@ -126,25 +109,28 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
         complete: true,
         ..Survey::default()
     };
-    let env_file = read_text(&home, ".env");
     // A gateway of Hermes does not follow the choice of `hermes profile use` either.
     if !is_supervised_child() {
-        survey.active =
-            read_text(&home, "active_profile").and_then(|name| name.trim().parse().ok());
+        let active = Setting::active(&home).text();
+        survey.active = active.map(|name| name?.trim().parse().ok());
     }
+    let env_file = Setting::env_file(&home);
+    let variables = env_file.variables();
     survey.multiplex_in_env_file = env_file
-        .as_deref()
-        .and_then(|text| env_setting(text, "GATEWAY_MULTIPLEX_PROFILES"))
-        .and_then(|value| truth(&value));
-    survey.multiplex_in_config =
-        read_text(&home, "config.yaml").and_then(|yaml| multiplex_in_config(&yaml));
+        .variable(&variables, MULTIPLEX_VARIABLE)
+        .map(|value| truth(&value?));
+    survey.multiplex_in_config = Setting::config(&home)
+        .configuration()
+        .map(|config| config.multiplex());
     let default = look(
         ProfileName::default_profile(),
         &home,
         logs.as_ref(),
-        env_file,
+        &variables,
     );
-    let own_port = default.own_port.or(settings.api_server_port);
+    let own_port = default
+        .own_port
+        .map(|port| port.or(settings.api_server_port));
     survey.profiles.insert(
         default.name.clone(),
         Profile {
@@ -217,10 +203,68 @@ pub fn names(settings: &Settings) -> Result<BTreeSet<ProfileName>> {
 impl Survey {
     /// Gives the profile that a command means if it names none: the one whose home HERMES_HOME is, else the
     /// active one, else `default`.
-    pub fn meant(&self, settings: &Settings) -> ProfileName {
-        let home = settings.home_profile.clone();
-        home.or_else(|| self.active.clone())
-            .unwrap_or_else(ProfileName::default_profile)
+    pub fn meant(&self, settings: &Settings) -> Result<ProfileName> {
+        if let Some(name) = &settings.home_profile {
+            return Ok(name.clone());
+        }
+        match &self.active {
+            Answer::Known(active) => {
+                let active = active.clone();
+                Ok(active.unwrap_or_else(ProfileName::default_profile))
+            }
+            Answer::Unknown(problem) => Err(not_chosen(problem)),
+        }
+    }
+
+    /// Tells whether the gateway of `default` serves all profiles: in the order of that gateway itself, for which
+    /// its `.env` goes before its environment.
+    pub fn multiplex(&self, settings: &Settings) -> Answer<bool> {
+        let set = match &self.multiplex_in_env_file {
+            Answer::Unknown(problem) => return Answer::Unknown(problem.clone()),
+            Answer::Known(set) => set.or(settings.multiplex),
+        };
+        match (set, &self.multiplex_in_config) {
+            (Some(set), _) => Answer::Known(set),
+            // Hermes starts without a file that it cannot load. But one that runs may have loaded it before.
+            (None, Answer::Unknown(problem)) if self.starting && problem.reason == MALFORMED => {
+                Answer::Known(false)
+            }
+            (None, config) => config.clone(),
+        }
+    }
+
+    /// Tells whether `config.yaml` decides what serves all profiles, because nothing else does.
+    fn config_decides(&self, settings: &Settings) -> bool {
+        settings.multiplex.is_none() && self.multiplex_in_env_file == Answer::Known(None)
+    }
+
+    /// Lists what is wrong with the files of a profile. The same file is named once.
+    pub fn problems(&self, settings: &Settings, name: &ProfileName) -> Vec<Problem> {
+        let Some(profile) = self.profiles.get(name) else {
+            return Vec::new();
+        };
+        let mut problems = Vec::from_iter(profile.problem.clone());
+        if name.is_default() {
+            let has_others = self.profiles.len() > 1 || !self.unknown.is_empty();
+            let multiplex = Some(self.multiplex(settings)).filter(|_| has_others);
+            match multiplex {
+                Some(Answer::Unknown(problem)) => problems.push(Problem {
+                    text: format!("{NOT_SERVED}: {}", problem.text),
+                    ..problem
+                }),
+                // It counts as if there was no such file. But there is one.
+                Some(_) if self.config_decides(settings) => {
+                    problems.extend(self.multiplex_in_config.problem().cloned());
+                }
+                _ => {}
+            }
+            problems.extend(self.active.problem().cloned());
+        }
+        let port = profile.own_port.problem().cloned();
+        let is_new = |port: &Problem| problems.iter().all(|problem| problem.reason != port.reason);
+        let port = port.filter(is_new);
+        problems.extend(port);
+        problems
     }
 
     /// Tells whether a profile certainly does not exist: every name was seen, and this one is not among them.
@@ -265,19 +309,21 @@ impl Survey {
     /// Gives the ports of all named profiles, see [`assign`].
     pub fn assigned_ports(&self, settings: &Settings) -> Ports {
         let set = self.profiles.values();
-        let mut taken: BTreeSet<u16> = set.filter_map(|profile| profile.own_port).collect();
-        taken.insert(self.default_port());
+        let mut taken: BTreeSet<u16> = set
+            .filter_map(|profile| *profile.own_port.known()?)
+            .collect();
+        taken.insert(self.default_port(settings));
         let mut ports = assign(self.profiles.keys(), &self.ports, &taken, &settings.ports);
         // A profile whose home could not be read this time keeps its port.
         ports.extend(self.ports.iter().map(|(name, port)| (name.clone(), *port)));
         ports
     }
 
-    /// Gives the port of the default profile.
-    pub fn default_port(&self) -> u16 {
+    /// Gives the port of the default profile; if its `.env` cannot be read, the one that it has without.
+    pub fn default_port(&self, settings: &Settings) -> u16 {
         let default = self.profiles.get(&ProfileName::default_profile());
-        let own = default.and_then(|profile| profile.own_port);
-        own.unwrap_or(HERMES_DEFAULT)
+        let own = default.and_then(|profile| *profile.own_port.known()?);
+        own.or(settings.api_server_port).unwrap_or(HERMES_DEFAULT)
     }
 
     /// Notes that the list of profiles is not complete.
@@ -295,6 +341,15 @@ impl Survey {
             problem: Problem::new(reason, text),
         });
     }
+}
+
+/// What follows from a setting that cannot be read.
+const NOT_SERVED: &str = "whether this gateway serves all profiles is not known, and the gateways of the others stay as they are";
+
+/// Makes the error for a command without a name, if the chosen profile cannot be read.
+pub fn not_chosen(problem: &Problem) -> Error {
+    let what = format!("{}, or name the profile with -p", problem.text);
+    Error::new(Code::System, what)
 }
 
 /// Adds one name in `profiles/` to the survey. A directory without a `SOUL.md` is not a profile.
@@ -340,10 +395,10 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
             "'default' is the profile of the data root itself: rename this one",
         ),
         Some(name) => {
-            let env_file = read_text(&home, ".env");
+            let variables = Setting::env_file(&home).variables();
             survey
                 .profiles
-                .insert(name.clone(), look(name, &home, logs, env_file));
+                .insert(name.clone(), look(name, &home, logs, &variables));
         }
         None => {
             let error = match ProfileName::try_from(escaped(entry.as_encoded_bytes())) {
@@ -362,7 +417,7 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
 }
 
 /// Reads one profile's home.
-fn look(name: ProfileName, home: &Dir, logs: Logs, env_file: Option<String>) -> Profile {
+fn look(name: ProfileName, home: &Dir, logs: Logs, variables: &Answer<EnvFile>) -> Profile {
     let state = home.read(STATE_FILE, STATE_LIMIT);
     let said = said(home, state.as_deref().ok());
     let (intent, problem, stateless) = match state {
@@ -382,9 +437,9 @@ fn look(name: ProfileName, home: &Dir, logs: Logs, env_file: Option<String>) -> 
             (Intent::default(), Some(problem), false)
         }
     };
-    let own_port = env_file
-        .and_then(|text| env_setting(&text, "API_SERVER_PORT"))
-        .and_then(|port| port.parse().ok());
+    let own_port = Setting::env_file(home)
+        .variable(variables, PORT_VARIABLE)
+        .map(|port| port?.trim().parse().ok());
     let log = LogPlace::of(logs, name.as_str());
     let (lock, lock_failure) = match Lock::of(home) {
         Ok(lock) => (lock, None),
@@ -428,10 +483,4 @@ fn stale(home: &Dir) -> Vec<String> {
         Err(error) => error.is_not_found(),
     };
     if is_free { found } else { Vec::new() }
-}
-
-/// Reads a configuration file of a home; `None` if it cannot be read.
-pub fn read_text(home: &Dir, name: &str) -> Option<String> {
-    let content = home.read(name, CONFIG_LIMIT).ok()?;
-    Some(String::from_utf8_lossy(&content).into_owned())
 }

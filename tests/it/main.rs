@@ -8,13 +8,14 @@
 //! | `trust` | what root runs, and what it refuses |
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
 //! | `volume`, `warn` | what bad input on a volume costs; what is said of many profiles |
+//! | `multiplex` | one gateway for all profiles, and what happens where nobody can tell |
 //! | `lifecycle` | start, stop, restart |
 //! | `health` | gateways that do not serve, or end again and again |
 //! | `keep` | logs that cannot be written |
 //! | `look` | what is said where a look fails |
 //! | `status`, `logs`, `doctor` | what is said of a tree, of gateways, and of what is wrong |
 //! | `s6`, `pid1` | trees of an ordinary user; s6-svscan as PID 1 of a namespace |
-//! | `name`, `argv`, `hermes` | the name `hermes`; command lines beside the real parser; the real Hermes Agent |
+//! | `name`, `argv`, `config`, `hermes` | the name `hermes`; command lines and settings beside the real parsers; the real Hermes Agent |
 //! | `image` | real containers of the image |
 //!
 //! What cannot run somewhere prints `skipped: reason`.
@@ -35,6 +36,7 @@ mod argv;
 mod caller;
 mod calls;
 mod cli;
+mod config;
 mod doctor;
 mod golden;
 mod health;
@@ -44,6 +46,7 @@ mod keep;
 mod lifecycle;
 mod logs;
 mod look;
+mod multiplex;
 mod name;
 mod pid1;
 mod print;

@@ -237,6 +237,33 @@ fn the_profile_is_that_of_the_line_of_the_home_or_the_active_one() {
 }
 
 #[test]
+fn a_chosen_profile_that_cannot_be_read_is_not_taken_for_default() {
+    let env = home(&["coder"]);
+    let _tree = env.supervise();
+    env.write(&env.home.join("active_profile"), "coder\n");
+    chmod(env.home.join("active_profile"), 0o000);
+    for line in ["gateway stop", "gateway start", "gateway run"] {
+        let ran = hermes(&env, line).ends(111);
+        ran.warns("/active_profile cannot be read: Permission denied");
+        ran.warns("or name the profile with -p");
+    }
+    assert_eq!(env.state("default"), "down");
+    hermes(&env, "-p coder gateway stop").ends(0);
+    hermes(&env, "gateway stop --all").ends(0);
+    // As the command of a container it stays, so that the others stay too.
+    let mut command = call(&env, "gateway run");
+    command.env("HERMES_S6_CONTAINER_COMMAND", "1");
+    let mut run = env.spawn(command);
+    run.await_note("/active_profile cannot be read");
+    let comm = format!("/proc/{}/comm", run.pid());
+    env.wait_for("it sleeps", || {
+        fs::read_to_string(&comm).is_ok_and(|comm| comm == "sleep\n")
+    });
+    run.signal("TERM");
+    run.wait();
+}
+
+#[test]
 fn status_and_list_say_what_s6_knows() {
     let env = home(&["coder", "viewer"]);
     env.behaviour("viewer", "exit 78\n").running("viewer");

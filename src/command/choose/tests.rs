@@ -5,7 +5,8 @@ use crate::hermes::container::Gateway;
 use crate::hermes::name::name;
 use crate::hermes::state::{Intent, Said, intent};
 use crate::volume::log::LogPlace;
-use crate::volume::survey::{Problem, Profile};
+use crate::volume::problem::Problem;
+use crate::volume::survey::Profile;
 use Code::{System, Usage};
 use Verb::{Remove, Restart, Start, Stop};
 
@@ -31,7 +32,7 @@ fn survey() -> Survey {
             intent: intent(state.as_bytes()).unwrap_or_default(),
             stateless: false,
             problem: None,
-            own_port: None,
+            own_port: Answer::Known(None),
             stale: Vec::new(),
             log: LogPlace {
                 exists: true,
@@ -49,7 +50,7 @@ fn survey() -> Survey {
 /// The same volume, on which `hermes profile use` chose this profile.
 fn active(text: &str) -> Survey {
     Survey {
-        active: Some(name(text)),
+        active: Answer::Known(Some(name(text))),
         ..survey()
     }
 }
@@ -302,11 +303,11 @@ fn who_starts_what_the_default_profile_serves_is_warned() {
     };
     let both = ["default", "coder"];
     let in_config = Survey {
-        multiplex_in_config: Some(true),
+        multiplex_in_config: Answer::Known(true),
         ..survey()
     };
     let not_in_env_file = Survey {
-        multiplex_in_env_file: Some(false),
+        multiplex_in_env_file: Answer::Known(Some(false)),
         ..survey()
     };
     let gateway_run = Command {
@@ -326,6 +327,64 @@ fn who_starts_what_the_default_profile_serves_is_warned() {
         (Case { survey: not_in_env_file, ..served(Start) }, plainly(&both), "its .env goes before the environment"),
         (Case { command: gateway_run, ..served(Start) }, served_warning(), "whatever the container's command is"),
         (Case { settings: Settings { autostart: Some(false), ..Settings::multiplex() }, ..served(Start) }, served_warning(), "and whatever it starts by itself"),
+    ]);
+}
+
+#[test]
+fn who_starts_what_may_be_served_is_warned_and_all_leaves_it_out() {
+    let problem = Problem::new("config-unreadable", "why");
+    let unsure = |case: Case| Case {
+        survey: Survey {
+            multiplex_in_config: Answer::Unknown(problem.clone()),
+            ..survey()
+        },
+        ..case
+    };
+    let may_be = (
+        "coder",
+        "whether the default profile's gateway serves it is not known: why",
+    );
+    let left = Choice {
+        failures: vec![Warning::new("why")],
+        ..leaving(
+            &["default"],
+            &["coder", "viewer", "writer"],
+            "multiplex-unknown",
+        )
+    };
+    #[rustfmt::skip]
+    choose_all([
+        (unsure(named(Start, &["coder"])), warning(&["coder"], may_be), "who names it means it"),
+        (unsure(named(Start, &["default"])), plainly(&["default"]), "it serves, if any does"),
+        (unsure(named(Stop, &["coder"])), plainly(&["coder"]), "a stop is right"),
+        (unsure(all(Start)), left, "nobody has named it; and it is a failure, once"),
+        (unsure(running(&["coder"], all(Restart))), plainly(&["coder"]), "what runs is restarted"),
+    ]);
+}
+
+#[test]
+fn without_a_name_nobody_is_meant_if_the_chosen_one_cannot_be_read() {
+    let unread = |case: Case| Case {
+        survey: Survey {
+            active: Answer::Unknown(Problem::new(
+                "active-profile-unreadable",
+                "it is unreadable: why",
+            )),
+            ..survey()
+        },
+        ..case
+    };
+    let text = "it is unreadable: why, or name the profile with -p";
+    #[rustfmt::skip]
+    refuse_all([
+        (unread(named(Start, &[])), System, text, "a start"),
+        (unread(named(Stop, &[])), System, text, "a stop"),
+    ]);
+    #[rustfmt::skip]
+    choose_all([
+        (unread(named(Stop, &["coder"])), plainly(&["coder"]), "one is named"),
+        (unread(in_home_of("coder", Stop)), plainly(&["coder"]), "HERMES_HOME names it"),
+        (unread(all(Restart)), plainly(&["coder"]), "all are meant"),
     ]);
 }
 

@@ -324,15 +324,17 @@ pub fn profiles(
         Some(Err(error)) => found.error(Level::Problem, &error),
         None => {}
     }
-    let unusable = survey.profiles.iter();
-    let unusable =
-        unusable.filter_map(|(name, profile)| Some((name.as_str(), profile.problem.as_ref()?)));
-    let skipped = survey
-        .skipped
-        .iter()
-        .map(|skipped| (skipped.name.as_str(), &skipped.problem));
-    for (name, problem) in unusable.chain(skipped) {
-        found.of(name).sentence(Level::Warning, &problem.text);
+    for name in survey.profiles.keys() {
+        for problem in survey.problems(settings, name) {
+            found
+                .of(name.as_str())
+                .sentence(Level::Warning, &problem.text);
+        }
+    }
+    for skipped in &survey.skipped {
+        found
+            .of(&skipped.name)
+            .sentence(Level::Warning, &skipped.problem.text);
     }
     let wanted = survey.profiles.values();
     let wanted = wanted.filter(|profile| profile.intent.wants_running());

@@ -14,19 +14,22 @@ use rustix::fs::{Access, AtFlags, FileType, StatVfsMountFlags, fstat, fstatvfs, 
 use walkdir::WalkDir;
 
 use crate::error::Error;
-use crate::hermes::config::{drain_timeout, env_setting, is_of_an_account};
+use crate::hermes::config::is_of_an_account;
 use crate::hermes::container::Command;
+use crate::hermes::dotenv::EnvFile;
 use crate::hermes::name::ProfileName;
 use crate::settings::Settings;
 use crate::system::account::Account;
 use crate::system::beneath::Dir;
 use crate::system::process::is_of_this_container;
 use crate::tree::detect::detect;
-use crate::tree::plan::held;
+use crate::tree::held::held;
 use crate::tree::scandir::ScanDir;
 use crate::view::doctor::finding::{Finding, Findings, Level, RESTART, list, stop_of_container};
 use crate::volume::lock::{LOCK_FILE, Lock};
-use crate::volume::survey::{Survey, read_text};
+use crate::volume::problem::Answer;
+use crate::volume::setting::Setting;
+use crate::volume::survey::Survey;
 
 /// Files in a home that its gateway writes.
 const WRITTEN: [&str; 7] = [
@@ -118,8 +121,14 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
     found.check = "credentials";
     let mut secrets = Vec::new();
     for (name, home) in homes() {
-        let env_file = read_text(&home, ".env").unwrap_or_default();
-        collect(&env_file, name, &mut secrets);
+        match Setting::env_file(&home).variables() {
+            Answer::Known(variables) => collect(&variables, name, &mut secrets),
+            Answer::Unknown(problem) => {
+                found
+                    .of(name.as_str())
+                    .sentence(Level::Unknown, &problem.text);
+            }
+        }
     }
     credentials(&secrets, &mut found);
     found.check = "stop";
@@ -131,8 +140,16 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
         .map(|owner| owner.choices.stop_timeout);
     let stop = stop.unwrap_or(settings.stop_timeout.as_secs());
     for (name, home) in homes() {
-        let config = read_text(&home, "config.yaml").unwrap_or_default();
-        if let Some(drain) = drain_timeout(&config).filter(|drain| *drain >= stop) {
+        let drain = match Setting::config(&home).configuration() {
+            Answer::Known(config) => config.drain_timeout(),
+            Answer::Unknown(problem) => {
+                found
+                    .of(name.as_str())
+                    .sentence(Level::Unknown, &problem.text);
+                continue;
+            }
+        };
+        if let Some(drain) = drain.filter(|drain| *drain >= stop) {
             let text = format!(
                 "agent.restart_drain_timeout lets it drain for {drain} s, and after {stop} s it is killed"
             );
@@ -181,28 +198,20 @@ struct Secret {
     value: String,
 }
 
-fn collect(env_file: &str, profile: &ProfileName, secrets: &mut Vec<Secret>) {
-    let start = secrets.len();
-    for line in env_file.lines() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let variable = line.split('=').next().unwrap_or_default().trim();
-        let known = secrets[start..]
-            .iter()
-            .any(|secret| secret.variable == variable);
-        if !known
-            && variable != SHARED
+fn collect(env_file: &EnvFile, profile: &ProfileName, secrets: &mut Vec<Secret>) {
+    let is_secret = |variable: &str| {
+        variable != SHARED
             && is_of_an_account(variable.as_bytes())
             && SECRETS.iter().any(|end| variable.ends_with(end))
-            && let Some(value) = env_setting(env_file, variable).filter(|value| !value.is_empty())
-        {
-            secrets.push(Secret {
-                profile: profile.clone(),
-                variable: variable.to_owned(),
-                value,
-            });
-        }
-    }
+    };
+    let set = env_file
+        .all()
+        .filter(|(variable, value)| is_secret(variable) && !value.is_empty());
+    secrets.extend(set.map(|(variable, value)| Secret {
+        profile: profile.clone(),
+        variable: variable.to_owned(),
+        value: value.to_owned(),
+    }));
 }
 
 /// Names each account that a profile shares with one before it: they would take its messages from
@@ -466,12 +475,13 @@ mod tests {
         let mut secrets = Vec::new();
         let file = "TELEGRAM_BOT_TOKEN=old\nexport TELEGRAM_BOT_TOKEN='1' # new\nSLACK_APP_TOKEN=\n\
             API_SERVER_KEY=2\nOPENAI_API_KEY=3\nDISCORD_HOME_CHANNEL=4\n# MATRIX_PASSWORD=5\nEMAIL_PASSWORD = 6\n";
-        collect(file, &ProfileName::default_profile(), &mut secrets);
+        let file = EnvFile::read(file.as_bytes(), &|_| None);
+        collect(&file, &ProfileName::default_profile(), &mut secrets);
         let seen: Vec<_> = secrets
             .iter()
             .map(|secret| (secret.variable.as_str(), secret.value.as_str()))
             .collect();
-        assert_eq!(seen, [("TELEGRAM_BOT_TOKEN", "1"), ("EMAIL_PASSWORD", "6")]);
+        assert_eq!(seen, [("EMAIL_PASSWORD", "6"), ("TELEGRAM_BOT_TOKEN", "1")]);
     }
 
     #[test]

@@ -41,18 +41,18 @@ fn one_gateway_for_all_is_what_the_gateway_itself_would_read() {
     // The default profile's .env, our environment, its config.yaml; then whether one serves all.
     #[rustfmt::skip]
     let rows = [
-        (None, None, None, false, "nowhere"),
-        (None, None, Some(true), true, "config.yaml"),
-        (None, Some(true), None, true, "the environment"),
-        (None, Some(false), Some(true), false, "the environment goes before config.yaml"),
-        (Some(true), None, None, true, ".env"),
-        (Some(false), Some(true), Some(true), false, ".env goes before both"),
-        (Some(true), Some(false), Some(false), true, "both ways"),
+        (None, None, false, false, "nowhere"),
+        (None, None, true, true, "config.yaml"),
+        (None, Some(true), false, true, "the environment"),
+        (None, Some(false), true, false, "the environment goes before config.yaml"),
+        (Some(true), None, false, true, ".env"),
+        (Some(false), Some(true), true, false, ".env goes before both"),
+        (Some(true), Some(false), false, true, "both ways"),
     ];
     for (env_file, environment, config, expected, sentence) in rows {
         let survey = Survey {
-            multiplex_in_env_file: env_file,
-            multiplex_in_config: config,
+            multiplex_in_env_file: Answer::Known(env_file),
+            multiplex_in_config: Answer::Known(config),
             ..survey(RUNNING)
         };
         let settings = Settings {
@@ -60,10 +60,116 @@ fn one_gateway_for_all_is_what_the_gateway_itself_would_read() {
             ..Settings::example()
         };
         let held = |profile| held(&settings, &Command::default(), &survey, &name(profile));
-        let why = expected.then(|| "multiplex".to_owned());
+        let why = expected.then_some(Held::Served);
         assert_eq!(held("coder"), why, "{sentence}");
         assert_eq!(held("default"), None, "it is the one that serves");
     }
+}
+
+#[test]
+fn a_setting_that_cannot_be_read_leaves_what_runs_as_it_is() {
+    use Step::{Down, MarkDown, Publish, Remove, Reset};
+    let unknown = |state| unsure("config-unreadable", survey(state));
+    let in_env_file = Survey {
+        multiplex_in_env_file: Answer::Unknown(problem()),
+        ..survey(RUNNING)
+    };
+    let stays = || because(Action::Registered, "multiplex-unknown", publish(true));
+    let registered = || happens(Action::Registered, publish(true));
+    let marked = || Found {
+        down: true,
+        ..ours()
+    };
+    let stale = |found| Found {
+        stale: true,
+        ..found
+    };
+    let replace = |down| [Remove, Publish { down }];
+    #[rustfmt::skip]
+    decide_all([
+        (unknown(RUNNING), world(up()), None, "one that runs goes on"),
+        (unknown(RUNNING), world(down()), None, "one that is down stays down"),
+        (unknown(RUNNING), bare(), stays(), "a new one is not started"),
+        (unknown(RUNNING), World::default(), stays(), "also where nothing runs yet"),
+        (in_env_file, World::default(), stays(), "the .env could say so too"),
+        (unknown(STOPPED), World::default(), registered(), "one that is stopped is not held"),
+        (unknown(STOPPED), world(up()), happens(Action::Stopped, [MarkDown, Down]), "and is stopped"),
+        (unknown(RUNNING), offline(ours()), None, "with a new start it comes back"),
+        (unknown(RUNNING), offline(marked()), None, "or stays down, as before"),
+        (unknown(RUNNING), offline(stale(ours())), because(Action::Started, "multiplex-unknown", [Reset]), "an earlier tree has had it up"),
+        (unknown(RUNNING), offline(stale(marked())), because(Action::Registered, "multiplex-unknown", [Reset]), "or down"),
+        (unknown(STOPPED), offline(ours()), happens(Action::Registered, [MarkDown]), "but one that is stopped stays down"),
+        (unknown(RUNNING), world(ours()), because(Action::Started, "unsupervised", replace(false)), "also with a new slot"),
+        (unknown(RUNNING), world(marked()), because(Action::Registered, "unsupervised", replace(true)), "both ways"),
+    ]);
+    for (state, world) in [(RUNNING, world(up())), (RUNNING, World::default())] {
+        let plan = decide(&unknown(state), &world);
+        let told = plan
+            .changes
+            .iter()
+            .filter(|change| change.warning.is_some());
+        let told: Vec<&str> = told.map(|change| change.profile.as_str()).collect();
+        assert_eq!(told, ["default"], "the file is default's");
+    }
+}
+
+#[test]
+fn what_decides_before_the_unknown_is_enough() {
+    let known = Survey {
+        multiplex_in_env_file: Answer::Known(Some(false)),
+        ..unsure("config-unreadable", survey(RUNNING))
+    };
+    let plan = decide(&known, &World::default());
+    let started = happens(Action::Started, publish(false));
+    assert_eq!(of(&plan, "coder"), started, "its .env says no");
+    assert!(plan.changes.iter().all(|change| change.warning.is_none()));
+    let alone = unsure("config-unreadable", survey_of(&[]));
+    let plan = decide(&alone, &World::default());
+    assert!(
+        plan.changes.iter().all(|change| change.warning.is_none()),
+        "there is nobody to serve"
+    );
+}
+
+#[test]
+fn hermes_starts_without_a_configuration_that_it_cannot_load() {
+    let torn = unsure("config-malformed", survey(RUNNING));
+    let boot = decide(&torn, &World::default());
+    let started = happens(Action::Started, publish(false));
+    assert_eq!(of(&boot, "coder"), started, "nobody serves it");
+    let warned = |plan: &Plan| plan.changes.iter().any(|change| change.warning.is_some());
+    assert!(warned(&boot), "the file is wrong all the same");
+    let live = decide(&torn, &world(down()));
+    assert_eq!(
+        of(&live, "coder"),
+        None,
+        "the gateway that runs may have loaded it before"
+    );
+    assert!(warned(&live));
+}
+
+#[test]
+fn a_port_that_cannot_be_read_keeps_nobody_from_anything() {
+    let unreadable = || Answer::Unknown(Problem::new("env-unreadable", "why"));
+    let survey = || {
+        with(survey(RUNNING), "coder", |coder| {
+            coder.own_port = unreadable();
+        })
+    };
+    let ports = survey().assigned_ports(&Settings::example());
+    assert_eq!(
+        ports,
+        survey_of(&[("coder", RUNNING)]).ports,
+        "its given port stays its own"
+    );
+    let settings = Settings::example();
+    assert_eq!(port_problems(&settings, &survey(), &ports), BTreeMap::new());
+    let unchanged = because(Action::Unchanged, "env-unreadable", []);
+    assert_eq!(
+        of(&decide(&survey(), &world(up())), "coder"),
+        unchanged,
+        "it runs on, and it is told"
+    );
 }
 
 #[test]

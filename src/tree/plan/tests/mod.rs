@@ -11,6 +11,15 @@ use crate::hermes::container::Gateway;
 use crate::hermes::name::name;
 use crate::hermes::state::{Said, intent};
 use crate::volume::log::LogPlace;
+use crate::volume::problem::Answer;
+
+/// A volume on which it is not known whether one gateway serves all, for this reason.
+fn unsure(reason: &str, survey: Survey) -> Survey {
+    Survey {
+        multiplex_in_config: Answer::Unknown(Problem::new(reason, "why")),
+        ..survey
+    }
+}
 
 /// A container whose command is `gateway run` for this profile, or for the one that is meant.
 fn gateway_run(profile: Option<&str>, supervised: bool) -> Command {
@@ -44,7 +53,7 @@ fn survey_of(profiles: &[(&str, &str)]) -> Survey {
             name: name(profile),
             intent: intent(state.as_bytes()).unwrap_or_default(),
             problem: None,
-            own_port: None,
+            own_port: Answer::Known(None),
             stale: Vec::new(),
             log: LogPlace {
                 exists: true,

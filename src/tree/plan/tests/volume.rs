@@ -118,6 +118,9 @@ fn an_intent_that_the_gateway_told_itself_is_written_down_when_it_first_counts()
         (settings(), running(), world(parked()), false, "nor where it is parked"),
         (settings(), running(), offline(down()), false, "nor where its tree was killed since"),
         (never(), running(), World::default(), false, "it is held down here"),
+        (settings(), unsure("config-unreadable", running()), world(up()), true, "it runs on, whoever serves it"),
+        (settings(), unsure("config-unreadable", running()), offline(ours()), true, "it comes back as it was"),
+        (settings(), unsure("config-unreadable", running()), World::default(), false, "a new one is not started"),
         (settings(), itself("stopped"), World::default(), false, "no operator has asked for it to be down"),
         (settings(), itself("starting"), World::default(), false, "nor here"),
         (settings(), itself("startup_failed"), World::default(), false, "nor here"),
@@ -181,8 +184,11 @@ fn what_a_gateway_writes_when_it_is_told_to_end_does_not_keep_it_down() {
 fn two_profiles_with_one_port_are_told() {
     let both = || survey_of(&[("coder", RUNNING), ("writer", STOPPED)]);
     let coders = both().ports[&name("coder")];
-    let sets =
-        |survey, profile, port| with(survey, profile, |profile| profile.own_port = Some(port));
+    let sets = |survey, profile, port| {
+        with(survey, profile, |profile| {
+            profile.own_port = Answer::Known(Some(port));
+        })
+    };
     let given = |mut survey: Survey, profile, port| {
         survey.ports.insert(name(profile), port);
         survey
@@ -219,7 +225,11 @@ fn a_profile_without_a_port_is_told() {
         ports: Ports::new(),
         ..survey_of(&[("coder", RUNNING), ("viewer", RUNNING), ("writer", STOPPED)])
     };
-    let own = |profile| with(new(), profile, |profile| profile.own_port = Some(9571));
+    let own = |profile| {
+        with(new(), profile, |profile| {
+            profile.own_port = Answer::Known(Some(9571));
+        })
+    };
     let settings = |ports| Settings {
         ports,
         ..Settings::example()

@@ -1,6 +1,7 @@
 //! What is said of a gateway, and what is to be done.
 
 use super::*;
+use crate::volume::problem::Problem;
 use Told::{Note, Nothing, Warning};
 
 /// What a person is told of a gateway. In a text, `{reason}` and `{remedy}` stand for those of the verdict.
@@ -208,7 +209,7 @@ fn what_has_no_slot_or_no_supervisor_tells_how_it_gets_one() {
 #[test]
 fn what_this_container_holds_down_is_not_missing() {
     let held = |case| Case {
-        held: Some("role=dashboard"),
+        held: Some(Held::Meant("role=dashboard".to_owned())),
         ..registered_down(case)
     };
     let role = |state, told| (state, "role=dashboard", "", Note(told));
@@ -223,4 +224,25 @@ fn what_this_container_holds_down_is_not_missing() {
         (held(exited(78)), (Parked, "exit 78 (configuration)", START, parked), "how it ended says more"),
     ]);
     assert!(!judged(&held(down())).wanted, "nothing here wants it");
+}
+
+#[test]
+fn what_nobody_can_tell_is_missing() {
+    let problem = Problem::new(
+        "env-unreadable",
+        "/opt/data/.env cannot be read: make it readable",
+    );
+    let held = |held: &Held, case| Case {
+        held: Some(held.clone()),
+        ..registered_down(case)
+    };
+    let unknown = Held::Unknown(problem);
+    let cannot = "/opt/data/.env cannot be read: make it readable";
+    let then = Warning("coder wants running, is down: {reason}, 2 min ago: then {remedy}");
+    #[rustfmt::skip]
+    compare_all([
+        (held(&Held::Served, down()), (Down, "multiplex", "", Note("coder is down: multiplex")), "it is served"),
+        (held(&unknown, down()), (Down, cannot, RECONCILE, then), "nobody knows: what is wanted is missing"),
+        (held(&unknown, ready()), (Ready, "", "", Nothing), "one that runs is all right"),
+    ]);
 }

@@ -25,7 +25,7 @@ struct Case {
     lock: Option<Lock>,
     has_slot: bool,
     is_registered_down: bool,
-    held: Option<&'static str>,
+    held: Option<Held>,
     supervisor: Option<Holder>,
     pid: Option<u32>,
     wanted_up: bool,
@@ -249,7 +249,7 @@ fn judged(case: &Case) -> Row {
     });
     let slot = Slot {
         is_registered_down: case.is_registered_down,
-        held: case.held.map(str::to_owned),
+        held: case.held.clone(),
         service,
     };
     let seen = Seen {
