@@ -10,7 +10,7 @@ use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::settings::Settings;
-use crate::tree::held::{Held, held, is_multiplexed};
+use crate::tree::held::{Held, held, intent, is_multiplexed};
 use crate::tree::lifecycle::request::Verb;
 use crate::volume::problem::Answer;
 use crate::volume::survey::{Skipped, Survey};
@@ -150,10 +150,12 @@ fn all_to_run(seen: &Seen, verb: Verb) -> Choice {
         warnings: skipped(seen.survey),
         ..Choice::default()
     };
-    for (name, profile) in &seen.survey.profiles {
+    let others_run = seen.wanted_up.iter().any(|name| !name.is_default());
+    for name in seen.survey.profiles.keys() {
         let is_up = seen.wanted_up.contains(name);
         // A restart leaves a gateway down that its operator has stopped.
-        if verb == Verb::Restart && !is_up && !profile.intent.wants_running() {
+        let wants_running = || intent(seen.settings, seen.survey, others_run, name).wants_running();
+        if verb == Verb::Restart && !is_up && !wants_running() {
             continue;
         }
         match held(seen.settings, &seen.command, seen.survey, name) {

@@ -11,7 +11,7 @@ use crate::hermes::name::ProfileName;
 use crate::hermes::state::{Intent, Source};
 use crate::settings::Settings;
 use crate::tree::change::{Action, Change, Plan, Step};
-use crate::tree::held::{Held, gateway, held};
+use crate::tree::held::{Held, called_by, gateway, held, intent};
 use crate::tree::world::{Found, World};
 use crate::volume::changes::{NewPorts, Seed, VolumeChanges};
 use crate::volume::port::{NO_PORT_REMEDY, Ports, Record, all_given};
@@ -57,6 +57,10 @@ pub fn plan(
     let ports = survey.assigned_ports(settings);
     let port_problems = port_problems(settings, survey, &ports);
     let mut volume = volume(settings, command, survey, world, ports, scope);
+    // One that cannot be looked at may run.
+    let may_run = |found: &Found| found.up || found.failure.is_some();
+    let mut slots = world.slots.iter();
+    let others_run = slots.any(|(name, found)| !name.is_default() && may_run(found));
     let wish = |profile| {
         let wish = Wish::of(
             profile,
@@ -64,6 +68,7 @@ pub fn plan(
             command,
             survey,
             volume.seed,
+            others_run,
             &port_problems,
         );
         Wish {
@@ -296,7 +301,9 @@ struct Wish<'a> {
     keeps: bool,
     /// Why the gateway shall not run although its operator wants it, see [`held`].
     held: Option<Held>,
-    /// The operator's intent.
+    /// The profile for which the gateway shall run although its own operator has not asked for it.
+    called_by: Option<ProfileName>,
+    /// What is wanted of the gateway.
     intent: Intent,
     /// The problems of the profile.
     problems: Vec<Problem>,
@@ -309,6 +316,7 @@ impl<'a> Wish<'a> {
         command: &Command,
         survey: &Survey,
         seed: Option<Seed>,
+        others_run: bool,
         port_problems: &BTreeMap<ProfileName, Problem>,
     ) -> Self {
         let name = &profile.name;
@@ -316,8 +324,10 @@ impl<'a> Wish<'a> {
         let intent = if seeded {
             Intent::running()
         } else {
-            profile.intent.clone()
+            intent(settings, survey, others_run, name)
         };
+        let is_called = name.is_default() && !seeded && !profile.intent.wants_running();
+        let calls = called_by(settings, survey, others_run).into_iter().next();
         let held = held(settings, command, survey, name).filter(|_| intent.wants_running());
         let mut problems = survey.problems(settings, name);
         problems.extend(port_problems.get(name).cloned());
@@ -326,6 +336,7 @@ impl<'a> Wish<'a> {
             up: intent.wants_running() && held.is_none(),
             keeps: matches!(held, Some(Held::Unknown(_))),
             held,
+            called_by: calls.filter(|_| is_called).cloned(),
             intent,
             problems,
             profile,
@@ -344,7 +355,9 @@ impl<'a> Wish<'a> {
                 // What is down although it is supervised, `gateway_state` does not bring up.
                 self.up_in(found) && (!found.supervised || found.up)
             });
-        runs && self.intent.source == Some(Source::GatewayState)
+        // Not what others want of it, see `called_by`.
+        let own = &self.profile.intent;
+        runs && own.wants_running() && own.source == Some(Source::GatewayState)
     }
 
     /// Tells whether the gateway of an existing slot shall run with the next start of its supervisor.
@@ -352,7 +365,8 @@ impl<'a> Wish<'a> {
         self.up || (self.keeps && !found.down)
     }
 
-    /// Makes a change of the slot, whose reason is `reason`, else what holds the gateway, else the first problem.
+    /// Makes a change of the slot, whose reason is `reason`, else what holds the gateway, else the first problem,
+    /// else the profile for which it runs.
     fn change(&self, action: Action, reason: Option<&str>, steps: Vec<Step>) -> Change {
         let held = self.held.as_ref().map(Held::word);
         let problem = self.problems.first();
@@ -360,13 +374,17 @@ impl<'a> Wish<'a> {
             .or(held)
             .or(problem.map(|problem| problem.reason.as_str()))
             .map(str::to_owned);
+        let called = || {
+            let name = self.called_by.as_ref().filter(|_| self.up)?;
+            Some(format!("serves={name}"))
+        };
         let texts: Vec<&str> = self
             .problems
             .iter()
             .map(|problem| problem.text.as_str())
             .collect();
         Change {
-            reason,
+            reason: reason.or_else(called),
             warning: (!texts.is_empty()).then(|| texts.join("; and ")),
             steps,
             ..Change::new(&self.profile.name, self.prior_state.clone(), action)

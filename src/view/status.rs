@@ -13,13 +13,14 @@ use crate::hermes::state::Said;
 use crate::s6::supervision::{deaths, supervised};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
-use crate::tree::held::held;
+use crate::tree::held::{called_by, held, intent};
 use crate::tree::logger::{Logger, fault};
 use crate::tree::scandir::ScanDir;
 use crate::view::row::{Log, Paths, Report, Row, State};
 use crate::view::verdict::{Seen, Service, Slot, judge};
 use crate::volume::log::LogPlace;
 use crate::volume::port::HERMES_DEFAULT;
+use crate::volume::problem::Answer;
 use crate::volume::survey::Survey;
 
 /// Reports on the slots and profiles that are in `only`, or on all if `only` is empty.
@@ -91,15 +92,24 @@ impl Look<'_> {
     fn row(&self, name: &ProfileName, port: Option<u16>) -> Row {
         let profile = self.survey.profiles.get(name);
         let settings = self.settings;
-        let intent = profile
+        let own = profile
             .map(|profile| profile.intent.clone())
             .unwrap_or_default();
+        let others_run = name.is_default() && self.others_run();
+        let intent = intent(settings, self.survey, others_run, name);
         let paths = Paths {
             home: settings.home_of(name).display().to_string(),
             slot: settings.scandir.join(name.slot()).display().to_string(),
             log: settings.log_of(name).display().to_string(),
         };
-        let mut row = Row::new(name.clone(), &intent, port, paths);
+        let mut row = Row::new(name.clone(), &own, port, paths);
+        row.wanted = intent.wants_running();
+        let is_called = name.is_default() && row.wanted && !own.wants_running();
+        let calls = if is_called {
+            called_by(settings, self.survey, others_run)
+        } else {
+            Vec::new()
+        };
         let nothing = Said::default();
         let seen = Seen {
             now: self.now,
@@ -113,6 +123,7 @@ impl Look<'_> {
                 format!("{error}{remedy}")
             }),
             intent: &intent,
+            called_by: &calls,
         };
         judge(&mut row, &seen);
         // While another tree runs this profile, its logger has the log too.
@@ -122,6 +133,19 @@ impl Look<'_> {
             row.log = self.log(name, place);
         }
         row
+    }
+
+    /// Tells whether a gateway of another profile than `default` runs, where that is the one that serves all; also if
+    /// that cannot be told.
+    fn others_run(&self) -> bool {
+        let may_run = |name: &ProfileName| {
+            let status = self.scandir.status(&self.settings.root, name);
+            let stays_down =
+                status.is_ok_and(|status| status.is_none_or(|status| !status.wanted_up));
+            !name.is_default() && !stays_down
+        };
+        self.survey.multiplex(self.settings) == Answer::Known(true)
+            && self.survey.profiles.keys().any(may_run)
     }
 
     /// Looks at the logger of a slot, whose log directory is `place`; `None` if it cannot be told what it does.

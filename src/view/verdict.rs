@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::hermes::name::ProfileName;
 use crate::hermes::state::{Intent, Said};
 use crate::s6::storm::{death_text, storm};
 use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death, Status};
@@ -35,8 +36,10 @@ pub struct Seen<'a> {
     pub watched: bool,
     /// The scan directory.
     pub scandir: &'a Path,
-    /// The operator's intent.
+    /// What is wanted of the gateway.
     pub intent: &'a Intent,
+    /// The profiles for which it is wanted, if its own operator has not asked for it: it serves them.
+    pub called_by: &'a [&'a ProfileName],
     /// The lock of the profile's home, if it was ever taken.
     pub lock: Option<&'a Lock>,
     /// What the gateway says of itself.
@@ -168,6 +171,7 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
     }
     let (reason, advice) = match &slot.held {
         Some(Held::Unknown(problem)) => (problem.text.as_str(), "then "),
+        Some(Held::Unserved) => ("one gateway serves all profiles, and it was stopped", ""),
         _ if slot.is_registered_down => ("its slot is registered down", ""),
         _ => ("it was told to go down", ""),
     };
@@ -215,6 +219,7 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
         State::Unsupervised | State::Unregistered if row.wanted && !seen.watched => "supervise",
         State::Unsupervised if row.wanted => "reconcile",
         State::Down if row.wanted && matches!(held, Some(Held::Unknown(_))) => "reconcile",
+        State::Down if row.wanted && held == Some(&Held::Unserved) => "start -p default",
         State::Down | State::Stopping | State::Unregistered if row.wanted => "start -p ",
         State::Parked => "start -p ",
         State::Unresponsive if row.wanted => "restart -p ",
@@ -229,12 +234,16 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
     if !is_odd && row.reason.is_none() {
         return;
     }
-    let wants = match (row.wanted, is_unwanted) {
-        (true, _) => " wants running,",
-        (_, true) => " wants stopped,",
-        _ => "",
+    let wants = match (row.wanted, is_unwanted, seen.called_by.split_first()) {
+        (true, _, None) => " wants running,".to_owned(),
+        (true, _, Some((first, []))) => format!(" is to serve {first},"),
+        (true, _, Some((first, others))) => {
+            format!(" is to serve {first} and {} more,", others.len())
+        }
+        (_, true, _) => " wants stopped,".to_owned(),
+        _ => String::new(),
     };
-    let mut note = [name, wants, " is ", &row.state.words()].concat();
+    let mut note = [name, &wants, " is ", &row.state.words()].concat();
     if let Some(reason) = &row.reason {
         note.extend([": ", reason]);
     }

@@ -1,9 +1,9 @@
-//! One gateway that serves all profiles, and what happens where nobody can tell whether there is one.
+//! One gateway that serves all profiles: when it runs, and what happens where nobody can tell whether there is one.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::support::{Ran, TestEnv, chmod, has};
+use crate::support::{Ran, Run, TestEnv, chmod, has};
 
 /// Three profiles, of which `coder` runs.
 fn home() -> TestEnv {
@@ -11,6 +11,17 @@ fn home() -> TestEnv {
     env.running("default")
         .running("coder")
         .profile("viewer", "");
+    env
+}
+
+/// A home in which `default` serves all, and nobody has said anything of it.
+fn served(state: &str) -> TestEnv {
+    let env = TestEnv::new();
+    env.running("coder").profile("viewer", "");
+    if !state.is_empty() {
+        env.profile("default", state);
+    }
+    env.write(&env.home.join(".env"), "GATEWAY_MULTIPLEX_PROFILES=true\n");
     env
 }
 
@@ -227,4 +238,53 @@ fn without_a_name_nothing_is_done_if_the_chosen_profile_cannot_be_read() {
     assert_eq!(env.state_file("default"), intent, "no intent was written");
     env.run("restart -p viewer").ends(0);
     env.run("stop --all").ends(0);
+}
+
+#[test]
+fn the_gateway_that_serves_all_runs_for_the_one_that_is_to_run() {
+    let env = served("");
+    let _tree = env.supervise();
+    env.await_ready(&["default"]);
+    let log = fs::read_to_string(env.home.join("logs/container-boot.log")).unwrap();
+    has(
+        &log,
+        "profile=default prior_state=None action=started reason=serves=coder",
+    );
+    has(
+        &log,
+        "profile=coder prior_state=running action=registered reason=multiplex",
+    );
+    env.run("status").ends(0).says("coder is down: multiplex\n");
+    // It counts as missing when it does not run.
+    let down = env
+        .command("s6-svc")
+        .arg("-d")
+        .arg(env.slot("default"))
+        .ran();
+    down.ends(0);
+    env.await_state("default", "down");
+    env.run("status")
+        .ends(1)
+        .says("default wants running, is down: it was told to go down");
+
+    // An explicit stop counts, and costs the others.
+    env.run("stop -p default").ends(0);
+    reconcile(&env, 0);
+    assert_eq!(env.state("default"), "down");
+    let status = env.run("status").ends(1);
+    status
+        .says("coder wants running, is down: one gateway serves all profiles, and it was stopped");
+    status.says("hermes-s6 start -p default\n");
+    env.run("start -p default").ends(0);
+    env.run("status").ends(0);
+}
+
+#[test]
+fn a_stop_of_the_gateway_that_serves_all_outlives_a_start_of_the_tree() {
+    let env = served(r#"{"desired_state":"stopped"}"#);
+    let ran = reconcile(&env, 0);
+    ran.says("profile=default prior_state=stopped action=registered\n");
+    let env = served(r#"{"gateway_state":"stopped"}"#);
+    let ran = reconcile(&env, 0);
+    ran.says("profile=default prior_state=stopped action=started reason=serves=coder\n");
 }

@@ -149,6 +149,84 @@ fn hermes_starts_without_a_configuration_that_it_cannot_load() {
 }
 
 #[test]
+fn the_gateway_that_serves_all_runs_when_one_of_them_is_to_run() {
+    use Step::{UnmarkDown, Up};
+    const WROTE: &str = r#"{"gateway_state":"running"}"#;
+    const HAD_ENDED: &str = r#"{"gateway_state":"stopped"}"#;
+    let on = |state: &str, default: &str| {
+        let default = intent(default.as_bytes()).unwrap_or_default();
+        with(survey(state), "default", |profile| {
+            profile.intent = default.clone();
+        })
+    };
+    let unseen = || Found {
+        failure: Some("why".to_owned()),
+        ..Found::default()
+    };
+    let serves = |steps: Vec<Step>| because(Action::Started, "serves=coder", steps);
+    let new = || serves(publish(false).to_vec());
+    let stays = || happens(Action::Registered, publish(true));
+    #[rustfmt::skip]
+    let rows = [
+        (on(RUNNING, UNSAID), World::default(), new(), "nobody has asked for it itself"),
+        (on(RUNNING, HAD_ENDED), World::default(), new(), "what it wrote itself is no wish"),
+        (on(WROTE, UNSAID), World::default(), new(), "the other one ran when it was last seen"),
+        (on(STOPPED, UNSAID), World::default(), stays(), "the other one is stopped"),
+        (on(RUNNING, STOPPED), World::default(), stays(), "its operator has stopped it"),
+        (on(RUNNING, RUNNING), World::default(), happens(Action::Started, publish(false)), "its operator wants it"),
+        (on(RUNNING, UNSAID), world(down()), serves(vec![Up, UnmarkDown]), "an operator has said so"),
+        (on(WROTE, UNSAID), world(down()), None, "nobody has said so"),
+        (on(RUNNING, STOPPED), world(down()), None, "a stop of it counts"),
+        (on(RUNNING, UNSAID), world(up()), None, "the other one still has its own gateway"),
+        (on(RUNNING, UNSAID), world(unseen()), None, "nobody can tell whether it has"),
+    ];
+    let command = Command::default();
+    for (survey, world, expected, sentence) in rows {
+        let plan = plan(
+            &Settings::multiplex(),
+            &command,
+            &survey,
+            &world,
+            Scope::All,
+        );
+        assert_eq!(of(&plan, "default"), expected, "{sentence}");
+        let coder = of(&plan, "coder").map(|(action, ..)| action);
+        assert_ne!(
+            coder,
+            Some(Action::Started),
+            "{sentence}: only one is started"
+        );
+        assert_eq!(
+            plan.volume.adopted,
+            [],
+            "{sentence}: what others want of it is not written into its own state file"
+        );
+    }
+    let alone = decide(&on(RUNNING, UNSAID), &World::default());
+    assert_eq!(
+        of(&alone, "default"),
+        stays(),
+        "where each has its own, nobody needs it"
+    );
+    let never = plan(
+        &Settings {
+            autostart: Some(false),
+            ..Settings::multiplex()
+        },
+        &command,
+        &on(RUNNING, UNSAID),
+        &World::default(),
+        Scope::All,
+    );
+    let held = because(Action::Registered, "autostart=never", publish(true));
+    assert_eq!(
+        of(&never, "default"),
+        held,
+        "this container is not to run any"
+    );
+}
+
+#[test]
 fn a_port_that_cannot_be_read_keeps_nobody_from_anything() {
     let unreadable = || Answer::Unknown(Problem::new("env-unreadable", "why"));
     let survey = || {

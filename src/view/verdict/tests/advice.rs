@@ -227,7 +227,7 @@ fn what_this_container_holds_down_is_not_missing() {
 }
 
 #[test]
-fn what_nobody_can_tell_is_missing() {
+fn what_one_gateway_for_all_does_to_the_others_is_told() {
     let problem = Problem::new(
         "env-unreadable",
         "/opt/data/.env cannot be read: make it readable",
@@ -239,10 +239,23 @@ fn what_nobody_can_tell_is_missing() {
     let unknown = Held::Unknown(problem);
     let cannot = "/opt/data/.env cannot be read: make it readable";
     let then = Warning("coder wants running, is down: {reason}, 2 min ago: then {remedy}");
+    let was_stopped = "one gateway serves all profiles, and it was stopped";
+    let down_since = Warning("coder wants running, is down: {reason}, 2 min ago: {remedy}");
+    let called = |called_by| Case {
+        called_by,
+        ..registered_down(down())
+    };
+    let is_down = "its slot is registered down";
+    let for_writer = Warning("coder is to serve writer, is down: {reason}, 2 min ago: {remedy}");
+    let for_all =
+        Warning("coder is to serve qa and 2 more, is down: {reason}, 2 min ago: {remedy}");
     #[rustfmt::skip]
     compare_all([
         (held(&Held::Served, down()), (Down, "multiplex", "", Note("coder is down: multiplex")), "it is served"),
+        (held(&Held::Unserved, down()), (Down, was_stopped, "hermes-s6 start -p default", down_since), "it would be served"),
         (held(&unknown, down()), (Down, cannot, RECONCILE, then), "nobody knows: what is wanted is missing"),
         (held(&unknown, ready()), (Ready, "", "", Nothing), "one that runs is all right"),
+        (called(&["writer"]), (Down, is_down, START, for_writer), "the one that serves is missing"),
+        (called(&["qa", "viewer", "writer"]), (Down, is_down, START, for_all), "for three"),
     ]);
 }

@@ -26,6 +26,7 @@ struct Case {
     has_slot: bool,
     is_registered_down: bool,
     held: Option<Held>,
+    called_by: &'static [&'static str],
     supervisor: Option<Holder>,
     pid: Option<u32>,
     wanted_up: bool,
@@ -46,6 +47,7 @@ fn ready() -> Case {
         has_slot: true,
         is_registered_down: false,
         held: None,
+        called_by: &[],
         supervisor: Some(Holder::Process(6)),
         pid: Some(7),
         wanted_up: true,
@@ -252,8 +254,11 @@ fn judged(case: &Case) -> Row {
         held: case.held.clone(),
         service,
     };
+    let called_by: Vec<ProfileName> = case.called_by.iter().map(|text| name(text)).collect();
+    let called_by: Vec<&ProfileName> = called_by.iter().collect();
     let seen = Seen {
         now: now(),
+        called_by: &called_by,
         watched: case.watched,
         scandir: Path::new("/run/slots"),
         intent: &case.intent,

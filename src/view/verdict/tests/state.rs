@@ -162,6 +162,7 @@ fn what_happens_while_it_is_looked_at_is_now() {
     };
     let seen = Seen {
         now: now(),
+        called_by: &[],
         watched: true,
         scandir: Path::new("/run/slots"),
         intent: &Intent::running(),
