@@ -15,6 +15,13 @@ use crate::tree::lifecycle::request::Verb;
 use crate::volume::problem::Answer;
 use crate::volume::survey::{Skipped, Survey};
 
+/// What a gateway does beside the one that serves its profile. Hermes ends it, unless it cannot see there that it is
+/// served: it does not read the `.env` of `default`, and its own `.env` may say the contrary.
+const SERVED: &str = "the default profile's gateway serves it (multiplex_profiles): its own gateway will end at once, or take messages from that one";
+
+/// What it does while that one does not run. That one does not look for it when it starts.
+const ALONE: &str = "the default profile's gateway, which is to serve it (multiplex_profiles), does not run: its own gateway runs on its own, and is to be stopped before that of default is started";
+
 /// What was seen before a request.
 #[derive(Debug)]
 pub struct Seen<'a> {
@@ -28,6 +35,8 @@ pub struct Seen<'a> {
     pub slots: BTreeSet<ProfileName>,
     /// Those of `slots` whose gateway s6 wants up. Read only if the choice depends on it.
     pub wanted_up: BTreeSet<ProfileName>,
+    /// Whether the gateway of `default` runs, or may do so.
+    pub default_runs: bool,
 }
 
 /// The chosen profiles, and what a person has to know about the others.
@@ -121,13 +130,14 @@ fn named(seen: &Seen, selection: &Selection, verb: Verb) -> Result<Choice> {
     }
     names.sort_unstable();
     names.dedup();
+    let is_served = seen.default_runs || names.iter().any(ProfileName::is_default);
     for name in names {
         // The slot of a profile that is gone can still be stopped and removed.
         if verb.is_up() || !seen.slots.contains(name) {
             must_exist(name, survey)?;
         }
         if verb.is_up() && is_multiplexed(seen.settings, survey, name) {
-            let text = "the default profile's gateway serves it (multiplex_profiles): its own gateway will end at once";
+            let text = if is_served { SERVED } else { ALONE };
             choice.warnings.push(Warning::of(name.as_str(), text));
         }
         if verb.is_up()

@@ -163,10 +163,11 @@ impl Call<'_> {
         if parent == Some(OsStr::new("profiles")) {
             return Ok(None);
         }
-        let home = Dir::open(&settings.root.at(&settings.home)).ok();
-        let active = match home.filter(|_| !is_supervised_child()) {
-            Some(home) => Setting::active(&home).text(),
-            None => Answer::Known(None),
+        let active = match Dir::open(&settings.root.at(&settings.home)) {
+            _ if is_supervised_child() => Answer::Known(None),
+            Ok(home) => Setting::active(&home).text(),
+            Err(error) if error.is_not_found() => Answer::Known(None),
+            Err(error) => return Err(error),
         };
         let is_for_all = matches!(
             line.action,

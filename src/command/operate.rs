@@ -118,6 +118,7 @@ fn look<'a>(
         },
         slots,
         wanted_up,
+        default_runs: tree.may_run(&ProfileName::default_profile()),
     })
 }
 

@@ -1,9 +1,12 @@
 """Has the real Hermes read settings, and do nothing about them.
 
 Who runs me: the test config, with the Python that Hermes is installed for. Rights: anybody's. Input: one JSON
-object, {"home": a directory for me, "env_files": [...], "configs": [...]}; each file is a list of its bytes.
-Output: one JSON object, {"env_files": [[A, B], ...], "configs": [[multiplex, drain], ...]}. The drain is in
-whole seconds, rounded up; null stands for a configuration that Hermes cannot load.
+object, {"home": a directory for me, "env_files": [...], "configs": [...], "served": [...]}; each file is a list
+of its bytes, and "served" is where it is set that one gateway serves all: [the environment, the .env of default,
+the config.yaml of default, the .env of coder, whether the gateway of default runs].
+Output: one JSON object, {"env_files": [[A, B], ...], "configs": [[multiplex, drain], ...], "refused": [...]}. The
+drain is in whole seconds, rounded up; null stands for a configuration that Hermes cannot load. "refused" tells
+whether a gateway of coder ends at once.
 """
 
 import json
@@ -26,6 +29,7 @@ import yaml
 from gateway.config import load_gateway_config
 from gateway.restart import parse_restart_drain_timeout
 from hermes_cli.env_loader import load_hermes_dotenv
+from hermes_cli.gateway import _guard_named_profile_under_multiplexer
 
 BASE = {"HERMES_HOME": home, "HOME": home, "PATH": os.environ["PATH"], "GIVEN": "given"}
 
@@ -65,10 +69,38 @@ def settings(content):
         return None
 
 
+def start_time():
+    with open("/proc/self/stat") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[19])
+
+
+def refused(environment, env_file, config, own, runs):
+    """Has coder's gateway ask, as it does before it starts, whether that of default is in its way."""
+    coder = os.path.join(home, "profiles", "coder")
+    os.makedirs(coder, exist_ok=True)
+    put(".env", env_file.encode())
+    put("config.yaml", config.encode())
+    put("profiles/coder/.env", own.encode())
+    # This process itself stands for the gateway of default.
+    record = {"pid": os.getpid(), "kind": "hermes-gateway", "argv": ["hermes", "gateway", "run"], "start_time": start_time()}
+    put("gateway.pid", json.dumps(record).encode() if runs else b"")
+    os.environ.clear()
+    os.environ.update(BASE, HERMES_HOME=coder)
+    if environment:
+        os.environ["GATEWAY_MULTIPLEX_PROFILES"] = environment
+    load_hermes_dotenv(hermes_home=coder)
+    try:
+        _guard_named_profile_under_multiplexer()
+    except SystemExit as end:
+        return end.code == 1
+    return False
+
+
 # The file itself is what is compared, not what a tidy copy of it would say.
 answer = {
     "env_files": [variables(content) for content in request["env_files"]],
 }
 os.remove(os.path.join(home, ".env"))
 answer["configs"] = [settings(content) for content in request["configs"]]
+answer["refused"] = [refused(*where) for where in request["served"]]
 os.write(out, json.dumps(answer).encode())

@@ -162,10 +162,33 @@ const CONFIGS: &[&[u8]] = &[
     b"restart_drain_timeout: 60\n",
 ];
 
+/// Where it is set that one gateway serves all: the environment, the `.env` of `default`, its `config.yaml`, the
+/// `.env` of `coder`; whether the gateway of `default` runs, and whether that of `coder` then ends at once.
+const SERVED: &[(&str, &str, &str, &str, bool, bool)] = &[
+    ("true", "", "", "", true, true),
+    ("true", "", "", "", false, false),
+    ("", "", "multiplex_profiles: true", "", true, true),
+    ("", "", "multiplex_profiles: true", "", false, false),
+    ("", SERVES, "", "", true, false),
+    ("false", "", "multiplex_profiles: true", "", true, false),
+    (
+        "true",
+        "",
+        "",
+        "GATEWAY_MULTIPLEX_PROFILES=false",
+        true,
+        false,
+    ),
+    ("", "", "", "", true, false),
+];
+
+const SERVES: &str = "GATEWAY_MULTIPLEX_PROFILES=true";
+
 #[derive(Deserialize)]
 struct Real {
     env_files: Vec<[Option<String>; 2]>,
     configs: Vec<Option<(bool, u64)>>,
+    refused: Vec<bool>,
 }
 
 #[test]
@@ -188,7 +211,14 @@ fn settings_are_read_as_the_real_hermes_reads_them() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let request = json!({"home": env.home, "env_files": ENV_FILES, "configs": configs});
+    let served: Vec<_> = SERVED
+        .iter()
+        .map(|(environment, env_file, config, own, runs, _)| {
+            json!([environment, env_file, config, own, runs])
+        })
+        .collect();
+    let request =
+        json!({"home": env.home, "env_files": ENV_FILES, "configs": configs, "served": served});
     write!(child.stdin.take().unwrap(), "{request}").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -220,6 +250,12 @@ fn settings_are_read_as_the_real_hermes_reads_them() {
             wrong.push(format!("{text}\n  ours {ours:?}\n  real {real:?}"));
         }
     }
+    for (case, refused) in SERVED.iter().zip(&real.refused) {
+        if case.5 != *refused {
+            wrong.push(format!("{case:?}\n  real {refused}"));
+        }
+    }
+    assert_eq!(real.refused.len(), SERVED.len());
     assert_eq!(real.env_files.len(), ENV_FILES.len());
     assert_eq!(real.configs.len(), configs.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -275,6 +275,9 @@ fn the_gateway_that_serves_all_runs_for_the_one_that_is_to_run() {
     status
         .says("coder wants running, is down: one gateway serves all profiles, and it was stopped");
     status.says("hermes-s6 start -p default\n");
+    let alone = env.run("start -p viewer").ends(0);
+    alone.warns("profile viewer: the default profile's gateway, which is to serve it (multiplex_profiles), does not run: its own gateway runs on its own");
+    env.run("stop -p viewer").ends(0);
     env.run("start -p default").ends(0);
     env.run("status").ends(0);
 }

@@ -1,5 +1,7 @@
 //! Choices, one request at a time.
 
+mod served;
+
 use super::*;
 use crate::hermes::container::Gateway;
 use crate::hermes::name::name;
@@ -83,6 +85,7 @@ struct Case {
     survey: Survey,
     slots: &'static [&'static str],
     wanted_up: &'static [&'static str],
+    default_runs: bool,
 }
 
 /// A verb for the profiles that are named, on a plain machine, where none has a slot.
@@ -97,6 +100,7 @@ fn named(verb: Verb, profile: &'static [&'static str]) -> Case {
         survey: survey(),
         slots: &[],
         wanted_up: &[],
+        default_runs: false,
     }
 }
 
@@ -135,6 +139,7 @@ fn chosen(case: &Case) -> Result<Choice> {
         command: case.command.clone(),
         slots: names(case.slots).into_iter().collect(),
         wanted_up: names(case.wanted_up).into_iter().collect(),
+        default_runs: case.default_runs,
     };
     let selection = Selection {
         profile: names(case.profile),
@@ -165,11 +170,6 @@ fn warning(texts: &[&str], (profile, text): (&str, &str)) -> Choice {
         warnings: vec![Warning::of(profile, text)],
         ..plainly(texts)
     }
-}
-
-/// A choice with the warning that `coder` is served.
-fn served_warning() -> Choice {
-    warning(&["default", "coder"], CODER_IS_SERVED)
 }
 
 /// A choice that leaves these out, for one reason.
@@ -206,7 +206,7 @@ const WRITER_STAYS: &str =
     "gateway-writer stays down here (it was stopped; start it with hermes-s6 start -p writer)";
 const CODER_IS_SERVED: (&str, &str) = (
     "coder",
-    "the default profile's gateway serves it (multiplex_profiles): its own gateway will end at once",
+    "the default profile's gateway serves it (multiplex_profiles): its own gateway will end at once, or take messages from that one",
 );
 
 #[test]
@@ -292,73 +292,6 @@ fn a_profile_that_cannot_be_one_is_told_why() {
         (start(with_skipped("gone", true)), Usage, "profile gone: it is a link", "what is in its place has something wrong"),
         (start(soulless), Usage, no_soul, "its home is not one yet"),
         (start(with_skipped("profiles/", false)), System, "it is a link", "the profiles could not be listed: it may be there"),
-    ]);
-}
-
-#[test]
-fn who_starts_what_the_default_profile_serves_is_warned() {
-    let served = |verb| Case {
-        settings: Settings::multiplex(),
-        ..named(verb, &["default", "coder"])
-    };
-    let both = ["default", "coder"];
-    let in_config = Survey {
-        multiplex_in_config: Answer::Known(true),
-        ..survey()
-    };
-    let not_in_env_file = Survey {
-        multiplex_in_env_file: Answer::Known(Some(false)),
-        ..survey()
-    };
-    let gateway_run = Command {
-        other_role: None,
-        gateway: Some(Gateway {
-            profile: Some(name("coder")),
-            supervised: false,
-        }),
-    };
-    #[rustfmt::skip]
-    choose_all([
-        (served(Start), served_warning(), "a start"),
-        (served(Restart), served_warning(), "a restart"),
-        (served(Stop), plainly(&both), "a stop is right"),
-        (served(Remove), plainly(&both), "so is a removal"),
-        (Case { survey: in_config, ..named(Start, &["default", "coder"]) }, served_warning(), "its config.yaml says so too"),
-        (Case { survey: not_in_env_file, ..served(Start) }, plainly(&both), "its .env goes before the environment"),
-        (Case { command: gateway_run, ..served(Start) }, served_warning(), "whatever the container's command is"),
-        (Case { settings: Settings { autostart: Some(false), ..Settings::multiplex() }, ..served(Start) }, served_warning(), "and whatever it starts by itself"),
-    ]);
-}
-
-#[test]
-fn who_starts_what_may_be_served_is_warned_and_all_leaves_it_out() {
-    let problem = Problem::new("config-unreadable", "why");
-    let unsure = |case: Case| Case {
-        survey: Survey {
-            multiplex_in_config: Answer::Unknown(problem.clone()),
-            ..survey()
-        },
-        ..case
-    };
-    let may_be = (
-        "coder",
-        "whether the default profile's gateway serves it is not known: why",
-    );
-    let left = Choice {
-        failures: vec![Warning::new("why")],
-        ..leaving(
-            &["default"],
-            &["coder", "viewer", "writer"],
-            "multiplex-unknown",
-        )
-    };
-    #[rustfmt::skip]
-    choose_all([
-        (unsure(named(Start, &["coder"])), warning(&["coder"], may_be), "who names it means it"),
-        (unsure(named(Start, &["default"])), plainly(&["default"]), "it serves, if any does"),
-        (unsure(named(Stop, &["coder"])), plainly(&["coder"]), "a stop is right"),
-        (unsure(all(Start)), left, "nobody has named it; and it is a failure, once"),
-        (unsure(running(&["coder"], all(Restart))), plainly(&["coder"]), "what runs is restarted"),
     ]);
 }
 
