@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::rights::Rights;
+use crate::settings::Settings;
 use crate::tree::reconcile::warn;
 use crate::volume::lock::Lock;
 use crate::volume::survey::{Profile, names};
@@ -40,7 +41,7 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
     new.retain(|name| !tree.scandir.is_unregistered(name));
     let mut gone = &slots - &profiles;
     let is_own = |name: &ProfileName| is_inside() && *name == tree.settings().own_profile();
-    gone.retain(|name| has_no_home(tree, name) && !is_own(name));
+    gone.retain(|name| has_no_home(tree.settings(), name) && !is_own(name));
     // If there is no named profile at all, the volume is probably not mounted: then no running gateway is gone.
     gone.retain(|name| profiles.len() > 1 || !tree.may_run(name));
     let any = profiles != slots;
@@ -102,8 +103,8 @@ pub fn follow_volume(tree: &Tree, limit: Duration) -> Result<()> {
 }
 
 /// Tells whether the home of a profile certainly does not exist.
-fn has_no_home(tree: &Tree, name: &ProfileName) -> bool {
-    let home = tree.settings().root.at(tree.settings().home_of(name));
+pub fn has_no_home(settings: &Settings, name: &ProfileName) -> bool {
+    let home = settings.root.at(settings.home_of(name));
     home.symlink_metadata()
         .is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fs::FileType;
+use std::io::ErrorKind;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use crate::cli::{Common, Selection, Waiting};
 use crate::command::context::{Context, refuse_inside};
+use crate::command::follow::has_no_home;
 use crate::command::handover::{AS_ROOT, CONTAINER_COMMAND, Call, account, is_set};
 use crate::command::operate::{self, operate_as};
 use crate::command::outcome::Form;
@@ -148,8 +151,7 @@ impl Call<'_> {
     fn profile(&self, line: &Line) -> Result<Option<ProfileName>> {
         let settings = &self.settings;
         let if_there = |name: ProfileName| {
-            let home = settings.root.at(settings.home_of(&name));
-            let is_there = home.is_dir() || self.has_slot(&name)?;
+            let is_there = self.is_home(&name)? || self.has_slot(&name)?;
             Ok(Some(name).filter(|_| is_there))
         };
         if let Some(name) = &line.profile {
@@ -185,6 +187,13 @@ impl Call<'_> {
         }
     }
 
+    /// Tells whether a profile has a home.
+    fn is_home(&self, name: &ProfileName) -> Result<bool> {
+        let home = self.settings.root.at(self.settings.home_of(name));
+        let kind = look(&home)?;
+        Ok(kind.is_some_and(|kind| kind.is_dir()))
+    }
+
     fn has_slot(&self, name: &ProfileName) -> Result<bool> {
         let scandir = ScanDir::open_if_there(&self.settings)?;
         scandir.map_or(Ok(false), |scandir| scandir.has_slot(name))
@@ -193,11 +202,12 @@ impl Call<'_> {
     /// Tells whether a profile has or can have a gateway, and prints an error if not.
     fn has_gateway(&self, name: &ProfileName) -> Result<bool> {
         let soul = self.settings.home_of(name).join("SOUL.md");
-        let has_gateway =
-            name.is_default() || self.has_slot(name)? || self.settings.root.at(soul).exists();
+        let has_gateway = name.is_default()
+            || self.has_slot(name)?
+            || look(&self.settings.root.at(soul))?.is_some();
         if !has_gateway {
             let home = self.settings.home_of(name);
-            if self.settings.root.at(&home).is_dir() {
+            if self.is_home(name)? {
                 report::note(&format!(
                     "{} is no profile: it has no SOUL.md",
                     shown(&home)
@@ -307,14 +317,14 @@ impl Call<'_> {
             profile,
             all: false,
         };
-        let home = |name: &ProfileName| self.settings.root.at(self.settings.home_of(name));
+        let is_gone = |name: &ProfileName| has_no_home(&self.settings, name);
         match change {
             Change::Renamed(old, new)
-                if !home(old).exists() && home(new).is_dir() && self.has_slot(old)? =>
+                if is_gone(old) && self.is_home(new)? && self.has_slot(old)? =>
             {
                 operate::rename(&common, old, new, ran)
             }
-            Change::Removed(old) if !home(old).exists() => {
+            Change::Removed(old) if is_gone(old) => {
                 if self.has_slot(old)? {
                     return operate::unregister(&common, &select(vec![old.clone()]));
                 }
@@ -357,6 +367,17 @@ fails, and comes back with the container as you left it.
   hermes-s6 stop                stops it for good, another one with -p NAME
   gateway run --no-supervise    as the container's command: runs it as that command, unsupervised
 ";
+
+/// Gives the type of the file at a path, after links; `None` if there is none.
+fn look(path: &Path) -> Result<Option<FileType>> {
+    match path.metadata() {
+        Ok(metadata) => Ok(Some(metadata.file_type())),
+        Err(cause) if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(cause) => Err(Error::system("look at", path, cause)),
+    }
+}
 
 /// Sleeps for ever.
 fn sleep() -> ! {

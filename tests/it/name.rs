@@ -264,6 +264,18 @@ fn a_chosen_profile_that_cannot_be_read_is_not_taken_for_default() {
 }
 
 #[test]
+fn a_home_that_cannot_be_looked_at_is_not_taken_for_none() {
+    let env = home(&["coder"]);
+    let _tree = env.supervise();
+    env.profile("late", "");
+    let profiles = env.home.join("profiles");
+    chmod(&profiles, 0o000);
+    let ran = hermes(&env, "-p late gateway stop");
+    chmod(&profiles, 0o755);
+    ran.ends(111).warns("/profiles/late: Permission denied");
+}
+
+#[test]
 fn status_and_list_say_what_s6_knows() {
     let env = home(&["coder", "viewer"]);
     env.behaviour("viewer", "exit 78\n").running("viewer");
