@@ -10,7 +10,7 @@ use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::rights::Rights;
 use crate::settings::Settings;
-use crate::tree::reconcile::warn;
+use crate::tree::reconcile::{Registered, warn};
 use crate::volume::lock::Lock;
 use crate::volume::survey::{Profile, names};
 
@@ -92,7 +92,12 @@ pub fn follow_volume(tree: &Tree, limit: Duration) -> Result<()> {
     if new.is_empty() {
         return Ok(());
     }
-    let (_, failures) = tree.session(limit)?.register(&new)?;
+    let Registered {
+        failures,
+        unwritten,
+        ..
+    } = tree.session(limit)?.register(&new)?;
+    report::warnings(&unwritten);
     let failed = failures.iter();
     let failed = failed.map(|(name, error)| Warning::of(name.as_str(), error.to_string()));
     report::warnings(&failed.collect::<Vec<_>>());

@@ -21,6 +21,7 @@ use crate::settings::Settings;
 use crate::tree::detect::detect;
 use crate::tree::lifecycle::Outcome;
 use crate::tree::lifecycle::request::{End, Request, Verb};
+use crate::tree::reconcile::Registered;
 use crate::tree::remove::Failures;
 use crate::tree::scandir::LOCK_WAIT;
 use crate::view::status;
@@ -173,7 +174,12 @@ pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
     };
     let chosen = BTreeSet::from_iter(choice.print_and_take());
     tree.may_change("register")?;
-    let (existing, failures) = tree.session(LOCK_WAIT)?.register(&chosen)?;
+    let Registered {
+        existing,
+        failures,
+        unwritten,
+    } = tree.session(LOCK_WAIT)?.register(&chosen)?;
+    report::warnings(&unwritten);
     for name in &chosen {
         let slot = name.slot();
         match failures.get(name) {
@@ -187,7 +193,10 @@ pub fn register(common: &Common, selection: &Selection) -> Result<Code> {
             ),
         }
     }
-    Ok(code_of(&failures))
+    Ok(match code_of(&failures) {
+        Code::Done if !unwritten.is_empty() => Code::No,
+        code => code,
+    })
 }
 
 fn code_of(failures: &Failures) -> Code {
@@ -245,8 +254,9 @@ pub fn rename(common: &Common, old: &ProfileName, new: &ProfileName, ran: bool) 
     let ran = ran || tree.is_wanted_up(old)?;
     let removed = remove(&tree, &survey, &names[..1])?;
     let new_slot = BTreeSet::from([new.clone()]);
-    let (_, mut failures) = tree.session(LOCK_WAIT)?.register(&new_slot)?;
-    if let Some(error) = failures.remove(new) {
+    let mut registered = tree.session(LOCK_WAIT)?.register(&new_slot)?;
+    report::warnings(&registered.unwritten);
+    if let Some(error) = registered.failures.remove(new) {
         return Err(error);
     }
     report::outcome(true, &format!("{} is registered", new.slot()));
@@ -349,15 +359,19 @@ fn carry_out(
         outcome
             .targets
             .retain(|target| !remaining.contains(&target.name));
-        let failures = if request.verb.is_up() {
+        let Registered {
+            failures,
+            unwritten,
+            ..
+        } = if request.verb.is_up() {
             register_missing(tree, &remaining, request.limit())?
         } else {
-            Failures::new()
+            Registered::default()
         };
         remaining.retain(|name| !failures.contains_key(name));
         let last = lifecycle.run(request, &remaining, &homeless, false)?;
         outcome.targets.extend(last.targets);
-        for failure in last.failures {
+        for failure in unwritten.into_iter().chain(last.failures) {
             if !outcome.failures.contains(&failure) {
                 outcome.failures.push(failure);
             }
@@ -389,19 +403,22 @@ fn carry_out(
 }
 
 /// Adds the slots of profiles that have none, and replaces slots without a supervisor.
-fn register_missing(tree: &Tree, names: &[ProfileName], limit: Duration) -> Result<Failures> {
+fn register_missing(tree: &Tree, names: &[ProfileName], limit: Duration) -> Result<Registered> {
     let missing = only(names.iter().cloned(), |name| {
         Ok(!tree.scandir.has_slot(name)? || tree.status(name)?.is_none())
     })?;
     if missing.is_empty() {
-        return Ok(Failures::new());
+        return Ok(Registered::default());
     }
     let refused = |name: ProfileName| Some((name, tree.may_change("start").err()?));
     let refusals: Failures = missing.iter().cloned().filter_map(refused).collect();
     if !refusals.is_empty() {
-        return Ok(refusals);
+        return Ok(Registered {
+            failures: refusals,
+            ..Registered::default()
+        });
     }
-    Ok(tree.session(limit)?.register(&missing)?.1)
+    tree.session(limit)?.register(&missing)
 }
 
 /// Stops gateways and removes their slots.

@@ -67,6 +67,17 @@ pub struct Session<'a> {
     _lock: File,
 }
 
+/// What has come of a registration.
+#[derive(Debug, Default)]
+pub struct Registered {
+    /// The profiles that had a slot already.
+    pub existing: BTreeSet<ProfileName>,
+    /// The profiles that got no slot, each with the error.
+    pub failures: Failures,
+    /// What could not be written on the volume, such as the port of a new slot.
+    pub unwritten: Vec<Warning>,
+}
+
 /// What a plan was made from, and the plan.
 struct Draft {
     survey: Survey,
@@ -133,18 +144,12 @@ impl<'a> Session<'a> {
     }
 
     /// Adds the slots of profiles, down, and waits until they are supervised.
-    ///
-    /// Gives the profiles that have a slot already, and the failures.
-    pub fn register(
-        &self,
-        names: &BTreeSet<ProfileName>,
-    ) -> Result<(BTreeSet<ProfileName>, Failures)> {
+    pub fn register(&self, names: &BTreeSet<ProfileName>) -> Result<Registered> {
         for name in names {
             self.scandir.forget_unregistered(name);
         }
-        let (draft, failed) = self.decide(false, Scope::Register(names))?;
-        let problem = draft.survey.problem_of_ports().map(Warning::new);
-        report::warnings(failed.iter().chain(&problem));
+        let (draft, mut unwritten) = self.decide(false, Scope::Register(names))?;
+        unwritten.extend(draft.survey.problem_of_ports().map(Warning::new));
         let Draft { rendered, plan, .. } = draft;
         let mut existing = names.clone();
         let mut failures = Failures::new();
@@ -160,12 +165,17 @@ impl<'a> Session<'a> {
             .changes
             .iter()
             .filter(|change| !change.steps.is_empty());
-        self.settle_or_warn(&VolumeChanges {
+        let settled = self.settle(&VolumeChanges {
             boot_log: done.map(ToString::to_string).collect(),
             ..VolumeChanges::default()
         })?;
+        unwritten.extend(settled.failures);
         failures.extend(self.apply(&rendered).slots(&plan));
-        Ok((existing, failures))
+        Ok(Registered {
+            existing,
+            failures,
+            unwritten,
+        })
     }
 
     /// Removes the slots of profiles, after their gateways and supervisors have ended; gives the failures.

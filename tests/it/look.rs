@@ -245,3 +245,24 @@ fn a_stop_that_cannot_be_written_down_says_so_whatever_cannot_be_read() {
         }
     }
 }
+
+#[test]
+fn a_slot_whose_port_cannot_be_written_down_is_registered_and_said_to_be_incomplete() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    env.profile("new", "");
+    env.profile("other", "");
+    chmod(&env.home, 0o555);
+    let ran = env.run("register -p new");
+    let started = env.run("start -p other");
+    chmod(&env.home, 0o755);
+    ran.ends(1)
+        .says("gateway-new is registered")
+        .warns(".hermes-s6-ports.json: Permission denied");
+    started
+        .ends(1)
+        .says("gateway-other is ready")
+        .warns(".hermes-s6-ports.json: Permission denied");
+}
