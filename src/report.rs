@@ -236,6 +236,12 @@ pub fn fatal(error: &Error) {
     say("fatal", &error.to_string());
 }
 
+/// Passes on a line that a child of this program has said.
+pub fn relay(line: &str) {
+    let line = one_line(line) + "\n";
+    let _gone = io::stderr().lock().write_all(line.as_bytes());
+}
+
 fn say(level: &str, text: &str) {
     let line = format!("hermes-s6: {level}: {}\n", one_line(text));
     let _gone = io::stderr().lock().write_all(line.as_bytes());

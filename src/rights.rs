@@ -2,34 +2,21 @@
 //!
 //! Root runs the gateways of an account that it does not trust. It never reads or writes the volume itself.
 //! In the tree it becomes that account. In the direct layout it runs hermes-s6 again with the rights of the account,
-//! and the two exchange JSON.
+//! see [`ask`].
 
-use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
+pub mod ask;
+
+use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::Errno;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::process::Command;
 
 use crate::error::{Code, Error, Result, shown};
 use crate::s6::tool::Tools;
 use crate::settings::{SCANDIR, Settings};
 use crate::system::account::Account;
-use crate::system::process::spawn;
 use crate::system::trust::{is_not_there, name_of, only_root_changes};
-
-/// How long the child may take to answer: a volume may be slow.
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// The longest answer that is read, in bytes: the child runs as a user whom root does not trust.
-const ANSWER_LIMIT: usize = 64 << 20;
 
 /// The rights that the work is done with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,96 +135,4 @@ pub fn become_account(
     let program = words.next().unwrap_or_default();
     let cause = Command::new(&program).args(words).exec();
     Error::exec(program, cause)
-}
-
-/// Runs a hermes-s6 command as the account, sends it `request`, and gives its answer; both travel as JSON.
-///
-/// `words` are the command and its arguments.
-pub fn as_account<T: DeserializeOwned>(
-    settings: &Settings,
-    tools: &Tools,
-    account: &Account,
-    words: &[&str],
-    request: &impl Serialize,
-) -> Result<T> {
-    let request = serde_json::to_vec(request).unwrap_or_default();
-    let answer = ask(settings, tools, account, words, &request)?;
-    serde_json::from_slice(&answer)
-        .map_err(|_| failed(account, words, "gave an answer that cannot be understood"))
-}
-
-fn failed(account: &Account, words: &[&str], what: &str) -> Error {
-    let command = words.first().copied().unwrap_or_default();
-    let what = format!("hermes-s6 {command} as {} {what}", account.name);
-    Error::new(Code::System, what)
-}
-
-/// Runs the command, and gives what it writes on stdout.
-fn ask(
-    settings: &Settings,
-    tools: &Tools,
-    account: &Account,
-    words: &[&str],
-    request: &[u8],
-) -> Result<Vec<u8>> {
-    let failed = |what: &str| failed(account, words, what);
-    let path = tools.s6.join("s6-setuidgid");
-    let pipe = |cause: std::io::Error| Error::system("talk to", &path, cause);
-    // A file in memory and not a pipe: writing to a pipe would block if the child did not read.
-    let mut input = memfd_create("request", MemfdFlags::CLOEXEC)
-        .map(File::from)
-        .map_err(|errno| pipe(errno.into()))?;
-    input
-        .write_all(request)
-        .and_then(|()| input.rewind())
-        .map_err(pipe)?;
-    let mut command = tools.command(&settings.root, "s6-setuidgid");
-    command
-        .arg(&account.name)
-        .arg(settings.root.at(&tools.hermes_s6))
-        .args(words)
-        .arg("--home")
-        .arg(&settings.home)
-        .arg("--scandir")
-        .arg(&settings.scandir)
-        .stdin(input)
-        .stdout(Stdio::piped());
-    let mut child = spawn(&mut command).map_err(|cause| Error::exec(&path, cause))?;
-    let answer = child.stdout.take().map(read_all);
-    let Some(Ok(Some(answer))) = answer else {
-        let _gone = child.kill().and_then(|()| child.wait());
-        return Err(failed("does not answer").with_code(Code::TimedOut));
-    };
-    let status = child.wait().map_err(pipe)?;
-    if !status.success() {
-        return Err(failed(&format!("failed ({status})")));
-    }
-    Ok(answer)
-}
-
-/// Reads until the child closes its end; `None` if that takes longer than [`LIMIT`], or the answer is longer
-/// than [`ANSWER_LIMIT`].
-fn read_all(mut output: ChildStdout) -> std::io::Result<Option<Vec<u8>>> {
-    let end = Instant::now() + LIMIT;
-    let mut content = Vec::new();
-    let mut buffer = [0; 1 << 14];
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        let ready = match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
-            // A signal: SIGCHLD comes when the child has ended.
-            Err(Errno::INTR) => continue,
-            ready => ready?,
-        };
-        if ready == 0 || content.len() > ANSWER_LIMIT {
-            return Ok(None);
-        }
-        match output.read(&mut buffer)? {
-            0 => return Ok(Some(content)),
-            length => content.extend_from_slice(&buffer[..length]),
-        }
-    }
 }

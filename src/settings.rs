@@ -13,6 +13,7 @@ use crate::cli::Common;
 use crate::error::{Result, escaped};
 use crate::hermes::config::truth;
 use crate::hermes::name::ProfileName;
+use crate::system::mount::may_hang;
 use crate::system::root::{ROOT_VARIABLE, Root, absolute};
 use crate::system::trust::{Way, way};
 
@@ -294,13 +295,17 @@ impl Environment {
         }
     }
 
+    /// Tells whether the data root of images exists. One that may hang is not looked at: something is mounted there.
+    fn is_image(&self) -> bool {
+        let home = self.root.at(HOME_IN_IMAGES);
+        may_hang(&home) || home.is_dir()
+    }
+
     /// Gives the data root if none is named: that of images if it exists, else `~/.hermes`, as Hermes does.
     fn usual_home(&self) -> PathBuf {
         let personal = std::env::var_os("HOME").map(|home| Path::new(&home).join(".hermes"));
         match personal {
-            Some(personal) if personal.is_absolute() && !self.root.at(HOME_IN_IMAGES).is_dir() => {
-                personal
-            }
+            Some(personal) if personal.is_absolute() && !self.is_image() => personal,
             _ => PathBuf::from(HOME_IN_IMAGES),
         }
     }

@@ -267,6 +267,21 @@ pub enum Command {
         #[arg(short)]
         profile: Vec<ProfileName>,
     },
+    /// Print null as JSON if the volume answers
+    #[command(hide = true)]
+    Reach,
+    /// Print the names of the profiles on the volume as JSON
+    #[command(hide = true)]
+    Names,
+    /// End the gateway of a profile that has lost its supervisor, and print as JSON whether it was killed
+    #[command(hide = true)]
+    EndOrphan {
+        #[arg(short)]
+        profile: ProfileName,
+        /// Milliseconds that it has to save and end
+        #[arg(short)]
+        timeout: u64,
+    },
     /// Print what is wrong on the volume as JSON (used by root, with the rights of its owner)
     #[command(hide = true)]
     Examine,

@@ -77,6 +77,12 @@ check-ready /home
     CheckReady { directory: "/home" }
 survey -p coder
     Survey { profile: [ProfileName("coder")] }
+reach
+    Reach
+names
+    Names
+end-orphan -p coder -t 25000
+    EndOrphan { profile: ProfileName("coder"), timeout: 25000 }
 examine
     Examine
 settle

@@ -19,7 +19,7 @@ use crate::tree::reconcile::Session;
 use crate::tree::scandir::{ScanDir, choices_of_tree};
 use crate::view::row::Report;
 use crate::view::status;
-use crate::volume::survey::{Skipped, Survey, survey, survey_as};
+use crate::volume::survey::{Skipped, Survey, survey_as};
 
 /// The settings of a command, and the rights that it works with.
 #[derive(Debug)]
@@ -79,16 +79,9 @@ impl Context {
             .for_each(|warning| report::warning(warning));
     }
 
-    /// Surveys the volume as [`survey`] does, with the rights of its owner.
+    /// Surveys the volume, with the rights of its owner.
     pub fn survey(&self, only: &[ProfileName]) -> Result<Survey> {
-        let mut survey = match self.rights {
-            // Root needs s6 to drop its rights.
-            Rights::Direct(_) => {
-                let tools = Tools::find(&self.settings)?;
-                survey_as(&self.settings, &self.rights, &tools, only)?
-            }
-            _ => survey(&self.settings, only)?,
-        };
+        let mut survey = survey_as(&self.settings, &self.rights, None, only)?;
         // For what is shown. A session, which changes slots, fails if their ports cannot be read.
         let scandir = ScanDir::open(&self.settings);
         let _as_far_as_known =
@@ -100,7 +93,18 @@ impl Context {
     pub fn report(&self) -> Result<Report> {
         let scandir = ScanDir::open_tree(&self.settings)?;
         scandir.owner_for(&self.settings)?;
-        status::report(&self.settings, &scandir, &self.survey(&[])?, &[])
+        let (survey, failure) = match self.survey(&[]) {
+            // What s6 knows can be told all the same.
+            Err(error) if error.code() == Code::System => {
+                report::warning(&error.to_string());
+                (Survey::default(), Some(error.to_string()))
+            }
+            survey => (survey?, None),
+        };
+        Ok(Report {
+            volume: failure,
+            ..status::report(&self.settings, &scandir, &survey, &[])?
+        })
     }
 
     /// Gives the profile that a command means: the given one, or else see [`Survey::meant`]. It must exist.
@@ -144,7 +148,7 @@ fn take_path_of_tree(settings: &mut Settings) {
     // If that cannot be told, the command finds out itself, and says so.
     let scandir = ScanDir::open(settings);
     if let Ok(Some(owner)) = scandir.and_then(|scandir| scandir.live_owner(settings))
-        && owner.serves(settings)
+        && matches!(owner.serves(settings), Ok(true))
     {
         settings.home = owner.home;
     }

@@ -9,10 +9,11 @@ use crate::error::Result;
 use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::rights::Rights;
+use crate::rights::ask::reach;
 use crate::settings::Settings;
 use crate::tree::reconcile::{Registered, warn};
 use crate::volume::lock::Lock;
-use crate::volume::survey::{Profile, names};
+use crate::volume::survey::{Profile, names_in_time};
 
 /// The difference between the profiles on the volume and the slots.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
     if tree.scandir.ours().is_err() || *tree.rights() != Rights::Own {
         return Ok(Strayed::default());
     }
-    let profiles = names(tree.settings())?;
+    let profiles = names_in_time(tree.settings())?;
     let slots = tree.scandir.profiles()?;
     for name in tree.scandir.unregistered()? {
         if !profiles.contains(&name) {
@@ -109,6 +110,9 @@ pub fn follow_volume(tree: &Tree, limit: Duration) -> Result<()> {
 
 /// Tells whether the home of a profile certainly does not exist.
 pub fn has_no_home(settings: &Settings, name: &ProfileName) -> bool {
+    if reach(settings, &settings.home).is_err() {
+        return false;
+    }
     let home = settings.root.at(settings.home_of(name));
     home.symlink_metadata()
         .is_err_and(|error| error.kind() == ErrorKind::NotFound)

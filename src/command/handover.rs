@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::hermes::config::truth;
+use crate::rights::ask::reach;
 use crate::s6::tool::{Tools, is_executable, real_hermes, roots_program};
 use crate::settings::Settings;
 use crate::system::account::Account;
@@ -117,7 +118,10 @@ impl Call<'_> {
         };
         // docker exec starts in "/", where the user has no files: the data root is a better working directory.
         let home = self.settings.root.at(&self.settings.home);
-        if home.is_dir() && std::env::current_dir().is_ok_and(|place| place == Path::new("/")) {
+        if std::env::current_dir().is_ok_and(|place| place == Path::new("/"))
+            && reach(&self.settings, &self.settings.home).is_ok()
+            && home.is_dir()
+        {
             words.extend([at(tools.execline.join("cd")), home.into_os_string()]);
         }
         Ok(words)

@@ -22,6 +22,7 @@ use crate::hermes::line::{Action, Change, Line, profile_name, read};
 use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::rights::Rights;
+use crate::rights::ask::reach;
 use crate::s6::tool::is_executable;
 use crate::settings::{Settings, is_supervised_child};
 use crate::system::beneath::Dir;
@@ -35,7 +36,7 @@ use crate::view::row::{Report, Row};
 use crate::view::table;
 use crate::volume::problem::Answer;
 use crate::volume::setting::Setting;
-use crate::volume::survey::{names, not_chosen};
+use crate::volume::survey::{names_in_time, not_chosen};
 
 /// The variable by which commands do not wait for the gateways, as the commands of Hermes itself.
 const NO_WAIT: &str = "HERMES_S6_NO_WAIT";
@@ -103,7 +104,10 @@ impl Call<'_> {
             return Ok(false);
         };
         let owner = scandir.owner()?;
-        Ok(owner.is_some_and(|owner| owner.serves(&self.settings)) && scandir.has_supervisor()?)
+        Ok(match owner {
+            Some(owner) => owner.serves(&self.settings)? && scandir.has_supervisor()?,
+            None => false,
+        })
     }
 
     /// Does what a command line asks for, and gives the exit code; `None` if the real Hermes has to do it.
@@ -151,7 +155,7 @@ impl Call<'_> {
     fn profile(&self, line: &Line) -> Result<Option<ProfileName>> {
         let settings = &self.settings;
         let if_there = |name: ProfileName| {
-            let is_there = self.is_home(&name)? || self.has_slot(&name)?;
+            let is_there = self.has_slot(&name)? || self.is_home(&name)?;
             Ok(Some(name).filter(|_| is_there))
         };
         if let Some(name) = &line.profile {
@@ -164,6 +168,14 @@ impl Call<'_> {
         let parent = settings.home.parent().and_then(Path::file_name);
         if parent == Some(OsStr::new("profiles")) {
             return Ok(None);
+        }
+        if let Err(error) = reach(settings, &settings.home) {
+            // To list all, none is meant.
+            return match line.action {
+                Action::List => Ok(Some(ProfileName::default_profile())),
+                _ => Err(Error::new(error.code(), error.to_string())
+                    .remedy("or name the profile with -p")),
+            };
         }
         let active = match Dir::open(&settings.root.at(&settings.home)) {
             _ if is_supervised_child() => Answer::Known(None),
@@ -189,6 +201,7 @@ impl Call<'_> {
 
     /// Tells whether a profile has a home.
     fn is_home(&self, name: &ProfileName) -> Result<bool> {
+        reach(&self.settings, &self.settings.home)?;
         let home = self.settings.root.at(self.settings.home_of(name));
         let kind = look(&home)?;
         Ok(kind.is_some_and(|kind| kind.is_dir()))
@@ -202,9 +215,10 @@ impl Call<'_> {
     /// Tells whether a profile has or can have a gateway, and prints an error if not.
     fn has_gateway(&self, name: &ProfileName) -> Result<bool> {
         let soul = self.settings.home_of(name).join("SOUL.md");
-        let has_gateway = name.is_default()
-            || self.has_slot(name)?
-            || look(&self.settings.root.at(soul))?.is_some();
+        let has_gateway = name.is_default() || self.has_slot(name)? || {
+            reach(&self.settings, &self.settings.home)?;
+            look(&self.settings.root.at(soul))?.is_some()
+        };
         if !has_gateway {
             let home = self.settings.home_of(name);
             if self.is_home(name)? {
@@ -278,7 +292,7 @@ impl Call<'_> {
         {
             return Ok(Some(refused(&error) as u8));
         }
-        let Ok(before) = names(&self.settings) else {
+        let Ok(before) = names_in_time(&self.settings) else {
             // Without the profiles of before, the change cannot be seen: the real Hermes does it alone.
             return Ok(None);
         };
@@ -333,7 +347,7 @@ impl Call<'_> {
                 Ok(Code::Done)
             }
             Change::Added => {
-                let after = names(&self.settings)?;
+                let after = names_in_time(&self.settings)?;
                 let mut new = Vec::new();
                 for name in after.difference(before) {
                     if !self.has_slot(name)? {
@@ -420,7 +434,8 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
         .extract_if(.., |row| row.profile != *profile)
         .collect();
     report::print(&table::table(&status, report::colour()));
-    let may_read = !matches!(context.rights, Rights::Direct(_));
+    let is_read = status.volume.is_none();
+    let may_read = is_read && !matches!(context.rights, Rights::Direct(_));
     let log = may_read.then(|| logs::last_lines(&context.settings, profile, logs::EXCERPT));
     report::print(&table::details(&status.manager, &row, log));
     let mut title = "\nOther profiles:\n";
@@ -429,7 +444,11 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
         report::line(&line_of(other, false));
         title = "";
     }
-    Ok(Code::of(!row.is_wrong()))
+    Ok(if is_read {
+        Code::of(!row.is_wrong())
+    } else {
+        Code::System
+    })
 }
 
 /// Prints the gateways in the form of Hermes.

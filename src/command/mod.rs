@@ -36,7 +36,6 @@ use crate::tree::reconcile::{self, Session};
 use crate::tree::scandir::{LOCK_WAIT, choices_of_tree};
 use crate::tree::slot::{Difference, Renderer, compare, write_new};
 use crate::tree::supervise;
-use crate::view::row::Row;
 use crate::view::{doctor, logs, metrics, status, table};
 use crate::volume::port::{NO_PORT_REMEDY, all_given};
 
@@ -110,6 +109,11 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             chain::check_ready(&Root::new("/"), &directory).map(Code::of)
         }
         Command::Survey { profile } => child::answer_survey(common, &profile),
+        Command::Reach => child::answer_reach(common),
+        Command::Names => child::answer_names(common),
+        Command::EndOrphan { profile, timeout } => {
+            child::answer_end_orphan(common, &profile, timeout)
+        }
         Command::Examine => child::answer_examine(common),
         Command::Settle => child::answer_settle(common),
     }
@@ -209,7 +213,8 @@ fn show_status(
 ) -> Result<Code> {
     let context = Context::enter(common)?;
     let mut status = context.report()?;
-    for wanted in profiles {
+    let is_read = status.volume.is_none();
+    for wanted in profiles.iter().filter(|_| is_read) {
         if !status.profiles.iter().any(|row| row.profile == *wanted) {
             return Err(no_such_profile(wanted));
         }
@@ -227,7 +232,7 @@ fn show_status(
             if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
                 // Root does not read the log: its owner could have replaced it by anything.
                 let we_are_root = matches!(context.rights, Rights::Direct(_));
-                let log = (!we_are_root)
+                let log = (!we_are_root && is_read)
                     .then(|| logs::last_lines(&context.settings, &row.profile, logs::EXCERPT));
                 text += &table::details(&status.manager, row, log);
             }
@@ -238,7 +243,7 @@ fn show_status(
         Some(file) => write_out(&context.rights, file, &text)?,
         None => report::print(&text),
     }
-    Ok(Code::of(!status.profiles.iter().any(Row::is_wrong)))
+    Ok(status.code())
 }
 
 /// Writes what a command shows into a file of the operator's.
@@ -274,7 +279,11 @@ fn list(common: &Common, json: bool) -> Result<Code> {
             report::line(&format!("{} {state}", row.profile));
         }
     }
-    Ok(Code::Done)
+    Ok(if status.volume.is_some() {
+        Code::System
+    } else {
+        Code::Done
+    })
 }
 
 fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {

@@ -17,6 +17,7 @@ use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Source;
 use crate::report::{self, Warning};
+use crate::rights::ask::{hurry, is_silent};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
 use crate::tree::lifecycle::Outcome;
@@ -60,8 +61,14 @@ pub fn operate_as(
         timeout: waiting.timeout.map(Duration::from_secs),
         ..Request::new(verb)
     };
+    hurry(request.timeout);
     let tree = Tree::enter(common, verb.is_up())?;
-    let warn = |error: Error| report::warning(&error.to_string());
+    // The survey says why the volume is silent.
+    let warn = |error: Error| {
+        if !is_silent() {
+            report::warning(&error.to_string());
+        }
+    };
     let strayed = strayed(&tree).unwrap_or_else(|error| {
         warn(error);
         Strayed::default()
@@ -144,8 +151,10 @@ pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Cod
         timeout: timeout.map(Duration::from_secs),
         ..Request::new(Verb::Shutdown)
     };
+    hurry(request.timeout);
     let tree = Tree::enter(common, false)?;
-    let survey = tree.survey(&[], Verb::Shutdown)?;
+    // It needs nothing from the volume, and does not wait for it before the gateways are told.
+    let survey = Survey::default();
     let mut running: Vec<ProfileName> = tree.scandir.profiles()?.into_iter().collect();
     running.retain(|name| tree.may_run(name));
     carry_out(

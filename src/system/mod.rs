@@ -3,11 +3,14 @@
 //! - [`beneath`] opens files without following links, [`root`] moves "/", [`trust`] tells what only root changes.
 //! - [`account`] reads `/etc/passwd`; [`process`] identifies and signals processes; [`signal`] handles our own
 //!   signals.
+//! - [`mount`] tells which file systems may hang, and [`pulse`] that one does not.
 //! - [`time`] writes times as text; [`wait`] waits, but never without end.
 
 pub mod account;
 pub mod beneath;
+pub mod mount;
 pub mod process;
+pub mod pulse;
 pub mod root;
 pub mod signal;
 pub mod time;

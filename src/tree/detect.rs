@@ -60,7 +60,7 @@ pub fn detect(settings: &Settings) -> Result<Detection> {
             "{place} has no gateways of hermes-s6: it was never reconciled"
         ));
     };
-    if !owner.serves(settings) {
+    if !owner.serves(settings)? {
         let (theirs, ours) = (owner.home.display(), settings.home.display());
         return none(format!(
             "{place} has the gateways of {theirs}, not of {ours}"

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::ioctl_fionread;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, makedev, openat, statx};
+use rustix::io::{Errno, ioctl_fionread};
 
 use crate::error::Result;
 use crate::s6::supervision::{Death, Status, deaths, supervised};
@@ -77,12 +78,7 @@ fn process(root: &Root, pid: i32) -> Option<LoggerProcess> {
     let mut files = BTreeSet::new();
     for entry in fs::read_dir(place.join("fd")).ok()? {
         // A descriptor may be closed meanwhile.
-        if let Ok(meta) = fs::metadata(entry.ok()?.path()) {
-            files.insert(FileId {
-                device: meta.dev(),
-                inode: meta.ino(),
-            });
-        }
+        files.extend(file_id(&entry.ok()?.path()));
     }
     let words = fs::read(place.join("cmdline")).ok()?;
     let status = fs::read_to_string(place.join("status")).ok()?;
@@ -96,6 +92,23 @@ fn process(root: &Root, pid: i32) -> Option<LoggerProcess> {
         writes_stdout: words.split(|byte| *byte == 0).any(|word| word == b"1"),
         memory: kibibytes * 1024,
     })
+}
+
+/// Identifies the open file behind a link in /proc, and asks no server or daemon of its file system.
+fn file_id(link: &Path) -> Option<FileId> {
+    let of_what_is_known = AtFlags::STATX_DONT_SYNC;
+    match statx(CWD, link, of_what_is_known, StatxFlags::INO) {
+        Ok(stat) => Some(FileId {
+            device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+        }),
+        Err(Errno::NOENT) => None,
+        // The call is new: a kernel or a seccomp filter may not know it.
+        Err(_) => fs::metadata(link).ok().map(|meta| FileId {
+            device: meta.dev(),
+            inode: meta.ino(),
+        }),
+    }
 }
 
 /// What to do with a logger.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rights::ask::reach;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::process::stat_field;
@@ -32,10 +33,18 @@ pub struct Owner {
 impl Owner {
     /// Tells whether the scan directory has the gateways of the settings' data root, by whatever path that is
     /// named.
-    pub fn serves(&self, settings: &Settings) -> bool {
-        let identity = |home: &Path| identity(&settings.root.at(home));
-        self.home == settings.home
-            || identity(&self.home).is_some_and(|home| Some(home) == identity(&settings.home))
+    ///
+    /// It is an error if that cannot be told, since one of the two does not answer.
+    pub fn serves(&self, settings: &Settings) -> crate::error::Result<bool> {
+        if self.home == settings.home {
+            return Ok(true);
+        }
+        let identity = |home: &Path| {
+            reach(settings, home)?;
+            Ok(identity(&settings.root.at(home)))
+        };
+        let ours = identity(&settings.home)?;
+        Ok(ours.is_some() && ours == identity(&self.home)?)
     }
 
     /// Tells whether the scan directory was filled by this instance of the machine or container.

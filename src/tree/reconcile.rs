@@ -329,7 +329,7 @@ fn draft(
     starting: bool,
     scope: Scope,
 ) -> Result<Draft> {
-    let mut survey = survey_as(settings, rights, &choices.tools, &[])?;
+    let mut survey = survey_as(settings, rights, Some(&choices.tools), &[])?;
     if let Some(earlier) = earlier {
         survey.keep_intents(earlier);
     }

@@ -211,10 +211,12 @@ impl ScanDir {
 
     /// Reads the owner file, and refuses a scan directory with the gateways of another data root.
     pub fn owner_for(&self, settings: &Settings) -> Result<Option<Owner>> {
-        let owner = self.owner()?;
-        let Some(other) = owner.as_ref().filter(|owner| !owner.serves(settings)) else {
-            return Ok(owner);
+        let Some(other) = self.owner()? else {
+            return Ok(None);
         };
+        if other.serves(settings)? {
+            return Ok(Some(other));
+        }
         let what = format!(
             "{} has the gateways of {}, not of {}",
             shown(&settings.scandir),

@@ -59,7 +59,17 @@ pub fn exposition(report: &Report) -> String {
     head(&mut text, "manager", "Whether s6 supervises the gateways.");
     let s6 = if report.manager.is_s6() { "1" } else { "0" };
     text.extend(["hermes_s6_manager ", s6, "\n"]);
+    head(
+        &mut text,
+        "volume",
+        "Whether the volume could be read, which says what is wanted.",
+    );
+    let is_read = report.volume.is_none();
+    text.extend(["hermes_s6_volume ", if is_read { "1" } else { "0" }, "\n"]);
     for (name, help, value) in METRICS {
+        if name == "wanted" && !is_read {
+            continue;
+        }
         head(&mut text, name, help);
         for row in &report.profiles {
             if let Some(value) = value(row) {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::error::word;
+use crate::error::{Code, word};
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Intent;
 use crate::s6::supervision::Death;
@@ -170,12 +170,24 @@ impl Row {
     }
 }
 
+impl Report {
+    /// Gives the exit code of what shows this.
+    pub fn code(&self) -> Code {
+        if self.volume.is_some() {
+            return Code::System;
+        }
+        Code::of(!self.profiles.iter().any(Row::is_wrong))
+    }
+}
+
 /// The status of all profiles.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Whether s6 supervises the gateways, and why we think so.
     #[serde(flatten)]
     pub manager: Detection,
+    /// Why the volume could not be read; then nothing is known of intents, ports and logs.
+    pub volume: Option<String>,
     /// A row for each profile or slot: `default`, then the others by name.
     pub profiles: Vec<Row>,
 }

@@ -53,7 +53,11 @@ pub fn report(
         look.row(name, port)
     };
     let profiles = names.iter().map(row).collect();
-    Ok(Report { manager, profiles })
+    Ok(Report {
+        manager,
+        volume: None,
+        profiles,
+    })
 }
 
 /// Gives the port on which the API server of a profile listens, if it runs one.
@@ -187,5 +191,72 @@ impl Look<'_> {
             held: held.flatten(),
             service,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::fs;
+    use std::mem::MaybeUninit;
+
+    use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
+
+    use super::*;
+    use crate::system::beneath::scratch::Scratch;
+    use crate::system::root::Root;
+    use crate::volume::survey::survey;
+
+    /// Counts how often a status with so many wanted slots that are down lists the processes.
+    fn walks(slots: usize) -> std::result::Result<usize, Box<dyn Error>> {
+        let scratch = Scratch::new(&format!("walks-{slots}"))?;
+        let running = r#"{"desired_state":"running"}"#;
+        let write = |path: &str, content: &str| {
+            let place = scratch.path().join(path);
+            fs::create_dir_all(place.parent().unwrap_or(&place))?;
+            fs::write(place, content)
+        };
+        write("proc/1/cmdline", "init")?;
+        for number in 0..slots {
+            let home = format!("opt/data/profiles/p{number}");
+            let slot = format!("run/hermes-s6/service/gateway-p{number}");
+            for (path, content) in [
+                (format!("{home}/SOUL.md"), ""),
+                (format!("{home}/gateway_state.json"), running),
+                (format!("{slot}/data/hermes-s6"), ""),
+                (format!("{slot}/down"), ""),
+            ] {
+                write(&path, content)?;
+            }
+        }
+        let settings = Settings {
+            root: Root::new(scratch.path()),
+            ..Settings::example()
+        };
+        let scandir = ScanDir::open(&settings)?;
+        let survey = survey(&settings, &[])?;
+        let watch = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        // What is closed between two walks keeps their events apart.
+        let flags = WatchFlags::OPEN | WatchFlags::CLOSE_NOWRITE;
+        add_watch(&watch, scratch.path().join("proc"), flags)?;
+        let report = report(&settings, &scandir, &survey, &[])?;
+        assert_eq!(report.profiles.len(), slots + 1, "and default");
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = Reader::new(&watch, &mut buffer);
+        let mut walks = 0;
+        while let Ok(event) = events.next() {
+            let is_directory = event.file_name().is_none();
+            walks += usize::from(is_directory && event.events().contains(ReadFlags::OPEN));
+        }
+        Ok(walks)
+    }
+
+    #[test]
+    fn the_processes_are_read_once_however_many_slots_are_down()
+    -> std::result::Result<(), Box<dyn Error>> {
+        for slots in [1, 20] {
+            assert_eq!(walks(slots)?, 1, "{slots} slots");
+        }
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ use crate::error::{Code, Error, Result, escaped};
 use crate::report;
 use crate::system::beneath::Dir;
 use crate::system::process::{Holder, Process, holder, parent};
+use crate::system::pulse::beat;
 use crate::system::root::Root;
 use crate::system::time::timestamp;
 use crate::system::wait::wait_until;
@@ -249,6 +250,7 @@ fn end_orphan(root: &Root, home: &Dir, pid: i32, limit: Duration) -> Result<bool
         ));
         process.signal(signal)?;
         wait_until(limit, "the orphaned gateway to save and end", || {
+            beat();
             matches!(holds_lock(), Ok(false))
         });
     }

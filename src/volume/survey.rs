@@ -14,11 +14,13 @@ use crate::hermes::config::{MULTIPLEX_VARIABLE, PORT_VARIABLE, truth};
 use crate::hermes::dotenv::EnvFile;
 use crate::hermes::name::{ProfileName, is_reserved};
 use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Said, Source, intent};
-use crate::rights::{Rights, as_account};
+use crate::rights::Rights;
+use crate::rights::ask::by_child;
 use crate::s6::tool::Tools;
 use crate::settings::{Settings, is_supervised_child};
 use crate::system::beneath::Dir;
 use crate::system::process::holder;
+use crate::system::pulse::beat;
 use crate::volume::lock::{LOCK_FILE, Lock};
 use crate::volume::log::LogPlace;
 use crate::volume::port::{
@@ -166,21 +168,23 @@ pub fn survey(settings: &Settings, only: &[ProfileName]) -> Result<Survey> {
     Ok(survey)
 }
 
-/// Surveys the volume as [`survey`] does, with the rights of its owner.
+/// Surveys the volume as [`survey`] does, with the rights of its owner, and waits for a limited time.
 pub fn survey_as(
     settings: &Settings,
     rights: &Rights,
-    tools: &Tools,
+    tools: Option<&Tools>,
     only: &[ProfileName],
 ) -> Result<Survey> {
-    let Rights::Direct(account) = rights else {
-        return survey(settings, only);
-    };
     let mut words = vec!["survey"];
     for name in only {
         words.extend(["-p", name.as_str()]);
     }
-    as_account(settings, tools, account, &words, &())
+    by_child(settings, rights, tools, &words, &()).unwrap_or_else(|| survey(settings, only))
+}
+
+/// Lists the names as [`names`] does, and waits for a limited time. This process works with its own rights.
+pub fn names_in_time(settings: &Settings) -> Result<BTreeSet<ProfileName>> {
+    by_child(settings, &Rights::Own, None, &["names"], &()).unwrap_or_else(|| names(settings))
 }
 
 /// Lists the names of the profiles on the volume, and reads nothing else.
@@ -193,6 +197,7 @@ pub fn names(settings: &Settings) -> Result<BTreeSet<ProfileName>> {
     };
     for entry in profiles.names()? {
         let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
+        beat();
         let soul_kind = || profiles.dir(&entry).ok()?.kind("SOUL.md").ok()?;
         let is_profile = || soul_kind().is_some_and(|kind| kind != FileType::Directory);
         names.extend(name.filter(|_| is_profile()));
@@ -354,6 +359,7 @@ pub fn not_chosen(problem: &Problem) -> Error {
 
 /// Adds one name in `profiles/` to the survey. A directory without a `SOUL.md` is not a profile.
 fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey: &mut Survey) {
+    beat();
     let name: Option<ProfileName> = entry.to_str().and_then(|name| name.parse().ok());
     if !only.is_empty() && name.as_ref().is_none_or(|name| !only.contains(name)) {
         return;

@@ -9,11 +9,13 @@ use crate::error::{Code, Error, Result, shown, word};
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::{Intent, STATE_FILE, STATE_LIMIT, Source, Wanted, intent, with_intent};
 use crate::report::Warning;
-use crate::rights::{Rights, as_account};
+use crate::rights::Rights;
+use crate::rights::ask::by_child;
 use crate::s6::capacity::descriptors;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
+use crate::system::pulse::beat;
 use crate::system::time::{seconds_since_1970, timestamp};
 use crate::system::wait::wait_until;
 use crate::volume::changes::{NewPorts, PlannedStop, Seed, Settled, VolumeChanges};
@@ -60,6 +62,7 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Settled {
         }
     };
     let mut attempt = |profile: Option<&ProfileName>, result: Result<()>| {
+        beat();
         settled.failures.extend(result.err().map(|error| Warning {
             profile: profile.map(ToString::to_string),
             text: error.to_string(),
@@ -123,7 +126,7 @@ pub fn settle(settings: &Settings, changes: &VolumeChanges) -> Settled {
     settled
 }
 
-/// Writes the changes as [`settle`] does, with the rights of the volume's owner.
+/// Writes the changes as [`settle`] does, with the rights of the volume's owner, and waits for a limited time.
 pub fn settle_as(
     settings: &Settings,
     tools: &Tools,
@@ -133,10 +136,8 @@ pub fn settle_as(
     if *changes == VolumeChanges::default() {
         return Ok(Settled::default());
     }
-    match rights {
-        Rights::Direct(account) => as_account(settings, tools, account, &["settle"], changes),
-        _ => Ok(settle(settings, changes)),
-    }
+    by_child(settings, rights, Some(tools), &["settle"], changes)
+        .unwrap_or_else(|| Ok(settle(settings, changes)))
 }
 
 /// Records ports, unless the record is another one than the ports were made from; then the result is `false`.
@@ -160,6 +161,7 @@ fn lock(home: &Dir) -> Result<Option<Dir>> {
     let mut taken = Ok(());
     let is_decided = wait_until(PORTS_WAIT, "another hermes-s6 to record ports", || {
         taken = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        beat();
         !matches!(taken, Err(Errno::AGAIN | Errno::INTR))
     });
     match taken {
@@ -214,6 +216,7 @@ fn write_intents(
     now: SystemTime,
 ) -> Vec<Result<()>> {
     let write = |(profile, wanted, over): &(&ProfileName, Wanted, Over)| {
+        beat();
         let home = home_of(home, profile)?;
         write_intent(&home, *wanted, *over, now)?;
         // Synced also if it was there already: the command that wrote it may have been killed before it could.
@@ -222,6 +225,7 @@ fn write_intents(
     let written: Vec<Result<Dir>> = intents.iter().map(write).collect();
     let synced = written
         .into_iter()
+        .inspect(|_| beat())
         .map(|written| written.and_then(|home| home.sync()));
     let problem = |(result, (profile, wanted, _)): (Result<()>, &(&ProfileName, Wanted, Over))| {
         result.map_err(|error| {

@@ -41,6 +41,7 @@ mod doctor;
 mod golden;
 mod health;
 mod hermes;
+mod hung;
 mod image;
 mod keep;
 mod lifecycle;

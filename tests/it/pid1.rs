@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::process::Command;
 
 use crate::support::{
     PATIENCE_SECONDS, Process, Ran, Run, TestEnv, Tree, Words, all_is_of, is_root, mode, processes,
@@ -67,6 +68,11 @@ impl<'a> Container<'a> {
 
     /// Runs a command in the container, as root, as hermes or as a stranger.
     pub fn run(&self, user: &str, words: &(impl Words + ?Sized)) -> Ran {
+        self.command(user, words).ran()
+    }
+
+    /// Prepares such a command.
+    pub fn command(&self, user: &str, words: &(impl Words + ?Sized)) -> Command {
         let mut command = self.env.root_command("nsenter");
         command.env_remove("HERMES_S6_SCANDIR");
         let pid = self.init.pid.to_string();
@@ -80,7 +86,8 @@ impl<'a> Container<'a> {
             let change = format!("setpriv --reuid {id} --regid {id} --clear-groups --");
             command.args(change.words());
         }
-        command.args(words.words()).ran()
+        command.args(words.words());
+        command
     }
 
     /// Runs hermes-s6 in the container, on the given scan directory.

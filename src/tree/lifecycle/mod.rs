@@ -5,6 +5,7 @@
 //! gateway, this command notices and reports that. [`target`] decides what s6 is told; this module does the I/O.
 
 pub mod gateway;
+mod orphan;
 pub mod request;
 pub mod target;
 
@@ -28,9 +29,8 @@ use crate::tree::lifecycle::request::{End, Request, TO_BE_STARTED, Verb, batch};
 use crate::tree::lifecycle::target::{Order, Target, time_limit};
 use crate::tree::scandir::ScanDir;
 use crate::volume::changes::{PlannedStop, VolumeChanges};
-use crate::volume::lock::end_orphan_of;
 use crate::volume::survey::survey_as;
-use crate::volume::write::{PLANNED_STOP_FILE, home_of, settle_as};
+use crate::volume::write::{PLANNED_STOP_FILE, settle_as};
 
 /// How long an s6-supervise may take to do what it is told.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -118,22 +118,16 @@ impl Lifecycle<'_> {
         }
         self.wait(&mut gateways, start, request);
         drop(lock);
-        let mut orphans = Vec::new();
         for gateway in &mut gateways {
             gateway.target.end.get_or_insert_with(|| {
                 let unseen = gateway.unseen.take();
                 unseen.map_or(End::TimedOut, End::Unseen)
             });
-            if !verb.is_up()
-                && request.wait
-                && let Err(error) = self.end_orphan(&mut gateway.target, request)
-            {
-                let name = gateway.target.name.as_str();
-                let text = format!(
-                    "it cannot be told whether a process without a supervisor still runs: {error}"
-                );
-                orphans.push(Warning::of(name, text));
-            }
+        }
+        let mut orphans = Vec::new();
+        if !verb.is_up() && request.wait {
+            let targets = gateways.iter_mut().map(|gateway| &mut gateway.target);
+            self.end_orphans(targets, request, &mut orphans);
         }
         if !locked && let Some(remaining) = self.confirm(&gateways, &changes, request) {
             failures = remaining;
@@ -331,7 +325,7 @@ impl Lifecycle<'_> {
             }
         } else {
             let name = std::slice::from_ref(&gateway.target.name);
-            survey_as(self.settings, self.rights, self.tools, name).is_ok_and(|survey| {
+            survey_as(self.settings, self.rights, Some(self.tools), name).is_ok_and(|survey| {
                 let profile = survey.profiles.get(&gateway.target.name);
                 profile.is_none_or(|profile| profile.intent.wants_stopped())
             })
@@ -343,31 +337,6 @@ impl Lifecycle<'_> {
             gateway.target.start_over();
             self.begin(gateway, start, request);
         }
-    }
-
-    /// Ends the process of a gateway that a killed s6-supervise has left, while s6 takes the gateway for down.
-    fn end_orphan(&self, target: &mut Target, request: Request) -> Result<()> {
-        let is_down = matches!(target.end, Some(End::Down | End::Killed | End::WasDown));
-        // Root does not open homes: they belong to a user whom it does not trust.
-        if !is_down || *self.rights != Rights::Own {
-            return Ok(());
-        }
-        let root = &self.settings.root;
-        let home =
-            Dir::open(&root.at(&self.settings.home)).and_then(|home| home_of(&home, &target.name));
-        let home = match home {
-            Err(error) if error.is_not_found() => return Ok(()),
-            home => home?,
-        };
-        let start = Instant::now();
-        let left = request.left().unwrap_or(target.budget);
-        let budget = target.budget.min(left);
-        if let Some(killed) = end_orphan_of(root, &home, budget)? {
-            target.killed = killed;
-            target.end = Some(if killed { End::Killed } else { End::Down });
-            target.took += start.elapsed();
-        }
-        Ok(())
     }
 
     /// Writes the intents again that gateways have overwritten, and removes announcements that no gateway has
@@ -399,7 +368,7 @@ impl Lifecycle<'_> {
             .iter()
             .map(|gateway| gateway.target.name.clone())
             .collect();
-        let survey = survey_as(self.settings, self.rights, self.tools, &names).ok()?;
+        let survey = survey_as(self.settings, self.rights, Some(self.tools), &names).ok()?;
         for (name, wanted) in &changes.intents {
             let profile = survey.profiles.get(name);
             let is_written = profile.is_none_or(|profile| profile.intent.is(*wanted));

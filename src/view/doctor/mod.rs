@@ -10,7 +10,8 @@ pub mod volume;
 use std::fs;
 
 use crate::error::{Error, Result};
-use crate::rights::{Rights, as_account};
+use crate::rights::Rights;
+use crate::rights::ask::by_child;
 use crate::s6::capacity::room_by_descriptors;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
@@ -20,7 +21,7 @@ use crate::tree::owner::Choices;
 use crate::tree::plan::port_problems;
 use crate::tree::scandir::ScanDir;
 use crate::view::doctor::finding::{Diagnosis, Findings, Level};
-use crate::volume::survey::{Survey, survey, survey_as};
+use crate::volume::survey::{Survey, survey_as};
 
 /// Makes all checks.
 ///
@@ -126,12 +127,11 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
 
     found.check = "volume";
     let tools = fresh.as_ref().ok();
-    let looked = match (rights, tools) {
-        (_, Some(tools)) => survey_as(settings, rights, tools, &[]),
-        // Without s6, root cannot drop its rights. The missing s6 is a finding already.
-        (Rights::Direct(_), None) => return,
-        (_, None) => survey(settings, &[]),
-    };
+    // Without s6, root cannot drop its rights. The missing s6 is a finding already.
+    if matches!((rights, tools), (Rights::Direct(_), None)) {
+        return;
+    }
+    let looked = survey_as(settings, rights, tools, &[]);
     let mut survey = match looked {
         Ok(survey) => survey,
         Err(error) => return found.error(Level::Problem, &error),
@@ -142,12 +142,8 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     {
         found.error(Level::Unknown, &error);
     }
-    let examined = match (rights, tools) {
-        (Rights::Direct(account), Some(tools)) => {
-            as_account(settings, tools, account, &["examine"], &())
-        }
-        _ => Ok(volume::examine(settings, &survey)),
-    };
+    let examined = by_child(settings, rights, tools, &["examine"], &())
+        .unwrap_or_else(|| Ok(volume::examine(settings, &survey)));
     match examined {
         Ok(mut findings) => found.list.append(&mut findings),
         Err(error) => found.error(Level::Problem, &error),

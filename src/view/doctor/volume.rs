@@ -4,9 +4,12 @@
 //! `hermes-s6 examine` as that user. Looks at what lies directly in each home, and goes no deeper: a home can
 //! have hundreds of thousands of files. Values of secrets stay in memory.
 
+use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::io::ErrorKind;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +25,7 @@ use crate::settings::Settings;
 use crate::system::account::Account;
 use crate::system::beneath::Dir;
 use crate::system::process::is_of_this_container;
+use crate::system::pulse::beat;
 use crate::tree::detect::detect;
 use crate::tree::held::held;
 use crate::tree::scandir::ScanDir;
@@ -89,6 +93,7 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
         None => None,
     };
     for name in survey.profiles.keys().chain(&survey.unknown) {
+        beat();
         look.profile = Some(name.to_string());
         if let Some(profiles) = &profiles {
             look.names(profiles, &[name.as_str()], DIRECTORY);
@@ -112,9 +117,11 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
             .filter_map(|name| Some((name, home(name)?)))
     };
     found.check = "lock";
+    // Once for all: to find the container's command means to read every process.
+    let command = LazyCell::new(|| Command::detect(&settings.root));
     for (name, profile) in &survey.profiles {
         if let Some(lock) = profile.lock.as_ref().filter(|lock| lock.held) {
-            held_lock(settings, survey, name, lock, &mut found);
+            held_lock(settings, &command, survey, name, lock, &mut found);
         }
     }
     found.conclude("no other container runs a profile".to_owned());
@@ -167,6 +174,7 @@ pub fn examine(settings: &Settings, survey: &Survey) -> Vec<Finding> {
 /// Tells whether another container runs a profile. One that is held down here is meant to run there.
 fn held_lock(
     settings: &Settings,
+    command: &impl Deref<Target = Command>,
     survey: &Survey,
     name: &ProfileName,
     lock: &Lock,
@@ -179,8 +187,7 @@ fn held_lock(
     {
         return;
     }
-    let command = Command::detect(&settings.root);
-    let (level, remedy) = match held(settings, &command, survey, name) {
+    let (level, remedy) = match held(settings, command, survey, name) {
         Some(_) => (Level::Ok, ""),
         None => (
             Level::Warning,
@@ -217,11 +224,14 @@ fn collect(env_file: &EnvFile, profile: &ProfileName, secrets: &mut Vec<Secret>)
 /// Names each account that a profile shares with one before it: they would take its messages from
 /// each other.
 fn credentials(secrets: &[Secret], found: &mut Findings) {
-    for (index, secret) in secrets.iter().enumerate() {
+    let mut owners: BTreeMap<(&str, &str), &ProfileName> = BTreeMap::new();
+    for secret in secrets {
         let variable = &secret.variable;
-        let same = |other: &&Secret| other.variable == *variable && other.value == secret.value;
-        if let Some(first) = secrets[..index].iter().find(same) {
-            let text = format!("{variable} in its .env is also that of {}", first.profile);
+        let first = *owners
+            .entry((variable, &secret.value))
+            .or_insert(&secret.profile);
+        if *first != secret.profile {
+            let text = format!("{variable} in its .env is also that of {first}");
             let remedy =
                 format!("give it an account of its own, or remove {variable} from one .env");
             found
