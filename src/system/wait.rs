@@ -16,7 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     let mut is_announced = false;
-    while !condition() {
+    loop {
+        let look = Instant::now();
+        if condition() {
+            return true;
+        }
+        let took = look.elapsed();
         let waited = start.elapsed();
         if waited >= limit {
             return false;
@@ -28,9 +33,14 @@ pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bo
                 limit.as_secs()
             ));
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(pause(took));
     }
-    true
+}
+
+/// Gives the pause after a look that took so long: looks at many gateways take half of the time at most, since what is
+/// waited for needs the machine too.
+fn pause(look: Duration) -> Duration {
+    look.max(INTERVAL)
 }
 
 #[cfg(test)]
@@ -54,6 +64,18 @@ mod tests {
                 count >= holds_at
             });
             assert_eq!((count, held), (looks, holds), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn who_waits_looks_for_half_of_the_time_at_most() {
+        for (look, expected, sentence) in [
+            (0, 5, "one gateway"),
+            (5, 5, "as long as the least pause"),
+            (40, 40, "hundreds of gateways"),
+        ] {
+            let pause = pause(Duration::from_millis(look));
+            assert_eq!(pause, Duration::from_millis(expected), "{sentence}");
         }
     }
 
