@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::config::{is_of_an_account, truth};
@@ -108,6 +109,12 @@ fn keep_open(file: &File) -> Result<()> {
 /// Looks several times within 1.5 s: that is cheaper than one process for each look.
 pub fn check_ready(root: &Root, home: &Path) -> Result<bool> {
     let service = Dir::open(Path::new("."))?;
+    // A look that a volume keeps from ending has this lock: more and more of them would come to wait there.
+    let data = service.dir("data")?;
+    if flock(&data, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        std::thread::sleep(CHECK_TIME);
+        return Ok(false);
+    }
     let home = Dir::open(home)?;
     let end = Instant::now() + CHECK_TIME;
     loop {

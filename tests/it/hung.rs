@@ -119,6 +119,10 @@ fn a_volume_that_hangs_hangs_no_command() {
         } else if code == 111 {
             has(&ran.stderr, SILENT);
         }
+        // However long it lasts, one look at the readiness of each gateway waits, and one comes after it.
+        let is_look = |process: &&Process| process.cmdline.contains("\0check-ready\0");
+        let looks = env.processes().iter().filter(is_look).count();
+        assert!(looks <= 4, "{looks}");
         let claims = expected == not_read && ran.stdout.contains("hermes_s6_wanted{");
         assert!(!claims, "{ran:?}");
     }
