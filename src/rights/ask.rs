@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,6 +27,7 @@ use crate::settings::Settings;
 use crate::system::account::Account;
 use crate::system::mount::may_hang;
 use crate::system::process::spawn;
+use crate::system::signal::notice_children;
 
 /// How long a child may take to answer where only the kernel is waited for: a disk may be slow.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -174,6 +175,8 @@ impl Question<'_> {
             .stdout(Stdio::piped())
             // Not our own: who reads that to its end would wait for a child that is left behind.
             .stderr(Stdio::piped());
+        // A caller may ignore SIGCHLD: nobody would learn how the child has ended.
+        notice_children()?;
         let mut child =
             spawn(&mut command).map_err(|cause| Error::exec(command.get_program(), cause))?;
         let patience = self.patience();
@@ -285,7 +288,10 @@ impl Said {
             }
         }
         let none = timespec(Duration::ZERO);
-        while is_open && poll(&mut [PollFd::new(&stderr, PollFlags::IN)], Some(&none))? > 0 {
+        let is_ready = |stderr: &ChildStderr| {
+            retry_on_intr(|| poll(&mut [PollFd::new(stderr, PollFlags::IN)], Some(&none)))
+        };
+        while is_open && is_ready(&stderr)? > 0 {
             is_open = self.hear_message(&mut stderr)?;
         }
         Ok(true)

@@ -188,6 +188,13 @@ fn where_a_volume_could_hang_children_do_all_that_is_done_elsewhere() {
         .warns("gateway-writer is registered, and down");
     has(&env.state_file("coder"), "\"desired_state\":\"running\"");
     run("doctor").says("every profile has a port of its own");
+    let program = programs().join("hermes-s6");
+    let line = format!(
+        "trap '' CHLD; HERMES_S6_SCANDIR={TREE} exec {} hermes gateway list",
+        program.display()
+    );
+    let listed = container.run("hermes", &["sh", "-c", &line]).ends(0);
+    has(&listed.stdout, "coder");
     // A gateway without its supervisor is found by its lock, and ended.
     container
         .run("hermes", &*format!("touch {TREE}/gateway-coder/down"))
