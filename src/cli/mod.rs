@@ -251,8 +251,11 @@ pub enum Command {
     #[command(hide = true)]
     Tend {
         /// The tree ends: end the loggers that do not end by themselves
-        #[arg(long)]
+        #[arg(long, conflicts_with = "prog")]
         end: bool,
+        /// The program that is executed afterwards, and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        prog: Vec<OsString>,
     },
     /// Tell whether the gateway supervised in this directory serves (used by data/check)
     #[command(hide = true)]

@@ -72,7 +72,9 @@ hold-lock -t 9 -e A=b=c /home hermes
 choose-log /log s6-log -p 1
     ChooseLog { directory: "/log", words: ["s6-log", "-p", "1"] }
 tend --end
-    Tend { end: true }
+    Tend { end: true, prog: [] }
+tend /bin/sleep 5
+    Tend { end: false, prog: ["/bin/sleep", "5"] }
 check-ready /home
     CheckReady { directory: "/home" }
 survey -p coder

@@ -154,7 +154,8 @@ pub fn command(prog: &[OsString]) -> Command {
     command
 }
 
-fn exec(mut command: Command) -> Error {
+/// Becomes a program; gives the error if that fails.
+pub fn exec(mut command: Command) -> Error {
     let cause = command.exec();
     Error::exec(command.get_program(), cause)
 }

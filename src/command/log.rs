@@ -14,7 +14,7 @@ use std::{env, fs, thread};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
-use rustix::process::Signal;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::cli::{Common, Selection, Waiting};
 use crate::command::chain::command;
@@ -22,7 +22,8 @@ use crate::command::operate::operate_as;
 use crate::command::outcome::Form;
 use crate::error::{Code, Error, Result, cause_text, shown};
 use crate::report;
-use crate::s6::supervision::{Death, Status, deaths};
+use crate::s6::supervision::{Death, Status, deaths, supervised};
+use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::process::{Process, parent, spawn};
@@ -50,6 +51,12 @@ const STDOUT_TIME: Duration = Duration::from_secs(1);
 /// The time in which a gateway gives a heartbeat, and some more.
 const HEARTBEAT_TIME: Duration = Duration::from_secs(35);
 
+/// The same after a logger that was killed: then probably because nobody reads stdout.
+const STDOUT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a logger that cannot write all that it has may write what it can. It does not read meanwhile.
+const REPLACE_TIME: Duration = Duration::from_millis(300);
+
 /// The pause between two looks at the end of a tree.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -65,11 +72,20 @@ pub fn choose(root: &Root, directory: &Path, words: &[OsString]) -> Result<Error
         let what = "two blocks and a program must follow the log directory";
         return Err(Error::new(Code::Usage, what));
     };
-    let service = Dir::open(Path::new("."))?;
-    let last = deaths(&service)?.pop();
-    let claim = claim(root, service)?;
+    // What cannot be looked at here must not keep the logger from its work.
+    let service = Dir::open(Path::new("."));
+    let last = service
+        .as_ref()
+        .ok()
+        .and_then(|service| deaths(service).ok()?.pop());
+    let claim = service.and_then(|service| claim(root, service));
     let (place, usable) = look(directory);
-    let is_read = is_read(STDOUT_TIME);
+    let was_killed = last.is_some_and(|(_, death)| death != Death::Exit(0));
+    let is_read = is_read(if was_killed {
+        STDOUT_AGAIN
+    } else {
+        STDOUT_TIME
+    });
     let words: &[OsString] = match (&usable, is_read) {
         (Ok(()), true) => &both,
         (Ok(()), false) => &file,
@@ -79,8 +95,12 @@ pub fn choose(root: &Root, directory: &Path, words: &[OsString]) -> Result<Error
         say(words, &text);
     }
     // The lock stays with the logger.
-    fcntl_setfd(&claim, FdFlags::empty())
-        .map_err(|errno| Error::system("keep open", ".", errno))?;
+    match &claim {
+        Ok(claim) => {
+            let _without = fcntl_setfd(claim, FdFlags::empty());
+        }
+        Err(error) => report::warning(&error.to_string()),
+    }
     let mut logger = command(words);
     let cause = logger.exec();
     Ok(Error::exec(logger.get_program(), cause))
@@ -241,6 +261,11 @@ fn say(words: &[OsString], text: &str) {
     }
 }
 
+/// Lets this process, and the program that it becomes, end with its parent: nothing of the tender outlives the tree.
+pub fn end_with_parent() {
+    let _outlives_it = set_parent_process_death_signal(Some(Signal::TERM));
+}
+
 /// Looks after the loggers of a tree; `at_end` is for a tree that ends. The current directory is a service in it.
 pub fn tend(at_end: bool) -> Result<Code> {
     let here = env::current_dir().map_err(|cause| Error::system("find", ".", cause))?;
@@ -256,7 +281,7 @@ pub fn tend(at_end: bool) -> Result<Code> {
     settings.home.clone_from(&owner.home);
     common.home = Some(owner.home.clone());
     if !at_end {
-        look_after(&settings, &scandir)?;
+        look_after(&settings, &owner.choices.tools, &scandir)?;
         return if settings.watchdog {
             watch(&common, &settings, &scandir)
         } else {
@@ -264,7 +289,8 @@ pub fn tend(at_end: bool) -> Result<Code> {
         };
     }
     // Somebody may have killed the process of this service alone.
-    if Status::read(&Dir::open(&here)?)?.is_some_and(|status| status.wanted_up) {
+    let status = Dir::open(&here).and_then(|service| Status::read(&service));
+    if matches!(status, Ok(Some(status)) if status.wanted_up) {
         return Ok(Code::Done);
     }
     let remover = Remover {
@@ -321,8 +347,19 @@ fn watch(common: &Common, settings: &Settings, scandir: &ScanDir) -> Result<Code
     Ok(Code::Done)
 }
 
+/// Has s6-supervise write the status of a slot and of its logger anew, where it is out of date: it could not be written
+/// while a file system was full.
+fn refresh(root: &Root, tools: &Tools, slot: &Dir) {
+    for service in [slot.dir("."), slot.dir("log")].into_iter().flatten() {
+        if supervised(root, &service).is_err() {
+            // To continue a process that is not stopped changes nothing.
+            let _as_it_is = tools.run(root, "s6-svc", &["-c"], service.path());
+        }
+    }
+}
+
 /// Has loggers replaced that do not do what they could.
-fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<()> {
+fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<()> {
     let root = &settings.root;
     let is_read = is_read(Duration::from_millis(100));
     let logs = Dir::open(&root.at(&settings.home))
@@ -334,6 +371,7 @@ fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<()> {
         let Ok(Some(slot)) = scandir.slot(&name) else {
             continue;
         };
+        refresh(root, tools, &slot);
         let Ok(Some(logger)) = Logger::of(root, &slot) else {
             continue;
         };
@@ -355,9 +393,12 @@ fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<()> {
                     })
                 })
         };
-        if care(&logger, &place, could_write, is_read) == Care::Leave {
-            continue;
-        }
+        let care = care(&logger, &place, could_write, is_read);
+        let time = match care {
+            Care::Leave => continue,
+            Care::Renew => END_TIME,
+            Care::Replace => REPLACE_TIME,
+        };
         let is_meant = || {
             let logger = Logger::of(root, &slot)?;
             let process = logger.and_then(|logger| logger.process);
@@ -366,22 +407,23 @@ fn look_after(settings: &Settings, scandir: &ScanDir) -> Result<()> {
         if let Ok(Some(process)) = Process::identify(root, pid, is_meant)
             && process.signal(Signal::HUP).is_ok()
         {
-            told.push((name, process));
+            told.push((name, process, Instant::now() + time));
         }
     }
-    if told.is_empty() {
-        return Ok(());
-    }
-    let end = Instant::now() + END_TIME;
-    while Instant::now() < end && told.iter().any(|(_, process)| process.runs()) {
+    while !told.is_empty() {
+        told.retain(|(_, process, _)| process.runs());
+        for (name, process, end) in &told {
+            if Instant::now() < *end {
+                continue;
+            }
+            report::warning(&format!(
+                "the logger of {} cannot write all that it has, and is replaced: see hermes-s6 status -p {name}",
+                name.slot()
+            ));
+            process.signal(Signal::KILL)?;
+        }
+        told.retain(|(_, _, end)| Instant::now() < *end);
         thread::sleep(PAUSE);
-    }
-    for (name, process) in told.iter().filter(|(_, process)| process.runs()) {
-        report::warning(&format!(
-            "the logger of {} cannot write all that it has, and is replaced: see hermes-s6 status -p {name}",
-            name.slot()
-        ));
-        process.signal(Signal::KILL)?;
     }
     Ok(())
 }

@@ -104,7 +104,18 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::ChooseLog { directory, words } => {
             return Err(log::choose(&Root::new("/"), &directory, &words)?);
         }
-        Command::Tend { end } => log::tend(end),
+        Command::Tend { end: true, .. } => log::tend(true),
+        Command::Tend { prog, .. } => {
+            log::end_with_parent();
+            let tended = log::tend(false);
+            if prog.is_empty() {
+                return tended.map(|code| code as u8);
+            }
+            if let Err(error) = tended {
+                report::warning(&error.to_string());
+            }
+            return Err(chain::exec(chain::command(&prog)));
+        }
         Command::CheckReady { directory } => {
             chain::check_ready(&Root::new("/"), &directory).map(Code::of)
         }

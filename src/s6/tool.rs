@@ -49,7 +49,7 @@ pub const S6: [&str; 13] = [
 ];
 
 /// The execline programs that slots run.
-pub const EXECLINE: [&str; 7] = [
+pub const EXECLINE: [&str; 8] = [
     "case",
     "cd",
     "execlineb",
@@ -57,6 +57,7 @@ pub const EXECLINE: [&str; 7] = [
     "export",
     "fdmove",
     "foreground",
+    "loopwhilex",
 ];
 
 /// The place of Hermes in its Linux images.

@@ -254,7 +254,13 @@ impl Apply<'_> {
                     put(&service, path, file)?;
                 }
             }
-            return Ok(());
+            // Somebody may have brought it down.
+            return match supervised(&self.settings.root, &service) {
+                Ok(Some((status, _))) if !status.wanted_up => {
+                    self.s6("s6-svc", &["-u"], service.path())
+                }
+                _ => Ok(()),
+            };
         }
         if !has_room {
             let what = "s6-svscan has no room for the service that looks after the logs";
@@ -267,7 +273,8 @@ impl Apply<'_> {
         self.control(&[service.path().to_owned()])?;
         dir.rename(&new, TENDER)?;
         if !matches!(self.scandir.watcher(), Ok(None)) {
-            self.s6("s6-svscanctl", &["-a"], dir.path())?;
+            // -n: that of a directory that somebody has removed must not go on.
+            self.s6("s6-svscanctl", &["-an"], dir.path())?;
         }
         Ok(())
     }

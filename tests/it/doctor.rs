@@ -128,6 +128,7 @@ fn where_all_is_well_every_check_says_so_and_nothing_is_touched() {
             "stop",
             "ports",
             "capacity",
+            "logs",
             "profiles"
         ]
     );
@@ -598,7 +599,7 @@ fn in_the_tree_layout_root_and_hermes_find_the_same_and_so_does_a_second_contain
         Found::of(found)
     });
     assert_eq!(root.ran.stdout, hermes.ran.stdout);
-    assert_eq!(root.count("ok"), 12);
+    assert_eq!(root.count("ok"), 13);
     // And one beside it, which sees no process of the first.
     let second = Container::start(&env, "web-2", "");
     let found = Found::of(second.hermes_s6("hermes", pid1::TREE, "doctor --json"));

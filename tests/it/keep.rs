@@ -5,7 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::pid1::{Container, TREE, tree_service, volume};
-use crate::support::{Process, TestEnv, Tree, chmod, is_root, names, programs, skip};
+use crate::support::{Process, Run, TestEnv, Tree, chmod, is_root, names, programs, skip};
+
+/// How long s6's programs may wait, in milliseconds.
+const PATIENCE_MILLISECONDS: &str = "120000";
 
 /// As many lines as fill a pipe a hundred times.
 const LINES: usize = 40_000;
@@ -172,14 +175,25 @@ fn a_log_whose_file_or_directory_is_removed_goes_on_by_itself() {
     let log = env.log("coder");
     let pid = env.pid("coder");
     env.wait_for("the log", || log.join("current").exists());
-    let remove_file = || fs::remove_file(log.join("current")).unwrap();
-    let remove_directory = || fs::remove_dir_all(&log).unwrap();
-    let remove_all = || fs::remove_dir_all(env.home.join("logs")).unwrap();
+    // Its logger may make a file there meanwhile.
+    let remove = |directory: &Path| {
+        env.wait_for("its end", || fs::remove_dir_all(directory).is_ok());
+    };
+    let remove_file = || {
+        let current = log.join("current");
+        env.wait_for("its end", || fs::remove_file(&current).is_ok());
+    };
+    let remove_directory = || remove(&log);
+    let remove_all = || remove(&env.home.join("logs"));
     let removals: [&dyn Fn(); 3] = [&remove_file, &remove_directory, &remove_all];
     for remove in removals {
-        remove();
-        let ran = env.run("status -p coder");
-        assert_eq!(ran.code, 1, "{ran:?}");
+        let mut ran = None;
+        env.wait_for("a look before it is mended", || {
+            remove();
+            ran = Some(env.run("status -p coder"));
+            ran.as_ref().is_some_and(|ran| ran.code == 1)
+        });
+        let ran = ran.unwrap();
         ran.says("coder log: not written, its ");
         env.wait_for("the log again", || {
             fs::read_to_string(log.join("current"))
@@ -303,4 +317,50 @@ fn python_holds_no_output_back_unless_the_environment_says_so() {
         let environment = fs::read_to_string(place).unwrap();
         assert!(environment.contains(expected), "{environment}");
     }
+}
+
+#[test]
+fn a_logger_starts_also_where_its_service_directory_cannot_be_looked_at() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
+    let logger = loggers(&env).remove(0);
+    chmod(env.slot("coder").join("log/supervise/death_tally"), 0o000);
+    logger.kill("HUP");
+    env.wait_for("another logger", || {
+        let loggers = loggers(&env);
+        loggers.len() == 1 && loggers[0].pid != logger.pid
+    });
+    env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
+}
+
+#[test]
+fn a_tender_that_is_missing_or_down_is_found_and_brought_back() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_state("coder", "ready");
+    let service = env.scandir.join("hermes-s6-tender");
+    let said = "hermes-s6-tender, which looks after the logs, does not run";
+    env.run("doctor")
+        .says("hermes-s6-tender looks after the logs");
+    let mut svc = env.command("s6-svc");
+    svc.args(["-wD", "-T", PATIENCE_MILLISECONDS, "-d"])
+        .arg(&service)
+        .ran()
+        .ends(0);
+    env.run("doctor").ends(1).says(said);
+    env.run("reconcile").ends(0);
+    env.run("doctor")
+        .says("hermes-s6-tender looks after the logs");
+    fs::rename(&service, env.place.join("elsewhere")).unwrap();
+    env.run("doctor").ends(1).says(said);
+    env.run("reconcile").ends(0);
+    env.wait_for("a tender", || {
+        env.run("doctor")
+            .stdout
+            .contains("hermes-s6-tender looks after the logs")
+    });
 }

@@ -144,7 +144,7 @@ fn in_the_direct_layout_root_supervises_and_hermes_serves() {
     env.wait_for("a logger for each", || loggers() == 3);
     for process in env.processes() {
         let expected = match process.comm.as_str() {
-            "hermes" | "s6-log" | "sleep" => HERMES,
+            "hermes" | "s6-log" | "sleep" | "loopwhilex" | "hermes-s6" => HERMES,
             _ => 0,
         };
         assert_eq!(process.uid, expected, "{process:?}");

@@ -162,6 +162,9 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     let mut slots = tree::slots(scandir.as_ref());
     slots.extend(survey.profiles.keys().cloned());
     tree::capacity(slots.len(), room, found);
+    if let Some(scandir) = scandir.as_ref().filter(|_| runs) {
+        tree::tender(settings, scandir, found);
+    }
     tree::profiles(settings, scandir.as_ref(), &survey, found);
 }
 

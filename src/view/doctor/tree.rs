@@ -13,7 +13,7 @@ use crate::error::{Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::report::first_few;
 use crate::rights::Rights;
-use crate::s6::supervision::{Death, supervisor};
+use crate::s6::supervision::{Death, supervised, supervisor};
 use crate::s6::tool::{EXECLINE, S6, Tools, is_executable};
 use crate::settings::{STOP_TIMEOUT, Settings};
 use crate::system::beneath::Dir;
@@ -22,6 +22,7 @@ use crate::system::root::Root;
 use crate::system::trust::only_root_changes;
 use crate::tree::owner::Choices;
 use crate::tree::scandir::ScanDir;
+use crate::tree::tender::TENDER;
 use crate::view::doctor::finding::{Findings, Level, RESTART, list, stop_of_container};
 use crate::view::row::{Report, Row, State};
 use crate::view::status;
@@ -261,6 +262,25 @@ pub fn stopping(
                 .of(name.as_str())
                 .add(Level::Warning, text, "hermes-s6 reconcile");
         }
+    }
+}
+
+/// Checks that the tender is there, without which nobody looks after the logs.
+pub fn tender(settings: &Settings, scandir: &ScanDir, found: &mut Findings) {
+    found.check = "logs";
+    let is_up = match scandir.dir().dir_if_there(TENDER) {
+        Ok(Some(service)) => supervised(&settings.root, &service)
+            .map(|seen| seen.is_some_and(|(status, _)| status.wanted_up)),
+        Ok(None) => Ok(false),
+        Err(error) => Err(error),
+    };
+    match is_up {
+        Ok(true) => found.conclude(format!("{TENDER} looks after the logs")),
+        Ok(false) => {
+            let text = format!("{TENDER}, which looks after the logs, does not run");
+            found.add(Level::Problem, text, "hermes-s6 reconcile");
+        }
+        Err(error) => found.error(Level::Unknown, &error),
     }
 }
 
