@@ -114,7 +114,8 @@ fn look<'a>(
         only(named.chain(meant), |name| tree.scandir.has_slot(name))?
     };
     let wanted_up = only(slots.iter().cloned(), |name| {
-        Ok(needs_command && tree.is_wanted_up(name)?)
+        // What cannot be told counts as up: then it is not left out.
+        Ok(needs_command && tree.is_wanted_up(name).unwrap_or(true))
     })?;
     Ok(Seen {
         settings: tree.settings(),
@@ -414,7 +415,9 @@ fn carry_out(
 /// Adds the slots of profiles that have none, and replaces slots without a supervisor.
 fn register_missing(tree: &Tree, names: &[ProfileName], limit: Duration) -> Result<Registered> {
     let missing = only(names.iter().cloned(), |name| {
-        Ok(!tree.scandir.has_slot(name)? || tree.status(name)?.is_none())
+        // A slot that cannot be looked at is not missing.
+        Ok(matches!(tree.scandir.has_slot(name), Ok(false))
+            || matches!(tree.status(name), Ok(None)))
     })?;
     if missing.is_empty() {
         return Ok(Registered::default());

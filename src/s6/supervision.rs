@@ -8,7 +8,6 @@ use crate::error::{Code, Error, Result, shown};
 use crate::system::beneath::Dir;
 use crate::system::process::{Holder, holder, is_child};
 use crate::system::root::Root;
-use crate::system::wait::wait_until;
 
 /// Seconds between the zero of TAI64 labels and the Unix epoch, with the 37 leap seconds that skalibs
 /// counts (<https://skarnet.org/software/skalibs/libstddjb/tai.html>).
@@ -24,8 +23,8 @@ pub const CRASH_LOOP_DEATHS: usize = 5;
 /// The time within which [`CRASH_LOOP_DEATHS`] make a crash loop.
 pub const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(120);
 
-/// How long a status may lag behind the end of a process.
-const STATUS_TIME: Duration = Duration::from_millis(200);
+/// How long a status may lag behind the end of a process: whoever finds it out of date looks again after that.
+pub const STATUS_TIME: Duration = Duration::from_millis(200);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -172,27 +171,15 @@ pub fn supervisor(service: &Dir) -> Result<Option<Holder>> {
 /// It is an error if the status names a process that is not the supervisor's. On a full file system,
 /// s6-supervise cannot write the status: the process in it has ended, and another may have its pid by now.
 pub fn supervised(root: &Root, service: &Dir) -> Result<Option<(Status, Holder)>> {
-    let mut seen = Ok(None);
-    let mut stranger = None;
-    // Between the end of a process and the new status lies a moment.
-    wait_until(STATUS_TIME, "s6-supervise to write its status", || {
-        seen = status_and_supervisor(service);
-        stranger = match &seen {
-            Ok(Some((Status { pid, .. }, Holder::Process(parent)))) => {
-                pid.filter(|pid| is_child(root, *pid, *parent) == Some(false))
-            }
-            _ => None,
-        };
-        stranger.is_none()
-    });
-    match stranger {
-        None => seen,
-        Some(pid) => {
-            let what = format!("is out of date: {pid} is no process of its s6-supervise");
-            let remedy = "make room where the scan directory is, if that is full";
-            Err(unusable(service, "status", &what).remedy(remedy))
-        }
+    let seen = status_and_supervisor(service)?;
+    if let Some((Status { pid: Some(pid), .. }, Holder::Process(parent))) = &seen
+        && is_child(root, *pid, *parent) == Some(false)
+    {
+        let what = format!("is out of date: {pid} is no process of its s6-supervise");
+        let remedy = "if the file system of the scan directory is full, make room there: s6 then writes it anew within seconds";
+        return Err(unusable(service, "status", &what).remedy(remedy));
     }
+    Ok(seen)
 }
 
 fn status_and_supervisor(service: &Dir) -> Result<Option<(Status, Holder)>> {

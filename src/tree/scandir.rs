@@ -264,11 +264,8 @@ impl ScanDir {
             .iter()
             .filter_map(|name| ProfileName::from_slot(name.to_str()?));
         let mut profiles = BTreeSet::new();
-        for name in slots {
-            if self.has_slot(&name)? {
-                profiles.insert(name);
-            }
-        }
+        // One that cannot be looked at counts: whoever looks at it is told why.
+        profiles.extend(slots.filter(|name| self.has_slot(name).unwrap_or(true)));
         Ok(profiles)
     }
 
@@ -312,14 +309,19 @@ impl ScanDir {
 
     /// Tells whether a slot has a supervisor, be it one that outlived its s6-svscan.
     pub fn has_supervisor(&self) -> Result<bool> {
+        let mut failure = None;
         for name in self.profiles()? {
-            if let Some(slot) = self.slot(&name)?
-                && supervisor(&slot)?.is_some()
-            {
-                return Ok(true);
+            let found = self.slot(&name).and_then(|slot| match slot {
+                Some(slot) => supervisor(&slot),
+                None => Ok(None),
+            });
+            match found {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
             }
         }
-        Ok(false)
+        failure.map_or(Ok(false), Err)
     }
 
     /// Opens the slot of a profile, or what has its name; `None` if there is none.

@@ -4,13 +4,14 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::SystemTime;
 
 use crate::error::Result;
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Said;
-use crate::s6::supervision::{deaths, supervised};
+use crate::s6::supervision::{STATUS_TIME, deaths, supervised};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
 use crate::tree::held::{called_by, held, intent};
@@ -52,7 +53,16 @@ pub fn report(
         let port = port(settings, survey, name, ports.get(name).copied());
         look.row(name, port)
     };
-    let profiles = names.iter().map(row).collect();
+    let mut profiles: Vec<Row> = names.iter().map(row).collect();
+    if profiles.iter().any(|row| row.state == State::Unknown) {
+        // Between the end of a process and its new status lies a moment.
+        thread::sleep(STATUS_TIME);
+        for unknown in &mut profiles {
+            if unknown.state == State::Unknown {
+                *unknown = row(&unknown.profile);
+            }
+        }
+    }
     Ok(Report {
         manager,
         volume: None,

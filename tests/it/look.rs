@@ -137,19 +137,22 @@ fn a_status_that_s6_could_not_write_is_no_status() {
     assert_eq!(ran.code, 1, "{ran:?}");
     ran.says("coder    unknown")
         .says("supervise/status is out of date: ")
-        .says(" is no process of its s6-supervise: make room");
+        .says(" is no process of its s6-supervise: if the file system");
     container
         .hermes_s6("hermes", TREE, "stop -p coder --timeout 2")
         .ends(111)
         .warns("was told to end, but cannot be looked at");
-    // With room, s6 writes it at the next change.
+    // With room, s6 is told to write it anew: by a command, or within seconds.
     container.run("root", &["rm", "/run/fill"]).ends(0);
-    container.hermes_s6("hermes", TREE, "start -p coder");
-    let ran = container.hermes_s6("hermes", TREE, "stop -p coder");
-    ran.ends(0).says("gateway-coder is down");
     container
         .hermes_s6("hermes", TREE, "start -p coder")
-        .ends(0);
+        .ends(0)
+        .says("is ready");
+    container.run("root", &["sh", "-c", "cat /dev/zero >/run/fill"]);
+    env.gateways("coder").remove(0).kill("KILL");
+    container.await_state(TREE, "coder", "unknown");
+    container.run("root", &["rm", "/run/fill"]).ends(0);
+    container.await_state(TREE, "coder", "ready");
 }
 
 #[test]
@@ -265,4 +268,31 @@ fn a_slot_whose_port_cannot_be_written_down_is_registered_and_said_to_be_incompl
         .ends(1)
         .says("gateway-other is ready")
         .warns(".hermes-s6-ports.json: Permission denied");
+}
+
+#[test]
+fn a_slot_that_cannot_be_looked_at_costs_no_other_one_anything() {
+    let env = TestEnv::new();
+    for name in ["a", "b", "c"] {
+        env.running(name);
+    }
+    let tree = env.supervise();
+    env.await_ready(&["a", "b", "c"]);
+    chmod(env.slot("b").join("data"), 0o000);
+    let list = env.run("list").ends(0).stdout;
+    assert_eq!(list, "default down\na ready\nb unknown\nc ready\n");
+    env.run("status")
+        .ends(1)
+        .says("b wants running, is unknown: unable to open ");
+    env.run("reconcile")
+        .ends(1)
+        .says("profile=b prior_state=running action=skipped reason=unreadable");
+    env.run("restart -p a").ends(0).says("gateway-a is ready");
+    let ran = env.run("shutdown").ends(111);
+    for name in ["a", "c"] {
+        ran.says(format!("gateway-{name} is down ("));
+        assert!(env.gateways(name).is_empty());
+    }
+    chmod(env.slot("b").join("data"), 0o755);
+    assert_eq!(tree.stop(), 0);
 }

@@ -9,14 +9,18 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::hermes::name::ProfileName;
 use crate::report::Warning;
+use crate::s6::storm::storm;
 use crate::s6::supervision::{Status, deaths, supervised};
 use crate::system::beneath::Dir;
 use crate::system::root::Root;
 use crate::tree::apply::is_signalled;
-use crate::tree::lifecycle::request::{End, Verb};
+use crate::tree::lifecycle::request::{End, Request, Verb};
 use crate::tree::lifecycle::target::{Seen, Target};
 use crate::tree::remove::own_stop_timeout;
 use crate::tree::scandir::ScanDir;
+
+/// How long a start goes on with a gateway that cannot be looked at.
+pub const UNSEEN_TIME: Duration = Duration::from_secs(5);
 
 /// A gateway of a request, and its slot if it has one.
 ///
@@ -33,6 +37,8 @@ pub struct Gateway {
     locked: Option<Dir>,
     /// Why the gateway could not be looked at the last time.
     pub unseen: Option<Error>,
+    /// Since when it could not be looked at.
+    pub unseen_since: Option<Instant>,
     /// What went wrong, and does not end the request.
     pub warnings: Vec<Warning>,
 }
@@ -55,6 +61,7 @@ impl Slots<'_> {
             slot: None,
             locked: None,
             unseen: None,
+            unseen_since: None,
             warnings: Vec::new(),
         };
         let look = || -> Result<_> {
@@ -112,6 +119,7 @@ impl Slots<'_> {
             has_slot: false,
             is_signalled: false,
             has_lock: false,
+            is_held_back: false,
             last_death: None,
         };
         let (Some(status), Some(slot)) = (&seen.status, slot) else {
@@ -120,6 +128,12 @@ impl Slots<'_> {
         };
         if status.is_down() {
             seen.last_death = deaths(&slot)?.pop().map(|(_, death)| death);
+        }
+        if gateway.target.asks_for_storm(status, verb) {
+            let age = seen.now.duration_since(status.since).unwrap_or_default();
+            // Without the deaths, it is started as usual.
+            let storm = deaths(&slot).ok().and_then(|deaths| storm(&deaths));
+            seen.is_held_back = storm.is_some_and(|storm| age < storm.back_off);
         }
         if gateway.target.asks_for_signal(status, verb) {
             seen.is_signalled = self.is_signalled(gateway, &slot, status)?;
@@ -166,6 +180,21 @@ impl Gateway {
     /// Tells whether s6-supervise was told something and the request goes on.
     pub fn is_told(&self) -> bool {
         matches!(self.target.end, None | Some(End::Told))
+    }
+
+    /// Tells whether a slot was found when the request began.
+    pub fn has_slot(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// Notes that the gateway cannot be looked at. A start does not wait for long for what cannot be seen.
+    pub fn stay_unseen(&mut self, error: Error, request: Request) {
+        let since = *self.unseen_since.get_or_insert_with(Instant::now);
+        if request.verb.is_up() && since.elapsed() >= UNSEEN_TIME {
+            self.target.end = Some(End::Unseen(error));
+        } else {
+            self.unseen = Some(error);
+        }
     }
 
     /// Takes the lock of the slot, and tells whether that succeeded. A restart holds it until the new process

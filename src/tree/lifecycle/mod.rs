@@ -17,14 +17,14 @@ use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::rights::Rights;
 use crate::s6::capacity::descriptors;
-use crate::s6::supervision::{Status, deaths};
+use crate::s6::supervision::{STATUS_TIME, Status, deaths};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::process::start_time;
 use crate::system::wait::wait_until;
 use crate::tree::apply::{mark_down, remember_signal, unmark_down};
-use crate::tree::lifecycle::gateway::{Gateway, Slots};
+use crate::tree::lifecycle::gateway::{Gateway, Slots, UNSEEN_TIME};
 use crate::tree::lifecycle::request::{End, Request, TO_BE_STARTED, Verb, batch};
 use crate::tree::lifecycle::target::{Order, Target, time_limit};
 use crate::tree::scandir::ScanDir;
@@ -98,6 +98,7 @@ impl Lifecycle<'_> {
             };
             // The slots are opened only now: the command that had the lock may have replaced them.
             let mut batch: Vec<Gateway> = names.iter().map(|name| self.gateway(name)).collect();
+            self.refresh(&batch, verb);
             let housed = batch
                 .iter()
                 .filter(|gateway| !homeless.contains(&gateway.target.name));
@@ -136,6 +137,25 @@ impl Lifecycle<'_> {
         report::warnings(gateways.iter().flat_map(|gateway| &gateway.warnings));
         let targets = gateways.into_iter().map(|gateway| gateway.target).collect();
         Ok(Outcome { targets, failures })
+    }
+
+    /// Has s6-supervise write the status of gateways anew that cannot be looked at.
+    ///
+    /// A status that could not be written while a file system was full stays out of date until something happens. To
+    /// continue a process that is not stopped changes nothing, but is heard only where there is a process.
+    fn refresh(&self, gateways: &[Gateway], verb: Verb) {
+        let is_seen = |gateway: &&Gateway| self.slots().status(gateway).is_ok();
+        let unseen: Vec<&Gateway> = gateways.iter().filter(|one| !is_seen(one)).collect();
+        if unseen.is_empty() {
+            return;
+        }
+        let letter = if verb.is_up() { "-u" } else { "-c" };
+        for gateway in &unseen {
+            let _may_stay_so = self.tell(gateway, letter);
+        }
+        wait_until(STATUS_TIME, "s6-supervise to write its status", || {
+            unseen.iter().all(is_seen)
+        });
     }
 
     /// Makes the gateway of a name whose batch did not get the lock in time.
@@ -233,7 +253,17 @@ impl Lifecycle<'_> {
 
     /// Carries out the first orders for a gateway. The caller holds the lock of the scan directory.
     fn begin(&self, gateway: &mut Gateway, start: Instant, request: Request) {
-        let seen = match self.slots().look(gateway, start, request.verb) {
+        let mut look = self.slots().look(gateway, start, request.verb);
+        if request.verb.is_up() && gateway.has_slot() && start.elapsed() < UNSEEN_TIME {
+            // It may be that its process ended a moment ago.
+            wait_until(STATUS_TIME, "s6-supervise to write its status", || {
+                if look.is_err() {
+                    look = self.slots().look(gateway, start, request.verb);
+                }
+                look.is_ok()
+            });
+        }
+        let seen = match look {
             Ok(seen) => seen,
             Err(error) => return self.begin_unseen(gateway, error, start, request),
         };
@@ -276,10 +306,11 @@ impl Lifecycle<'_> {
                 let seen = match self.slots().look(gateway, start, request.verb) {
                     Ok(seen) => seen,
                     Err(error) => {
-                        gateway.unseen = Some(error);
+                        gateway.stay_unseen(error, request);
                         continue;
                     }
                 };
+                gateway.unseen_since = None;
                 for order in gateway.target.step(&seen, request) {
                     if order == Order::Again {
                         self.again(gateway, start, request);

@@ -26,6 +26,10 @@ const FINISH_TIME: Duration = Duration::from_secs(7);
 
 /// What was seen of a gateway at one moment.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that was seen on its own"
+)]
 pub struct Seen {
     /// The time of day.
     pub now: SystemTime,
@@ -41,6 +45,9 @@ pub struct Seen {
     ///
     /// A restart holds this lock until the new process runs.
     pub has_lock: bool,
+    /// Whether the start of the process is held back, because the gateway has ended several times in a row. Set only
+    /// if [`Target::asks_for_storm`].
+    pub is_held_back: bool,
     /// How the last process of the gateway ended. Set only if the gateway is down.
     pub last_death: Option<Death>,
 }
@@ -170,6 +177,11 @@ impl Target {
         }
     }
 
+    /// Tells whether the next decision needs [`Seen::is_held_back`].
+    pub fn asks_for_storm(&self, status: &Status, verb: Verb) -> bool {
+        self.phase == Phase::New && verb == Verb::Start && status.pid.is_some() && !status.ready
+    }
+
     /// Tells whether the next decision needs [`Seen::has_lock`].
     pub fn asks_for_lock(&self, status: &Status, is_signalled: bool, verb: Verb) -> bool {
         match self.phase {
@@ -238,6 +250,10 @@ impl Target {
             self.phase = Phase::Starting;
         } else if !seen.has_lock {
             self.phase = Phase::Joining;
+        } else if request.verb == Verb::Start && seen.is_held_back {
+            // It does nothing but wait, and the operator asks for it now.
+            orders.extend([Order::ForgetDeaths, Order::Restart]);
+            self.phase = Phase::Ending;
         } else if request.verb == Verb::Start {
             orders.push(Order::Unlock);
             self.phase = Phase::Starting;

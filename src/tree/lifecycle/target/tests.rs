@@ -77,6 +77,7 @@ fn seen(status: Option<Status>) -> Seen {
         has_slot: true,
         is_signalled: false,
         has_lock: true,
+        is_held_back: false,
         last_death: Some(Death::Exit(0)),
     }
 }
@@ -122,7 +123,11 @@ fn end(target: &Target) -> String {
 
 #[test]
 fn a_start_brings_up_what_is_down_and_waits_for_what_ends() {
-    use Order::{ForgetDeaths, MarkDown, Unlock, UnmarkDown, Up};
+    use Order::{ForgetDeaths, MarkDown, Restart, Unlock, UnmarkDown, Up};
+    let held_back = Seen {
+        is_held_back: true,
+        ..seen(Some(starting()))
+    };
     let signalled = |status| Seen {
         is_signalled: true,
         ..seen(Some(status))
@@ -136,6 +141,7 @@ fn a_start_brings_up_what_is_down_and_waits_for_what_ends() {
         (seen(Some(down())), &[ForgetDeaths, Up, UnmarkDown][..], "", false, "down: it is told to be up, and its earlier deaths do not count"),
         (seen(Some(up())), &[UnmarkDown, Unlock], "WasReady", false, "ready: there is nothing to do"),
         (seen(Some(starting())), &[UnmarkDown, Unlock], "", false, "not ready yet: it is waited for"),
+        (held_back, &[UnmarkDown, ForgetDeaths, Restart], "", true, "its start is held back: it is started now"),
         (locked(up()), &[UnmarkDown], "", true, "another command restarts it: its process will end"),
         (seen(Some(ending())), &[MarkDown(TO_BE_STARTED)], "", true, "it has been told to end: it is started when it has, also by the next reconcile"),
         (signalled(up()), &[UnmarkDown], "", true, "it has its signal, and is wanted up again: it ends all the same"),
