@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,9 @@ static UNPRINTED: OnceLock<Error> = OnceLock::new();
 
 /// The warnings that were printed in this run.
 static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// How long a text waits for room on a stderr that is non-blocking.
+const STDERR_TIME: Duration = Duration::from_secs(1);
 
 /// How many of several profiles are named.
 const NAMED: usize = 3;
@@ -189,7 +194,7 @@ pub fn outcome(done: bool, text: &str) {
     if done {
         print(&text);
     } else {
-        let _gone = io::stderr().lock().write_all(text.as_bytes());
+        to_stderr(&text);
     }
 }
 
@@ -239,12 +244,35 @@ pub fn fatal(error: &Error) {
 /// Passes on a line that a child of this program has said.
 pub fn relay(line: &str) {
     let line = one_line(line) + "\n";
-    let _gone = io::stderr().lock().write_all(line.as_bytes());
+    to_stderr(&line);
 }
 
 fn say(level: &str, text: &str) {
-    let line = format!("hermes-s6: {level}: {}\n", one_line(text));
-    let _gone = io::stderr().lock().write_all(line.as_bytes());
+    to_stderr(&format!("hermes-s6: {level}: {}\n", one_line(text)));
+}
+
+/// Prints a text on stderr, as far as that can be done.
+///
+/// The stderr of a tree is non-blocking, so that nobody can keep a tree waiting by not reading it: then a text is left
+/// out after [`STDERR_TIME`], and those that follow are left out at once.
+fn to_stderr(text: &str) {
+    static IS_READ: AtomicBool = AtomicBool::new(true);
+    let stderr = rustix::stdio::stderr();
+    let mut data = text.as_bytes();
+    let end = Instant::now() + STDERR_TIME;
+    while !data.is_empty() {
+        match rustix::io::write(stderr, data) {
+            Ok(written) => data = &data[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if IS_READ.load(Ordering::Relaxed) => {
+                let left = end.saturating_duration_since(Instant::now());
+                let limit = Timespec::try_from(left).unwrap_or_default();
+                let _signal = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&limit));
+                IS_READ.store(!left.is_zero(), Ordering::Relaxed);
+            }
+            Err(_) => return,
+        }
+    }
 }
 
 /// Makes a text one line: control characters in it, such as a line break in a file name, become escapes.

@@ -412,17 +412,15 @@ fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<(
     }
     while !told.is_empty() {
         told.retain(|(_, process, _)| process.runs());
-        for (name, process, end) in &told {
-            if Instant::now() < *end {
-                continue;
-            }
+        let now = Instant::now();
+        for (name, process, _) in told.iter().filter(|(_, _, end)| *end <= now) {
+            process.signal(Signal::KILL)?;
             report::warning(&format!(
                 "the logger of {} cannot write all that it has, and is replaced: see hermes-s6 status -p {name}",
                 name.slot()
             ));
-            process.signal(Signal::KILL)?;
         }
-        told.retain(|(_, _, end)| Instant::now() < *end);
+        told.retain(|(_, _, end)| now < *end);
         thread::sleep(PAUSE);
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Starting the tree: converges the slots, then becomes the s6-svscan above them.
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,9 @@ pub fn supervise(
 ) -> Result<()> {
     if let Rights::Drop(account) = rights {
         make_scandir(settings, rights)?;
+        // Now: the account may not be allowed to open them.
         own_stdout();
+        own_stderr();
         // Root reads the environment that the container was started with; the account may not be allowed to.
         let envdir = settings.root.at(tools.s6.join("s6-envdir"));
         let environment = settings.container_environment.as_ref();
@@ -89,6 +92,7 @@ pub fn supervise(
         svscan.arg(format!("-d{fd}"));
     }
     own_stdout();
+    own_stderr();
     signal::restore_hangup()?;
     // Without a stdin: gateways shall not read from the terminal or pipe of this process.
     let cause = svscan.arg("--").arg(scandir).stdin(Stdio::null()).exec();
@@ -98,17 +102,34 @@ pub fn supervise(
 /// Opens stdout anew.
 ///
 /// The loggers make their stdout non-blocking, and with it every descriptor of the same open file, also that of
-/// the process that gave us its stdout. A newly opened stdout keeps this away from others. Only pipes and
-/// terminals can be opened in this way, and only for them does it matter.
+/// the process that gave us its stdout. A newly opened stdout keeps this away from others.
 fn own_stdout() {
-    let kind = rustix::fs::fstat(rustix::stdio::stdout())
-        .map(|stat| FileType::from_raw_mode(stat.st_mode));
-    if !matches!(kind, Ok(FileType::Fifo | FileType::CharacterDevice)) {
-        return;
+    if let Some(stdout) = opened_anew(rustix::stdio::stdout(), OFlags::empty()) {
+        let _unchanged_if_not = rustix::stdio::dup2_stdout(&stdout);
     }
-    let opened = OpenOptions::new()
-        .write(true)
-        .custom_flags(i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0))
-        .open("/proc/self/fd/1");
-    let _unchanged_if_not = opened.map(|stdout: File| rustix::stdio::dup2_stdout(&stdout));
+}
+
+/// Opens stderr anew, for the programs of the tree, and non-blocking.
+///
+/// On a terminal, or with both streams in one pipe, stderr is full when nobody reads stdout. A program that waits
+/// there to say something could neither look after the logs nor end the tree. What cannot be said is left out.
+fn own_stderr() {
+    if let Some(stderr) = opened_anew(rustix::stdio::stderr(), OFlags::NONBLOCK) {
+        let _unchanged_if_not = rustix::stdio::dup2_stderr(&stderr);
+    }
+}
+
+/// Opens the file of a stream once more; `None` if that cannot be done, or does not matter.
+///
+/// Only pipes and terminals can be opened in this way, and only for them does it matter.
+fn opened_anew(stream: BorrowedFd, flags: OFlags) -> Option<File> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(stream).ok()?.st_mode);
+    if !matches!(kind, FileType::Fifo | FileType::CharacterDevice) {
+        return None;
+    }
+    let flags = flags | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let path = format!("/proc/self/fd/{}", stream.as_raw_fd());
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(flags).open(path).ok()
 }
