@@ -78,7 +78,7 @@ pub struct Row {
     pub wanted: bool,
     /// The port of the API server.
     pub port: Option<u16>,
-    /// The log of the gateway; `None` without a supervisor, or if it cannot be told.
+    /// The log of the gateway; `None` while no process of it runs here, or if it cannot be told.
     pub log: Option<Log>,
     /// The paths of the profile.
     pub paths: Paths,

@@ -140,8 +140,8 @@ impl Look<'_> {
             called_by: &calls,
         };
         judge(&mut row, &seen);
-        // While another tree runs this profile, its logger has the log too.
-        let has_log = row.seconds.is_some() && row.state != State::WaitingForLock;
+        // While another tree runs this profile, its logger has the log too. What does not run says nothing.
+        let has_log = row.pid.is_some() && row.state != State::WaitingForLock;
         let place = profile.map(|profile| &profile.log);
         if let Some(place) = place.filter(|place| has_log && !place.is_hidden) {
             row.log = self.log(name, place);

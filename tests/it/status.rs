@@ -507,9 +507,11 @@ fn prometheus_reads_the_same_as_a_person() {
     assert_eq!(value("last_change_timestamp_seconds", Some("late")), None);
     assert_eq!(value("log_written", Some("coder")), Some(1));
     assert_eq!(value("log_losses", Some("coder")), Some(0));
+    assert_eq!(value("log_written", Some("config")), None);
     assert_eq!(value("volume", None), Some(1));
-    // 1 for the manager and 1 for the volume, 4 metrics of 5 profiles, 4 of the 4 that are supervised.
-    assert_eq!(samples.len(), 2 + 4 * 5 + 4 * 4, "{}", ran.stdout);
+    // 1 for the manager and 1 for the volume, 4 metrics of 5 profiles, 2 of the 4 that are supervised, 2 of the one
+    // that runs.
+    assert_eq!(samples.len(), 2 + 4 * 5 + 2 * 4 + 2, "{}", ran.stdout);
     let one = env.run("status --format prometheus -p coder").ends(0);
     assert_eq!(parse(&one.stdout).len(), 10);
 }
