@@ -4,7 +4,7 @@
 //! comes back with a container, `bridge` Hermes' own code in its own process, `stop` how it ends, `owner`
 //! whose the files and processes are, `limits` containers that may do less, `command` the container's
 //! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
-//! `doors` its own commands, by its name and as a module.
+//! `log` what keeps its logs from being written, `doors` its own commands, by its name and as a module.
 
 /// Makes a volume of a name, as a script leaves it; without an image, the test ends here.
 macro_rules! volume {
@@ -26,6 +26,7 @@ mod command;
 mod content;
 mod doors;
 mod limits;
+mod log;
 mod owner;
 mod pair;
 mod real;
@@ -113,12 +114,17 @@ struct Volume {
 impl Volume {
     /// Makes one; none, if there is no image to test.
     fn new() -> Option<Self> {
+        Self::made(&[])
+    }
+
+    /// Makes one with options of `docker volume create`.
+    fn made(options: &[&str]) -> Option<Self> {
         if image().is_none() {
             skip("no image: make test-image");
             return None;
         }
         let name = name();
-        docker_ok(&["volume", "create", &name]);
+        docker_ok(&[&["volume", "create"], options, &[&*name]].concat());
         Some(Self { name })
     }
 

@@ -59,10 +59,15 @@ fn places(env: &TestEnv) -> Vec<&'static str> {
 
 /// Starts a tree whose stdout is a pipe that nobody reads.
 fn unread(env: &TestEnv) -> Tree<'_> {
+    unread_with(env, "")
+}
+
+/// The same, with more words for the shell.
+fn unread_with<'e>(env: &'e TestEnv, words: &str) -> Tree<'e> {
     let pipe = env.place.join("pipe");
     let program = programs().join("hermes-s6");
     let line = format!(
-        "mkfifo {0}; exec 9<>{0}; exec {1} supervise >{0}",
+        "mkfifo {0}; exec 9<>{0}; exec {1} supervise >{0} {words}",
         pipe.display(),
         program.display()
     );
@@ -123,6 +128,32 @@ fn a_tree_whose_stdout_nobody_reads_ends_in_its_time() {
     assert_eq!(tree.stop(), 0);
     assert_eq!(env.count("coder", "saved"), 1);
     assert!(logged(&env.log("coder")).ends_with("stand-in gateway of coder has saved\n"));
+}
+
+#[test]
+fn an_output_that_nobody_reads_keeps_nothing_waiting_that_would_say_something() {
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_STOP_TIMEOUT", "5");
+    talkative(&env);
+    chmod(&env.place, 0o777);
+    env.hold("coder", "ready");
+    // As on a terminal: what is said about the loggers goes where nobody reads.
+    let tree = unread_with(&env, "2>&1");
+    let line = format!(
+        "dd if=/dev/zero of={} oflag=nonblock bs=1 count=1000000 2>&1 || true",
+        env.place.join("pipe").display()
+    );
+    env.wait_for("a full pipe", || {
+        let filled = env.command("sh").args(["-c", &line]).output().unwrap();
+        String::from_utf8_lossy(&filled.stdout).contains("\n0+0 records out")
+    });
+    env.let_go("coder", "ready");
+    env.await_event("coder", "talked", 1);
+    env.wait_for("a logger for the file alone", || places(&env) == ["file"]);
+    assert_eq!(lines(&logged(&env.log("coder"))), all());
+    env.run("status").ends(0);
+    assert_eq!(tree.stop(), 0);
+    assert_eq!(env.count("coder", "saved"), 1);
 }
 
 #[test]
@@ -226,6 +257,30 @@ fn a_log_directory_that_cannot_be_written_is_said_until_it_can() {
     env.wait_for("a line about it", said);
     chmod(&logs, 0o755);
     env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
+    env.run("status").ends(0);
+}
+
+#[test]
+fn a_log_that_another_container_has_is_no_fault_of_a_gateway_that_does_not_run_here() {
+    let env = TestEnv::new();
+    env.profile("coder", "");
+    let log = env.log("coder");
+    fs::create_dir_all(&log).unwrap();
+    env.own();
+    let mut setlock = env.command("s6-setlock");
+    setlock.arg(log.join("lock"));
+    let _other = env.hold_lock(setlock);
+    let _tree = env.supervise();
+    env.wait_for("a logger for stdout alone", || places(&env) == ["stdout"]);
+    env.wait_for("it to be ready", || {
+        let svstat = env.slot("coder").join("log").display().to_string();
+        let ran = env
+            .command("s6-svstat")
+            .args(["-o", "ready", &svstat])
+            .output()
+            .unwrap();
+        ran.stdout == b"true\n"
+    });
     env.run("status").ends(0);
 }
 

@@ -71,7 +71,10 @@ fn profiles_made_and_removed_while_the_container_is_stopped_come_and_go() {
     container.start();
     container.await_states("ready", &["active", "late"]);
     let slots = container.sh(&format!("ls {TREE}"));
-    assert_eq!(slots, "gateway-active\ngateway-default\ngateway-late\n");
+    assert_eq!(
+        slots,
+        "gateway-active\ngateway-default\ngateway-late\nhermes-s6-tender\n"
+    );
     assert_eq!(
         boots(&container, "late"),
         ["prior_state=running action=started"]

@@ -142,7 +142,10 @@ fn a_container_that_was_never_roots_runs_its_gateways_and_ends_in_order() {
     container.start();
     container.await_states("ready", &["coder", "late"]);
     let slots = container.sh("ls /run/hermes-s6/service");
-    assert_eq!(slots, "gateway-coder\ngateway-default\ngateway-late\n");
+    assert_eq!(
+        slots,
+        "gateway-coder\ngateway-default\ngateway-late\nhermes-s6-tender\n"
+    );
     assert_eq!(container.stop(), 0, "{}", container.explain());
     let counts = container.life("coder");
     assert_eq!(counts, [2, 2, 2], "{}", container.said());

@@ -13,7 +13,14 @@ fn a_dashboards_container_beside_the_main_one_starts_no_gateway() {
     let dashboard = volume.start(&[path], &["dashboard"]);
     dashboard.await_tree();
     dashboard.await_states("down", &["default", "coder"]);
-    // Not missed: it is down on purpose.
+    // Not missed: it is down on purpose. Nor is its log, which the other container has.
+    dashboard.wait_for("a word about the logs", || {
+        dashboard
+            .said()
+            .matches("another logger has its lock")
+            .count()
+            == 2
+    });
     let status = dashboard.hermes_s6("status");
     assert!(status.contains("role=dashboard"), "{status}");
     dashboard.wait_for("the dashboard", || {

@@ -116,7 +116,7 @@ fn only_ours(volume: Option<Volume>) -> Option<Volume> {
 }
 
 /// More time for a stop than docker gives: what waits for nothing is killed.
-const LONG: &str = "--env=HERMES_S6_STOP_TIMEOUT=600";
+pub const LONG: &str = "--env=HERMES_S6_STOP_TIMEOUT=600";
 
 /// Checks that a gateway that runs is told to end, once, and saves.
 fn saves(container: &Container) {
