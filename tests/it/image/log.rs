@@ -64,6 +64,19 @@ fn took(what: &str, start: Instant) {
         .unwrap();
 }
 
+/// Waits until the logger has these words, as a pattern of the shell.
+fn await_logger(container: &Container, words: &str) {
+    let words = words.replace(' ', "\\ ");
+    let find = format!(
+        "for place in /proc/[0-9]*/cmdline; do
+          case $(tr '\\0' ' ' <$place; echo .) in
+            /command/s6-log\\ -p\\ -d3\\ --\\ {words}.) echo $place ;;
+          esac
+        done 2>/dev/null"
+    );
+    container.wait_for("another logger", || !container.sh(&find).is_empty());
+}
+
 /// Stops a container in its documented time, and tells how long it took to whoever wants to see it.
 #[track_caller]
 fn stop(container: &Container) {
@@ -100,7 +113,7 @@ fn a_removed_file_or_directory_of_a_log_stops_no_gateway() {
     for place in [&format!("{LOG}/current"), LOG, "/opt/data/logs"] {
         container.wait_for("the log", || status(&container).code == 0);
         // In one step: the log goes on by itself.
-        let line = format!("rm -r {place} && exec hermes-s6 status");
+        let line = format!("until rm -rf {place}; do :; done; exec hermes-s6 status");
         let ran = container.exec_as("hermes", &["sh", "-c", &line]);
         ran.ends(1).says("default log: not written, its ");
         ask(&container, SOME);
@@ -202,12 +215,7 @@ fn unread(options: &[&str]) {
     }
     assert!(crate::support::kill(client.0.id(), "STOP"));
     ask(&container, MANY);
-    let logger = "for place in /proc/[0-9]*/cmdline; do
-          case $(tr '\\0' ' ' <$place) in '/command/s6-log -p -d3 -- n10 '*) echo $place ;; esac
-        done 2>/dev/null";
-    container.wait_for("a logger for the file alone", || {
-        !container.sh(logger).is_empty()
-    });
+    await_logger(&container, "n10 *");
     ask(&container, SOME);
     status(&container).ends(0);
     // docker's own part comes back only when the client reads or is gone.
