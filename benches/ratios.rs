@@ -364,12 +364,13 @@ fn attempt(command: &mut Command) -> bool {
 }
 
 /// As root, the gateways of this benchmark are root's own: nothing is dropped. Hermes is not to refuse
-/// that, nor to slow down a sixth start within two minutes.
+/// that, nor to slow down a sixth start within two minutes. The ports are for a thousand profiles.
 fn gateway_environment(command: &mut Command) -> &mut Command {
     command
         .env("HERMES_S6_USER", "root")
         .env("HERMES_ALLOW_ROOT_GATEWAY", "1")
         .env("HERMES_GATEWAY_MAX_STARTS", "0")
+        .env("HERMES_S6_PORTS", "9200-10799")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
