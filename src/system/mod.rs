@@ -16,3 +16,4 @@ pub mod signal;
 pub mod time;
 pub mod trust;
 pub mod wait;
+pub mod walk;

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+
+use crate::system::walk::{Step, Walked, walk};
 
 /// The types of file systems that answer without anybody else's help: the kernel alone serves them.
 const LOCAL: [&str; 29] = [
@@ -11,9 +13,6 @@ const LOCAL: [&str; 29] = [
     "f2fs", "hfsplus", "iso9660", "jfs", "nilfs2", "ntfs3", "overlay", "proc", "ramfs", "reiserfs",
     "rootfs", "shiftfs", "squashfs", "sysfs", "tmpfs", "ubifs", "vfat", "xfs", "zfs",
 ];
-
-/// The number of links after which the kernel gives up too.
-const MOST_LINKS: usize = 40;
 
 /// One mount, as a line of /proc/self/mountinfo has it.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,43 +107,21 @@ fn mount_of<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m Mount> {
 /// Walks from "/" on, and asks `link` for the target of each link on the way: only on local file systems.
 fn is_on_another(mounts: &[Mount], place: &Path, link: &dyn Fn(&Path) -> Option<PathBuf>) -> bool {
     let is_local = |path: &Path| mount_of(mounts, path).is_none_or(Mount::is_local);
-    let mut links = 0;
-    let mut at = PathBuf::from("/");
-    let mut ahead = place.to_owned();
-    loop {
-        let mut components = ahead.components();
-        let Some(component) = components.next() else {
-            break;
-        };
-        let behind = components.as_path().to_owned();
-        match component {
-            Component::RootDir => at = PathBuf::from("/"),
-            Component::ParentDir => {
-                at.pop();
-            }
-            Component::Normal(name) => {
-                if !is_local(&at) {
-                    return true;
-                }
-                let inside = at.join(name);
-                let is_point = mounts.iter().any(|mount| mount.point == inside);
-                if let Some(target) = Some(&inside)
-                    .filter(|_| !is_point)
-                    .and_then(|inside| link(inside))
-                {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return false;
-                    }
-                    ahead = target.join(behind);
-                    continue;
-                }
-                at = inside;
-            }
-            Component::CurDir | Component::Prefix(_) => {}
-        }
-        ahead = behind;
-    }
+    let walked = walk(place, |at, inside, _| {
+        Ok(if !is_local(at) {
+            Step::End(())
+        } else if mounts.iter().any(|mount| mount.point == inside) {
+            Step::Into
+        } else {
+            link(inside).map_or(Step::Into, Step::Link)
+        })
+    });
+    let at = match walked {
+        Ok(Walked::At(at)) => at,
+        Ok(Walked::End(())) | Err(_) => return true,
+        // Nothing can be opened there.
+        Ok(Walked::Loop) => return false,
+    };
     let is_inside = |mount: &&Mount| mount.point.starts_with(&at) && !mount.is_local();
     !is_local(&at) || mounts.iter().any(|mount| is_inside(&mount))
 }

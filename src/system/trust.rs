@@ -9,22 +9,20 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result, shown};
 use crate::system::beneath::Dir;
+use crate::system::walk::{self, Step, Walked};
 
 /// The permission to write for the group and for all others.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// In a directory with this bit, such as /tmp, nobody can replace a file of somebody else.
 const STICKY: u32 = 0o1000;
-
-/// The number of links after which the kernel gives up too.
-const MOST_LINKS: usize = 40;
 
 /// What is known of a file, or of a link itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,50 +152,32 @@ pub fn is_not_there(cause: &io::Error) -> bool {
 ///
 /// What is missing can be made by others in a directory such as /tmp. That counts if it is `to_stay` missing.
 fn walk(place: &Path, look: &dyn Fn(&Path) -> Result<Option<Seen>>, to_stay: bool) -> Result<Way> {
-    let mut links = 0;
-    let mut at = PathBuf::from("/");
-    let mut ahead = place.to_owned();
-    loop {
-        let mut components = ahead.components();
-        let Some(component) = components.next() else {
-            break;
-        };
-        let behind = components.as_path().to_owned();
-        match component {
-            Component::RootDir => at = PathBuf::from("/"),
-            Component::ParentDir => {
-                at.pop();
-            }
-            Component::Normal(name) => {
-                let inside = at.join(name);
-                let (above, found) = (look(&at)?, look(&inside)?);
-                let is_last = found.is_none() && to_stay;
-                if let Some(by) = above.as_ref().and_then(|above| changer(above, is_last)) {
-                    return Ok(Way::Changeable(Changeable { place: at, by }));
-                }
-                let Some(found) = found else {
-                    let missing = inside.components().chain(behind.components());
-                    return Ok(Way::Roots(missing.collect()));
-                };
-                if let Some(target) = found.link {
-                    // A link in /tmp can be replaced by its owner.
-                    if found.uid != 0 && above.is_some_and(|above| above.mode & OTHERS_WRITE != 0) {
-                        let by = By::Owner(found.uid);
-                        return Ok(Way::Changeable(Changeable { place: inside, by }));
-                    }
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return Err(Error::system("resolve", place, Errno::LOOP));
-                    }
-                    ahead = target.join(behind);
-                    continue;
-                }
-                at = inside;
-            }
-            Component::CurDir | Component::Prefix(_) => {}
+    let walked = walk::walk(place, |at, inside, behind| {
+        let (above, found) = (look(at)?, look(inside)?);
+        let is_last = found.is_none() && to_stay;
+        if let Some(by) = above.as_ref().and_then(|above| changer(above, is_last)) {
+            let place = at.to_owned();
+            return Ok(Step::End(Way::Changeable(Changeable { place, by })));
         }
-        ahead = behind;
-    }
+        let Some(found) = found else {
+            let missing = inside.components().chain(behind.components());
+            return Ok(Step::End(Way::Roots(missing.collect())));
+        };
+        let Some(target) = found.link else {
+            return Ok(Step::Into);
+        };
+        // A link in /tmp can be replaced by its owner.
+        if found.uid != 0 && above.is_some_and(|above| above.mode & OTHERS_WRITE != 0) {
+            let (place, by) = (inside.to_owned(), By::Owner(found.uid));
+            return Ok(Step::End(Way::Changeable(Changeable { place, by })));
+        }
+        Ok(Step::Link(target))
+    })?;
+    let at = match walked {
+        Walked::At(at) => at,
+        Walked::End(way) => return Ok(way),
+        Walked::Loop => return Err(Error::system("resolve", place, Errno::LOOP)),
+    };
     Ok(match look(&at)?.and_then(|seen| changer(&seen, true)) {
         Some(by) => Way::Changeable(Changeable { place: at, by }),
         None => Way::Roots(at),
