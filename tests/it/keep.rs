@@ -57,6 +57,15 @@ fn places(env: &TestEnv) -> Vec<&'static str> {
     places
 }
 
+/// Makes a volume with a talkative gateway, whose tree ends soon also where a logger cannot write.
+fn talkative_volume() -> TestEnv {
+    let mut env = TestEnv::new();
+    env.set("HERMES_S6_STOP_TIMEOUT", "5");
+    talkative(&env);
+    chmod(&env.place, 0o777);
+    env
+}
+
 /// Starts a tree whose stdout is a pipe that nobody reads.
 fn unread(env: &TestEnv) -> Tree<'_> {
     unread_with(env, "")
@@ -80,10 +89,7 @@ fn unread_with<'e>(env: &'e TestEnv, words: &str) -> Tree<'e> {
 
 #[test]
 fn a_stdout_that_nobody_reads_costs_nothing_in_the_file() {
-    let mut env = TestEnv::new();
-    env.set("HERMES_S6_STOP_TIMEOUT", "5");
-    talkative(&env);
-    chmod(&env.place, 0o777);
+    let env = talkative_volume();
     let tree = unread(&env);
     env.await_event("coder", "talked", 1);
     let log = env.log("coder");
@@ -119,10 +125,7 @@ fn a_stdout_that_nobody_reads_costs_nothing_in_the_file() {
 
 #[test]
 fn a_tree_whose_stdout_nobody_reads_ends_in_its_time() {
-    let mut env = TestEnv::new();
-    env.set("HERMES_S6_STOP_TIMEOUT", "5");
-    talkative(&env);
-    chmod(&env.place, 0o777);
+    let env = talkative_volume();
     let tree = unread(&env);
     env.await_event("coder", "talked", 1);
     assert_eq!(tree.stop(), 0);
@@ -132,10 +135,7 @@ fn a_tree_whose_stdout_nobody_reads_ends_in_its_time() {
 
 #[test]
 fn an_output_that_nobody_reads_keeps_nothing_waiting_that_would_say_something() {
-    let mut env = TestEnv::new();
-    env.set("HERMES_S6_STOP_TIMEOUT", "5");
-    talkative(&env);
-    chmod(&env.place, 0o777);
+    let env = talkative_volume();
     env.hold("coder", "ready");
     // As on a terminal: what is said about the loggers goes where nobody reads.
     let tree = unread_with(&env, "2>&1");

@@ -121,12 +121,16 @@ fn create_new_names_a_file_only_when_it_is_whole() -> Tested {
     )
 }
 
-#[test]
-fn replace_puts_a_new_file_in_the_place_of_the_old_one() -> Tested {
-    let new = || file("x", "new", 0o644);
+/// Tests a way to put a new file with this mode in the place of whatever has its name.
+fn a_new_file_takes_the_place(
+    label: &str,
+    write: impl Fn(&Dir) -> Result<()>,
+    mode: u32,
+) -> Tested {
+    let new = || file("x", "new", mode);
     write_into(
-        "replace",
-        |dir| dir.replace("x", b"new").map(|()| true),
+        label,
+        |dir| write(dir).map(|()| true),
         [
             (vec![], Wrote, vec![new()], "there is none"),
             (vec![old()], Wrote, vec![new()], "the mode is new, too"),
@@ -147,28 +151,14 @@ fn replace_puts_a_new_file_in_the_place_of_the_old_one() -> Tested {
 }
 
 #[test]
+fn replace_puts_a_new_file_in_the_place_of_the_old_one() -> Tested {
+    a_new_file_takes_the_place("replace", |dir| dir.replace("x", b"new"), 0o644)
+}
+
+#[test]
 fn replace_passing_does_the_same_with_a_mode() -> Tested {
-    let new = || file("x", "new", 0o755);
-    write_into(
-        "replace-passing",
-        |dir| dir.replace_passing("x", b"new", 0o755).map(|()| true),
-        [
-            (vec![], Wrote, vec![new()], "there is none"),
-            (vec![old()], Wrote, vec![new()], "there is one"),
-            (
-                vec![other(), link("x", "other")],
-                Wrote,
-                vec![other(), new()],
-                "a link goes, and what it leads to stays",
-            ),
-            (
-                vec![directory("x", 0o755)],
-                Failed,
-                vec![directory("x", 0o755)],
-                "a directory stays, and nothing else is left",
-            ),
-        ],
-    )
+    let write = |dir: &Dir| dir.replace_passing("x", b"new", 0o755);
+    a_new_file_takes_the_place("replace-passing", write, 0o755)
 }
 
 #[test]
