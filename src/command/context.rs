@@ -176,9 +176,9 @@ impl Tree {
         raise_descriptors(usize::MAX);
         let settings = &context.settings;
         let scandir = ScanDir::open_tree(settings)?;
-        scandir.owner_for(settings)?;
+        let find = || Tools::find(settings);
+        let tools = choices_of_tree(settings, &context.rights, Some(&scandir), find)?.tools;
         let detection = detect(settings)?;
-        let tools = choices_of_tree(settings, &context.rights, Tools::find(settings))?.tools;
         let tree = Self {
             context,
             scandir,

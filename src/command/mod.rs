@@ -33,7 +33,7 @@ use crate::system::root::Root;
 use crate::tree::detect::{Detection, detect};
 use crate::tree::lifecycle::request::Verb;
 use crate::tree::reconcile::{self, Session};
-use crate::tree::scandir::{LOCK_WAIT, choices_of_tree};
+use crate::tree::scandir::{LOCK_WAIT, ScanDir, choices_of_tree};
 use crate::tree::slot::{Difference, Renderer, compare, write_new};
 use crate::tree::supervise;
 use crate::view::{doctor, logs, metrics, status, table};
@@ -137,8 +137,9 @@ fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> 
     let profile = context.profile(profile, &survey)?;
     let ports = survey.assigned_ports(&context.settings);
     let port = ports.get(&profile).copied();
-    let tools = Tools::find(&context.settings)?;
-    let choices = choices_of_tree(&context.settings, &context.rights, Ok(tools))?;
+    let scandir = ScanDir::open_if_there(&context.settings)?;
+    let find = || Tools::find(&context.settings);
+    let choices = choices_of_tree(&context.settings, &context.rights, scandir.as_ref(), find)?;
     let renderer = Renderer::new(&context.settings, &choices, context.rights.drop_to());
     let files = renderer.render(&profile, port)?;
     if let Some(out) = out {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::hermes::line::{self, Action, Line};
 use crate::hermes::name::ProfileName;
-use crate::system::process::is_of_this_container;
+use crate::system::process::{is_of_this_container, proc_bytes};
 use crate::system::root::Root;
 
 /// The script by which every Hermes image runs the container's command; the command is its arguments.
@@ -52,7 +52,7 @@ impl Command {
         processes.sort_unstable();
         for pid in processes {
             let process = proc.join(pid.to_string());
-            let Ok(cmdline) = std::fs::read(process.join("cmdline")) else {
+            let Ok(cmdline) = proc_bytes(&process.join("cmdline")) else {
                 continue;
             };
             if let Some(command) = Self::parse(&cmdline)

@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result, escaped, shown};
 use crate::settings::Settings;
 use crate::system::process::spawn;
 use crate::system::root::{Root, identity};
-use crate::system::trust::{Way, is_not_there, way};
+use crate::system::trust::{Way, is_not_there, way, way_in};
 
 /// The places of the programs, as logical paths.
 ///
@@ -198,9 +198,10 @@ impl<'a> Search<'a> {
         }
         let root = &self.settings.root;
         let remedy = "name a directory of root's with HERMES_S6_BINDIR";
-        let place = roots(&root.at(directory), remedy)?;
+        let place = root.at(directory);
+        let place = roots(&place, way(&place)?, remedy)?;
         for program in all {
-            roots(&place.join(program), remedy)?;
+            roots(&place.join(program), way_in(&place, program)?, remedy)?;
         }
         Ok(if root.is_moved() {
             directory.to_owned()
@@ -212,16 +213,13 @@ impl<'a> Search<'a> {
 
 /// Refuses a program for root that others can replace.
 pub fn roots_program(place: &Path) -> Result<()> {
-    roots(
-        place,
-        "give it to root alone, with the directories above it",
-    )
-    .map(drop)
+    let remedy = "give it to root alone, with the directories above it";
+    roots(place, way(place)?, remedy).map(drop)
 }
 
-/// Gives the way to a place that only root can change; else, an error that says why root runs nothing there.
-fn roots(place: &Path, remedy: &str) -> Result<PathBuf> {
-    match way(place)? {
+/// Gives the way to a place if only root can change it; else, an error that says why root runs nothing there.
+fn roots(place: &Path, way: Way, remedy: &str) -> Result<PathBuf> {
+    match way {
         Way::Roots(way) => Ok(way),
         Way::Changeable(changeable) => {
             let what = format!(

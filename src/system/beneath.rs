@@ -203,7 +203,8 @@ impl Dir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(unusable("not-a-file", "is not a regular file"));
         }
-        let mut content = Vec::new();
+        let size = u64::try_from(stat.st_size).unwrap_or(0).min(limit);
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
         // One byte more than the limit: so a file that has grown since fstat is noticed too.
         File::from(file)
             .take(limit + 1)

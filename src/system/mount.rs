@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use crate::system::process::proc_bytes;
 use crate::system::walk::{Step, Walked, walk};
 
 /// The types of file systems that answer without anybody else's help: the kernel alone serves them.
@@ -35,7 +36,7 @@ impl Mount {
 ///
 /// Where there is no /proc, that cannot be told; then nothing is said to hang.
 pub fn may_hang(place: &Path) -> bool {
-    let Ok(text) = fs::read("/proc/self/mountinfo") else {
+    let Ok(text) = proc_bytes(Path::new("/proc/self/mountinfo")) else {
         return false;
     };
     let place = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
@@ -107,7 +108,7 @@ fn mount_of<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m Mount> {
 /// Walks from "/" on, and asks `link` for the target of each link on the way: only on local file systems.
 fn is_on_another(mounts: &[Mount], place: &Path, link: &dyn Fn(&Path) -> Option<PathBuf>) -> bool {
     let is_local = |path: &Path| mount_of(mounts, path).is_none_or(Mount::is_local);
-    let walked = walk(place, |at, inside, _| {
+    let walked = walk(Path::new("/"), place, |at, inside, _| {
         Ok(if !is_local(at) {
             Step::End(())
         } else if mounts.iter().any(|mount| mount.point == inside) {

@@ -4,7 +4,7 @@
 //! or the start time too.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -22,9 +22,21 @@ use crate::error::{Code, Error, Result};
 use crate::system::beneath::Dir;
 use crate::system::root::Root;
 
+/// Reads a file of /proc, which does not tell its size beforehand.
+pub fn proc_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(1 << 13);
+    fs::File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file of /proc as text. The name of a process, which is in some of them, can have any bytes.
+pub fn proc_text(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&proc_bytes(path)?).into_owned())
+}
+
 /// Reads a field of /proc/PID/stat by its number in proc(5).
 pub fn stat_field(root: &Root, pid: &str, number: usize) -> Option<String> {
-    field(&fs::read_to_string(stat(root, pid)).ok()?, number)
+    field(&proc_text(&stat(root, pid)).ok()?, number)
 }
 
 fn stat(root: &Root, pid: &str) -> std::path::PathBuf {
@@ -61,7 +73,7 @@ pub fn parent(root: &Root, pid: &str) -> Option<String> {
 ///
 /// A process of another container that we can see has a second pid, in the pid namespace of that container.
 pub fn is_of_this_container(process: &Path) -> bool {
-    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let status = proc_text(&process.join("status")).unwrap_or_default();
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
 }
@@ -196,7 +208,7 @@ fn current_start_time(root: &Root, pid: Pid) -> Result<Option<u64>> {
         let what = format!("unable to identify process {pid}: {what}");
         Error::new(Code::System, what)
     };
-    match fs::read_to_string(&path) {
+    match proc_text(&path) {
         Ok(stat) => match field(&stat, START_TIME).and_then(|start| start.parse().ok()) {
             Some(start) => Ok(Some(start)),
             None => Err(unknown("/proc does not tell when it started")),

@@ -121,7 +121,12 @@ fn knows_all_ids(map: &str) -> bool {
 ///
 /// Of a place that does not exist, what exists on the way counts.
 pub fn way(place: &Path) -> Result<Way> {
-    walk(place, &look, true)
+    walk(Path::new("/"), place, &look, true)
+}
+
+/// Does the same for a name in a directory that was found to be root's, by the way that was found.
+pub fn way_in(roots: &Path, name: &str) -> Result<Way> {
+    walk(roots, Path::new(name), &look, true)
 }
 
 /// Looks at a file, or at a link itself; `None` if there is neither.
@@ -147,12 +152,27 @@ pub fn is_not_there(cause: &io::Error) -> bool {
     matches!(cause.kind(), NotFound | NotADirectory)
 }
 
-/// Walks a path from "/" on, and looks at each name in a directory that only root can change: what was seen there
-/// stays, so no look comes too early.
+/// Walks a path from a directory of root's on, and looks at each name in a directory that only root can change: what was
+/// seen there stays, so no look comes too early.
 ///
 /// What is missing can be made by others in a directory such as /tmp. That counts if it is `to_stay` missing.
-fn walk(place: &Path, look: &dyn Fn(&Path) -> Result<Option<Seen>>, to_stay: bool) -> Result<Way> {
-    let walked = walk::walk(place, |at, inside, behind| {
+fn walk(
+    from: &Path,
+    place: &Path,
+    look: &dyn Fn(&Path) -> Result<Option<Seen>>,
+    to_stay: bool,
+) -> Result<Way> {
+    let mut last: Option<(PathBuf, Option<Seen>)> = None;
+    let mut look = |path: &Path| {
+        // A directory has been looked at before, as a name in the one above it.
+        if let Some((_, seen)) = last.as_ref().filter(|(place, _)| place == path) {
+            return Ok(seen.clone());
+        }
+        let seen = look(path)?;
+        last = Some((path.to_owned(), seen.clone()));
+        Ok(seen)
+    };
+    let walked = walk::walk(from, place, |at, inside, behind| {
         let (above, found) = (look(at)?, look(inside)?);
         let is_last = found.is_none() && to_stay;
         if let Some(by) = above.as_ref().and_then(|above| changer(above, is_last)) {
@@ -204,7 +224,7 @@ fn changer(seen: &Seen, is_last: bool) -> Option<By> {
 ///
 /// What is missing is no danger: this program makes it, or fails if somebody else has made it first.
 pub fn only_root_changes(place: &Path) -> Result<()> {
-    match walk(place, &look, false)? {
+    match walk(Path::new("/"), place, &look, false)? {
         Way::Roots(_) => Ok(()),
         Way::Changeable(changeable) => Err(changeable.refuse(
             "root would run what others put there",
@@ -375,15 +395,21 @@ mod tests {
             ("/broken/bin", "unable to stat /broken: Input/output error", "a failed look is no answer"),
         ];
         for (place, expected, sentence) in rows {
-            let found = match walk(Path::new(place), &imagine, true) {
+            let found = match walk(Path::new("/"), Path::new(place), &imagine, true) {
                 Ok(Way::Roots(place)) => shown(&place),
                 Ok(Way::Changeable(changeable)) => changeable.to_string(),
                 Err(error) => error.to_string(),
             };
             assert_eq!(found, expected, "{place}: {sentence}");
         }
-        let to_be_made = walk(Path::new("/tmp/new"), &imagine, false);
+        let to_be_made = walk(Path::new("/"), Path::new("/tmp/new"), &imagine, false);
         assert_eq!(to_be_made.ok(), Some(Way::Roots("/tmp/new".into())));
+        let from_there = |name: &str| walk(Path::new("/command"), Path::new(name), &imagine, true);
+        let svc = from_there("s6-svc").ok();
+        assert_eq!(
+            svc,
+            Some(Way::Roots("/package/s6-2.13/command/s6-svc".into()))
+        );
     }
 
     #[test]

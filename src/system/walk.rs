@@ -1,4 +1,4 @@
-//! Walks a path from "/" on, name by name, as the kernel does; what is looked at on the way is the caller's matter.
+//! Walks a path name by name, as the kernel does; what is looked at on the way is the caller's matter.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -27,14 +27,15 @@ pub enum Walked<T> {
     Loop,
 }
 
-/// Walks along `place`. `step` is given the directory, the path of the name in it, and what is left of `place` behind
-/// that.
+/// Walks along `place`, from a directory `from` whose path has no links. `step` is given the directory, the path of the
+/// name in it, and what is left of `place` behind that.
 pub fn walk<T>(
+    from: &Path,
     place: &Path,
     mut step: impl FnMut(&Path, &Path, &Path) -> Result<Step<T>>,
 ) -> Result<Walked<T>> {
     let mut links = 0;
-    let mut at = PathBuf::from("/");
+    let mut at = from.to_owned();
     let mut ahead = place.to_owned();
     loop {
         let mut components = ahead.components();

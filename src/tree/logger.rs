@@ -15,6 +15,7 @@ use rustix::io::{Errno, ioctl_fionread};
 use crate::error::Result;
 use crate::s6::supervision::{Death, Status, deaths, supervised};
 use crate::system::beneath::Dir;
+use crate::system::process::proc_text;
 use crate::system::root::Root;
 use crate::volume::log::{Fault, FileId, LogPlace};
 
@@ -80,8 +81,8 @@ fn process(root: &Root, pid: i32) -> Option<LoggerProcess> {
         // A descriptor may be closed meanwhile.
         files.extend(file_id(&entry.ok()?.path()));
     }
-    let words = fs::read(place.join("cmdline")).ok()?;
-    let status = fs::read_to_string(place.join("status")).ok()?;
+    let words = proc_text(&place.join("cmdline")).ok()?;
+    let status = proc_text(&place.join("status")).ok()?;
     let data = status
         .lines()
         .find_map(|line| line.strip_prefix("VmData:"))?;
@@ -89,7 +90,7 @@ fn process(root: &Root, pid: i32) -> Option<LoggerProcess> {
     Some(LoggerProcess {
         pid,
         files,
-        writes_stdout: words.split(|byte| *byte == 0).any(|word| word == b"1"),
+        writes_stdout: words.split('\0').any(|word| word == "1"),
         memory: kibibytes * 1024,
     })
 }

@@ -4,7 +4,6 @@
 //! the same programs from it. A caller with another data root is refused: it would find none of the profiles, and
 //! remove their slots.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::rights::ask::reach;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
-use crate::system::process::stat_field;
+use crate::system::process::{proc_text, stat_field};
 use crate::system::root::identity;
 
 /// The name of the owner file in a scan directory.
@@ -79,7 +78,7 @@ impl Choices {
 
 /// Gives a name for this instance of the machine or container: the boot id, and the start time of PID 1.
 pub fn instance(settings: &Settings) -> String {
-    let read = |path: &str| fs::read_to_string(settings.root.at(path)).unwrap_or_default();
+    let read = |path: &str| proc_text(&settings.root.at(path)).unwrap_or_default();
     let start = stat_field(&settings.root, "1", 22);
     format!(
         "{} {}",

@@ -102,10 +102,10 @@ impl<'a> Session<'a> {
         scandir.ours()?;
         if rights.are_roots() {
             only_root_changes(scandir.dir().path())?;
-            scandir.require_root_owned()?;
+            scandir.require_all_root_owned()?;
         }
         let lock = scandir.lock_within(limit)?;
-        let choices = scandir.choices(settings, Ok(tools))?;
+        let choices = scandir.choices(settings, || Ok(tools))?;
         if rights.are_roots() {
             // The scripts that root runs name it.
             roots_program(&settings.root.at(&choices.tools.hermes_s6))?;
@@ -306,9 +306,9 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     if let Some(scandir) = &scandir {
         scandir.ours()?;
     }
-    let choices = choices_of_tree(settings, rights, Ok(tools))?;
-    warn_of_hermes(settings, &choices.tools);
     let scandir = scandir.as_ref();
+    let choices = choices_of_tree(settings, rights, scandir, || Ok(tools))?;
+    warn_of_hermes(settings, &choices.tools);
     let draft = draft(settings, rights, &choices, scandir, None, false, Scope::All)?;
     let problem = draft.survey.problem_of_ports().map(Warning::new);
     Ok(Outcome {

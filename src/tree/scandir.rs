@@ -4,7 +4,7 @@
 //! ([`ScanDir::lock_within`]).
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -99,8 +99,10 @@ impl ScanDir {
         .remedy("run this as the owner of the scan directory"))
     }
 
-    /// Refuses slots that somebody other than root owns or can change: root runs their scripts.
-    pub fn require_root_owned(&self) -> Result<()> {
+    /// Refuses a scan directory with slots that somebody other than root owns or can change: root runs their scripts.
+    ///
+    /// This reads every slot. A command that changes none of them needs only [`ScanDir::require_root_owned`].
+    pub fn require_all_root_owned(&self) -> Result<()> {
         for name in self.dir.names()? {
             let text = name.to_string_lossy();
             if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) || text == TENDER {
@@ -108,6 +110,11 @@ impl ScanDir {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a slot, or another name in the scan directory, that somebody other than root owns or can change.
+    pub fn require_root_owned(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        require_root_owned(&self.dir, name.as_ref())
     }
 
     /// Gives the open directory.
@@ -232,12 +239,15 @@ impl ScanDir {
     ///
     /// A running tree keeps the choices that it was started with. The environment of this command does not
     /// change them: a client and a supervisor of different versions misunderstand each other, and a setting
-    /// for one command must not change all gateways. `tools` are the programs that this command has found,
-    /// for a tree that does not run.
-    pub fn choices(&self, settings: &Settings, tools: Result<Tools>) -> Result<Choices> {
+    /// for one command must not change all gateways. `tools` finds the programs for a tree that does not run.
+    pub fn choices(
+        &self,
+        settings: &Settings,
+        tools: impl FnOnce() -> Result<Tools>,
+    ) -> Result<Choices> {
         self.owner_for(settings)?;
         let Some(Owner { choices, .. }) = self.live_owner(settings)? else {
-            return Ok(Choices::new(settings, tools?));
+            return Ok(Choices::new(settings, tools()?));
         };
         // Root names a directory by the way without links.
         let same = |one: &Path, other: &Path| {
@@ -409,19 +419,20 @@ fn mark(profile: &ProfileName) -> String {
     format!("{MARK_PREFIX}{profile}")
 }
 
-/// Gives the choices that slots would be made with: those of the running tree, or of these tools without one.
+/// Gives the choices that slots would be made with: those of the running tree, or with what `tools` finds without one.
 pub fn choices_of_tree(
     settings: &Settings,
     rights: &Rights,
-    tools: Result<Tools>,
+    scandir: Option<&ScanDir>,
+    tools: impl FnOnce() -> Result<Tools>,
 ) -> Result<Choices> {
-    let Some(scandir) = ScanDir::open_if_there(settings)? else {
-        return Ok(Choices::new(settings, tools?));
+    let Some(scandir) = scandir else {
+        return Ok(Choices::new(settings, tools()?));
     };
     if rights.are_roots() {
         // Root runs the programs that the owner file names.
         only_root_changes(scandir.dir().path())?;
-        scandir.require_root_owned()?;
+        scandir.require_root_owned(OWNER_FILE)?;
     }
     scandir.choices(settings, tools)
 }

@@ -178,7 +178,7 @@ fn a_scan_directory_of_roots_is_one_that_nobody_else_changes_by_whatever_path() 
 #[test]
 fn a_tree_of_roots_gateways_is_roots_alone_while_it_runs() {
     let Some(mut env) = place() else { return };
-    env.set("HERMES_S6_USER", "root");
+    env.set("HERMES_S6_USER", "root").running("other");
     let mut supervise = env.root_command(programs().join("hermes-s6"));
     supervise.arg("supervise");
     let tree = env.start(supervise);
@@ -193,7 +193,16 @@ fn a_tree_of_roots_gateways_is_roots_alone_while_it_runs() {
         env.slot("coder").join("run").display()
     );
     env.run_as_root("reconcile").ends(100).warns(&culprit);
+    // Only the gateways of those slots are left alone.
+    let stop = env.run_as_root("stop --all").ends(100);
+    stop.warns(&culprit).says("gateway-other is down");
     env.run_as_root("stop -p coder").ends(100).warns(&culprit);
+    let listed = env.run_as_root("list");
+    listed.says("coder ready").says("other down");
+    env.run_as_root("start -p other").ends(0);
+    chmod(env.scandir.join(".hermes-s6"), 0o666);
+    let start = env.run_as_root("start -p other").ends(100);
+    start.warns(".hermes-s6 is not root's alone");
     tree.kill();
 }
 

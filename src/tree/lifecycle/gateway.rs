@@ -182,6 +182,11 @@ impl Gateway {
         matches!(self.target.end, None | Some(End::Told))
     }
 
+    /// Tells whether the request has ended for this gateway.
+    pub fn is_over(&self) -> bool {
+        self.target.end.is_some()
+    }
+
     /// Tells whether a slot was found when the request began.
     pub fn has_slot(&self) -> bool {
         self.slot.is_some()

@@ -101,12 +101,12 @@ impl Lifecycle<'_> {
             self.refresh(&batch, verb);
             let housed = batch
                 .iter()
-                .filter(|gateway| !homeless.contains(&gateway.target.name));
+                .filter(|gateway| !gateway.is_over() && !homeless.contains(&gateway.target.name));
             let more = self.changes(housed, verb);
             failures.extend(self.settle(&more));
             changes.intents.extend(more.intents);
             changes.planned_stops.extend(more.planned_stops);
-            for gateway in &mut batch {
+            for gateway in batch.iter_mut().filter(|gateway| !gateway.is_over()) {
                 self.begin(gateway, start, request);
             }
             self.await_heard(&mut batch, request);
@@ -145,7 +145,10 @@ impl Lifecycle<'_> {
     /// continue a process that is not stopped changes nothing, but is heard only where there is a process.
     fn refresh(&self, gateways: &[Gateway], verb: Verb) {
         let is_seen = |gateway: &&Gateway| self.slots().status(gateway).is_ok();
-        let unseen: Vec<&Gateway> = gateways.iter().filter(|one| !is_seen(one)).collect();
+        let unseen: Vec<&Gateway> = gateways
+            .iter()
+            .filter(|gateway| !gateway.is_over() && !is_seen(gateway))
+            .collect();
         if unseen.is_empty() {
             return;
         }
@@ -235,8 +238,15 @@ impl Lifecycle<'_> {
         }
     }
 
+    /// Looks for the slot of a profile. A slot that root should not touch ends the request for this gateway.
     fn gateway(&self, name: &ProfileName) -> Gateway {
-        self.slots().gateway(name, self.settings.stop_timeout)
+        let mut gateway = self.slots().gateway(name, self.settings.stop_timeout);
+        if self.rights.are_roots()
+            && let Err(error) = self.scandir.require_root_owned(name.slot())
+        {
+            gateway.target.end = Some(End::Failed(error));
+        }
+        gateway
     }
 
     /// Makes the planned stop of a gateway; `None` if it is down or stopping already.
@@ -299,10 +309,7 @@ impl Lifecycle<'_> {
         let limit = time_limit(targets, request, request.left());
         let what = waited_for(gateways, request);
         wait_until(limit, &what, || {
-            for gateway in gateways
-                .iter_mut()
-                .filter(|gateway| gateway.target.end.is_none())
-            {
+            for gateway in gateways.iter_mut().filter(|gateway| !gateway.is_over()) {
                 let seen = match self.slots().look(gateway, start, request.verb) {
                     Ok(seen) => seen,
                     Err(error) => {
@@ -321,7 +328,7 @@ impl Lifecycle<'_> {
                 }
                 gateway.target.took = gateway.begun.elapsed();
             }
-            gateways.iter().all(|gateway| gateway.target.end.is_some())
+            gateways.iter().all(Gateway::is_over)
         });
     }
 
@@ -484,9 +491,7 @@ impl Lifecycle<'_> {
 
 /// Gives the text that says what a request waits for.
 fn waited_for(gateways: &[Gateway], request: Request) -> String {
-    let mut left = gateways
-        .iter()
-        .filter(|gateway| gateway.target.end.is_none());
+    let mut left = gateways.iter().filter(|gateway| !gateway.is_over());
     let goal = if request.verb.is_up() && request.wait {
         "to get ready"
     } else {

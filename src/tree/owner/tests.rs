@@ -1,6 +1,7 @@
 //! Whom a scan directory is for.
 
 use std::error::Error;
+use std::fs;
 
 use super::*;
 use crate::system::beneath::scratch::{Scratch, directory, file, link};

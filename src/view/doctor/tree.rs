@@ -69,7 +69,7 @@ pub fn place(
     }
     if rights.are_roots() {
         let roots = only_root_changes(scandir.dir().path());
-        if let Err(error) = roots.and_then(|()| scandir.require_root_owned()) {
+        if let Err(error) = roots.and_then(|()| scandir.require_all_root_owned()) {
             found.error(Level::Problem, &error);
         }
     }
