@@ -270,6 +270,16 @@ pub enum Command {
         #[arg(short)]
         profile: Vec<ProfileName>,
     },
+    /// Show what gateways have said, until the parent ends (used where the volume may not answer)
+    #[command(hide = true)]
+    ReadLogs {
+        #[arg(short)]
+        profile: Vec<ProfileName>,
+        #[arg(short = 'n')]
+        lines: usize,
+        #[arg(short)]
+        follow: bool,
+    },
     /// Print null as JSON if the volume answers
     #[command(hide = true)]
     Reach,

@@ -79,6 +79,8 @@ check-ready /home
     CheckReady { directory: "/home" }
 survey -p coder
     Survey { profile: [ProfileName("coder")] }
+read-logs -n 9 -f -p coder
+    ReadLogs { profile: [ProfileName("coder")], lines: 9, follow: true }
 reach
     Reach
 names

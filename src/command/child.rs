@@ -11,8 +11,9 @@ use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
+use crate::system::process::end_with_parent;
 use crate::system::pulse;
-use crate::view::doctor;
+use crate::view::{doctor, logs};
 use crate::volume::changes::VolumeChanges;
 use crate::volume::lock::end_orphan_of;
 use crate::volume::survey::{names, survey};
@@ -33,6 +34,17 @@ pub fn answer_reach(common: &Common) -> Result<Code> {
     begin(common)?;
     report::json(&());
     Ok(Code::Done)
+}
+
+/// Shows what gateways have said, for as long as the parent waits.
+pub fn read_logs(
+    common: &Common,
+    profiles: Vec<ProfileName>,
+    lines: usize,
+    follow: bool,
+) -> Result<Code> {
+    end_with_parent();
+    logs::show(&Settings::gather(common)?, profiles, lines, follow)
 }
 
 /// Answers with the survey of the volume.

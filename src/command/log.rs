@@ -14,7 +14,7 @@ use std::{env, fs, thread};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::Signal;
 
 use crate::cli::{Common, Selection, Waiting};
 use crate::command::chain::command;
@@ -259,11 +259,6 @@ fn say(words: &[OsString], text: &str) {
     if !has_ended {
         let _ended = logger.kill().and_then(|()| logger.wait());
     }
-}
-
-/// Lets this process, and the program that it becomes, end with its parent: nothing of the tender outlives the tree.
-pub fn end_with_parent() {
-    let _outlives_it = set_parent_process_death_signal(Some(Signal::TERM));
 }
 
 /// Looks after the loggers of a tree; `at_end` is for a tree that ends. The current directory is a service in it.

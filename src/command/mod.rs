@@ -25,10 +25,12 @@ use crate::command::context::{Context, no_such_profile};
 use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::report;
+use crate::rights::ask::show_by_child;
 use crate::rights::{self, Rights};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
+use crate::system::process::end_with_parent;
 use crate::system::root::Root;
 use crate::tree::detect::{Detection, detect};
 use crate::tree::lifecycle::request::Verb;
@@ -106,7 +108,8 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         }
         Command::Tend { end: true, .. } => log::tend(true),
         Command::Tend { prog, .. } => {
-            log::end_with_parent();
+            // Nothing of the tender outlives the tree.
+            end_with_parent();
             let tended = log::tend(false);
             if prog.is_empty() {
                 return tended.map(|code| code as u8);
@@ -120,6 +123,11 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             chain::check_ready(&Root::new("/"), &directory).map(Code::of)
         }
         Command::Survey { profile } => child::answer_survey(common, &profile),
+        Command::ReadLogs {
+            profile,
+            lines,
+            follow,
+        } => child::read_logs(common, profile, lines, follow),
         Command::Reach => child::answer_reach(common),
         Command::Names => child::answer_names(common),
         Command::EndOrphan { profile, timeout } => {
@@ -334,7 +342,12 @@ fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool)
             profiles.push(profile.clone());
         }
     }
-    logs::show(&context.settings, profiles, lines, follow)
+    let lines_word = lines.to_string();
+    let mut words = vec!["read-logs", "-n", &lines_word];
+    words.extend(follow.then_some("-f"));
+    words.extend(profiles.iter().flat_map(|name| ["-p", name.as_str()]));
+    show_by_child(&context.settings, &words)
+        .unwrap_or_else(|| logs::show(&context.settings, profiles, lines, follow))
 }
 
 /// Runs the doctor. What it cannot look at is a finding, and does not end the command.

@@ -4,6 +4,7 @@
 //! may never answer: who waits for it then cannot be ended, not even by a signal. So a child waits, and is left behind
 //! when it shows no sign of life for too long. A thread would keep its process from ending.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
@@ -40,6 +41,9 @@ const SHARE: u32 = 3;
 
 /// The pause between two looks whether a child that has answered has ended.
 const PAUSE: Duration = Duration::from_micros(200);
+
+/// The pause between two looks whether a child has ended that shows something.
+const SHOW_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest answer that is read, in bytes: the child may run as a user whom root does not trust.
 const ANSWER_LIMIT: usize = 64 << 20;
@@ -101,6 +105,40 @@ pub fn reach(settings: &Settings, home: &Path) -> Result<()> {
         may_hang: true,
     };
     question.ask(None, &())
+}
+
+/// Has a child show what it reads on a volume that may never answer, for as long as it answers; `None` if this process
+/// may read there itself.
+pub fn show_by_child(settings: &Settings, words: &[&str]) -> Option<Result<Code>> {
+    may_hang(&settings.root.at(&settings.home)).then(|| {
+        let mut command = ourselves();
+        command.args(words);
+        command.args([OsStr::new("--home"), settings.home.as_os_str()]);
+        command.stdin(Stdio::null());
+        notice_children()?;
+        let mut child =
+            spawn(&mut command).map_err(|cause| Error::exec(command.get_program(), cause))?;
+        let failed = |cause| Error::system("wait for", "a child", cause);
+        loop {
+            let asked = Instant::now();
+            while asked.elapsed() < SILENCE {
+                match child.try_wait().map_err(failed)? {
+                    Some(status) if status.success() => return Ok(Code::Done),
+                    // It has said why.
+                    Some(status) if status.code().is_some() => return Ok(code_of(status)),
+                    Some(status) => {
+                        let what = format!("hermes-s6 read-logs failed ({status})");
+                        return Err(Error::new(Code::System, what));
+                    }
+                    None => sleep(SHOW_PAUSE),
+                }
+            }
+            if let Err(error) = reach(settings, &settings.home) {
+                let _gone = child.kill();
+                return Err(error);
+            }
+        }
+    })
 }
 
 /// What a child is asked, and how.

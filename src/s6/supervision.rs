@@ -176,7 +176,7 @@ pub fn supervised(root: &Root, service: &Dir) -> Result<Option<(Status, Holder)>
         && is_child(root, *pid, *parent) == Some(false)
     {
         let what = format!("is out of date: {pid} is no process of its s6-supervise");
-        let remedy = "if the file system of the scan directory is full, make room there: s6 then writes it anew within seconds";
+        let remedy = "if the file system of the scan directory is full, make room there: s6 then writes it anew, within seconds if the gateway runs, else at the next start or stop";
         return Err(unusable(service, "status", &what).remedy(remedy));
     }
     Ok(seen)

@@ -36,6 +36,11 @@ impl Unusable {
     pub fn is_missing(&self) -> bool {
         self.word == "missing"
     }
+
+    /// Tells whether it is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.word == "symlink"
+    }
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -182,6 +187,22 @@ impl Dir {
 
     /// Reads a regular file of at most `limit` bytes.
     pub fn read(&self, name: &str, limit: u64) -> std::result::Result<Vec<u8>, Unusable> {
+        self.read_as(name, limit, OFlags::NOFOLLOW)
+    }
+
+    /// Reads a regular file of at most `limit` bytes, also one outside this directory to which a symbolic link leads.
+    ///
+    /// Only for a process that has no more rights than those who can make links here.
+    pub fn read_linked(&self, name: &str, limit: u64) -> std::result::Result<Vec<u8>, Unusable> {
+        self.read_as(name, limit, OFlags::empty())
+    }
+
+    fn read_as(
+        &self,
+        name: &str,
+        limit: u64,
+        following: OFlags,
+    ) -> std::result::Result<Vec<u8>, Unusable> {
         let unusable = |word, text: &str| Unusable {
             word,
             text: format!("{name} {text}"),
@@ -197,7 +218,7 @@ impl Dir {
             ),
         };
         let flags =
-            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | following;
         let file = rustix::fs::openat(&self.handle, name, flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
     Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, getegid, kill_process, pidfd_open,
-    pidfd_send_signal, test_kill_process,
+    pidfd_send_signal, set_parent_process_death_signal, test_kill_process,
 };
 
 use crate::error::{Code, Error, Result};
@@ -76,6 +76,11 @@ pub fn is_of_this_container(process: &Path) -> bool {
     let status = proc_text(&process.join("status")).unwrap_or_default();
     let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     pids.is_none_or(|pids| pids.split_whitespace().count() == 1)
+}
+
+/// Lets this process, and the program that it becomes, end with its parent.
+pub fn end_with_parent() {
+    let _outlives_it = set_parent_process_death_signal(Some(Signal::TERM));
 }
 
 /// The holder of a lock.

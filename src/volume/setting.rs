@@ -6,6 +6,7 @@ use crate::error::shown;
 use crate::hermes::config::Config;
 use crate::hermes::dotenv::EnvFile;
 use crate::system::beneath::{Dir, Unusable};
+use crate::system::mount::may_hang;
 use crate::volume::problem::{Answer, Problem};
 
 /// The file with the variables of a profile.
@@ -97,15 +98,31 @@ impl<'a> Setting<'a> {
     }
 
     fn content(&self) -> Answer<Option<Vec<u8>>> {
-        match self.home.read(self.name, LIMIT) {
+        let read = match self.home.read(self.name, LIMIT) {
+            // Mounted secrets often are links, and Hermes follows them. Homes are read with the rights of hermes.
+            Err(unusable) if unusable.is_link() => {
+                // What may hang is read by a child that can be left behind, if it is the home itself.
+                let home = self.home.path();
+                if may_hang(&home.join(self.name)) && !may_hang(home) {
+                    let what = "is a symbolic link to a file system that may never answer";
+                    return Answer::Unknown(self.unusable(unusable.word, what));
+                }
+                self.home.read_linked(self.name, LIMIT)
+            }
+            read => read,
+        };
+        match read {
             Ok(content) => Answer::Known(Some(content)),
             Err(unusable) if unusable.is_missing() => Answer::Known(None),
-            Err(unusable) => Answer::Unknown(self.unusable(&unusable)),
+            Err(Unusable { word, text }) => {
+                let what = text.strip_prefix(self.name).unwrap_or(&text);
+                Answer::Unknown(self.unusable(word, what.trim_start()))
+            }
         }
     }
 
-    fn unusable(&self, unusable: &Unusable) -> Problem {
-        let remedy = match unusable.word {
+    fn unusable(&self, word: &str, what: &str) -> Problem {
+        let remedy = match word {
             "unreadable" => "make it readable for the user of the gateways",
             "symlink" => "put the file itself there, or mount it there",
             "too-large" => "make it smaller",
@@ -113,14 +130,7 @@ impl<'a> Setting<'a> {
         };
         let kind = self.name.trim_start_matches('.').replace(['.', '_'], "-");
         let kind = kind.trim_end_matches("-yaml");
-        let what = unusable
-            .text
-            .strip_prefix(self.name)
-            .unwrap_or(&unusable.text);
-        self.problem(
-            &format!("{kind}-{}", unusable.word),
-            &format!("{}: {remedy}", what.trim_start()),
-        )
+        self.problem(&format!("{kind}-{word}"), &format!("{what}: {remedy}"))
     }
 
     fn problem(&self, reason: &str, what: &str) -> Problem {

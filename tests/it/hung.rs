@@ -1,5 +1,7 @@
 //! A volume whose daemon hangs: who waits for it can be ended by nobody. What needs nothing from it goes on.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::pid1::{Container, DIRECT, TREE, tree_service, volume};
@@ -33,6 +35,11 @@ struct Hung<'a> {
 
 impl<'a> Hung<'a> {
     fn start(env: &'a TestEnv, scandir: &'static str) -> Self {
+        Self::start_with(env, scandir, &env.home)
+    }
+
+    /// Starts a container in which `place` hangs, which need not be the volume.
+    fn start_with(env: &'a TestEnv, scandir: &'static str, place: &Path) -> Self {
         let is_direct = scandir == DIRECT;
         let service = if is_direct {
             String::new()
@@ -46,10 +53,7 @@ impl<'a> Hung<'a> {
         container.await_state(scandir, "coder", "starting");
         container.await_state(scandir, "viewer", "starting");
         env.wait_for("the gateways", || gateways(env) == 2);
-        let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-in/hung");
-        let words = [stand_in.to_str().unwrap(), env.home.to_str().unwrap()];
-        let daemon = env.spawn(container.command("root", &words));
-        env.wait_for("the mount", || daemon.said().contains("mounted"));
+        let daemon = hang(env, &container, place);
         Self {
             container,
             env,
@@ -71,6 +75,15 @@ impl<'a> Hung<'a> {
     fn run(&self, user: &str, line: &str) -> Ran {
         self.begin(user, line).end()
     }
+}
+
+/// Mounts a file system over a place that answers nothing from then on.
+fn hang<'a>(env: &'a TestEnv, container: &Container, place: &Path) -> Background<'a> {
+    let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand-in/hung");
+    let words = [stand_in.to_str().unwrap(), place.to_str().unwrap()];
+    let daemon = env.spawn(container.command("root", &words));
+    env.wait_for("the mount", || daemon.said().contains("mounted"));
+    daemon
 }
 
 fn gateways(env: &TestEnv) -> usize {
@@ -126,6 +139,41 @@ fn a_volume_that_hangs_hangs_no_command() {
         let claims = expected == not_read && ran.stdout.contains("hermes_s6_wanted{");
         assert!(!claims, "{ran:?}");
     }
+}
+
+#[test]
+fn a_link_of_a_setting_into_a_file_system_that_hangs_is_not_followed() {
+    let Some(env) = quiet() else { return };
+    let secrets = env.place.join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    symlink(secrets.join("env"), env.home.join(".env")).unwrap();
+    env.own();
+    let hung = Hung::start_with(&env, TREE, &secrets);
+    let told = "/.env is a symbolic link to a file system that may never answer: put the file itself there";
+    hung.run("hermes", "reconcile").ends(1).warns(told);
+    hung.run("hermes", "stop -p coder").ends(0);
+    has(&env.state_file("coder"), "\"desired_state\":\"stopped\"");
+}
+
+#[test]
+fn logs_that_are_followed_end_when_the_volume_hangs() {
+    let Some(env) = quiet() else { return };
+    // A file system of the kernel's that is not among those known: so a child reads, although all of it answers.
+    let other = env.home.join("other");
+    let mount = format!("mkdir {0} && mount -t mqueue mqueue {0}", other.display());
+    let container = Container::start(&env, "web-1", &format!("{mount}\n{}", tree_service()));
+    container.await_state(TREE, "coder", "starting");
+    let program = programs().join("hermes-s6");
+    let line = format!(
+        "HERMES_S6_SCANDIR={TREE} exec {} logs -f -p coder",
+        program.display()
+    );
+    let logs = env.spawn(container.command("hermes", &["sh", "-c", &line]));
+    logs.await_note("gateway-coder has not said anything yet");
+    let _daemon = hang(&env, &container, &env.home);
+    let ran = logs.end();
+    assert_eq!(ran.code, 111, "{ran:?}");
+    has(&ran.stderr, SILENT);
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn every_kind_of_file_that_is_no_answer_is_told_by_its_name() {
         for kind in ["symlink", "not-a-file", "too-large", "unreadable"] {
             let env = home();
             match kind {
-                "symlink" => symlink("elsewhere", path(&env, file)).unwrap(),
+                "symlink" => symlink(file, path(&env, file)).unwrap(),
                 "not-a-file" => fs::create_dir(path(&env, file)).unwrap(),
                 "too-large" => env.write(&path(&env, file), &"# x\n".repeat(300_000)),
                 _ => {
@@ -127,6 +127,26 @@ fn every_kind_of_file_that_is_no_answer_is_told_by_its_name() {
             };
             ran.says(coder);
         }
+    }
+}
+
+#[test]
+fn a_setting_is_read_through_links_as_hermes_reads_it() {
+    let secrets = "GATEWAY_MULTIPLEX_PROFILES=true\n";
+    let served = "profile=coder prior_state=running action=registered reason=multiplex\n";
+    let not_served = "profile=coder prior_state=running action=started\n";
+    for (content, expected) in [(Some(secrets), served), (None, not_served)] {
+        let env = home();
+        let secret = env.place.join("run-secrets");
+        fs::create_dir(&secret).unwrap();
+        // As Kubernetes mounts a secret: by way of two links.
+        symlink(".", secret.join("..data")).unwrap();
+        if let Some(content) = content {
+            env.write(&secret.join("env"), content);
+        }
+        symlink(secret.join("..data/env"), env.home.join(".env")).unwrap();
+        env.own();
+        reconcile(&env, 0).says(expected);
     }
 }
 
