@@ -33,8 +33,10 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
     }
     let profiles = names_in_time(tree.settings())?;
     let slots = tree.scandir.profiles()?;
+    // If there is no named profile at all, the volume is probably not mounted: then nothing is known to be gone.
+    let is_mounted = profiles.len() > 1;
     for name in tree.scandir.unregistered()? {
-        if !profiles.contains(&name) {
+        if is_mounted && !profiles.contains(&name) && has_no_home(tree.settings(), &name) {
             tree.scandir.forget_unregistered(&name);
         }
     }
@@ -43,8 +45,7 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
     let mut gone = &slots - &profiles;
     let is_own = |name: &ProfileName| is_inside() && *name == tree.settings().own_profile();
     gone.retain(|name| has_no_home(tree.settings(), name) && !is_own(name));
-    // If there is no named profile at all, the volume is probably not mounted: then no running gateway is gone.
-    gone.retain(|name| profiles.len() > 1 || !tree.may_run(name));
+    gone.retain(|name| is_mounted || !tree.may_run(name));
     let any = profiles != slots;
     Ok(Strayed { new, gone, any })
 }

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::io::Errno;
+
 use crate::error::{Error, Result};
 use crate::hermes::config::truth;
 use crate::rights::ask::reach;
@@ -103,7 +105,14 @@ impl Call<'_> {
         let is_terminal = std::io::stdin().is_terminal()
             && std::io::stdout().is_terminal()
             && std::io::stderr().is_terminal();
-        let has_terminal = || OpenOptions::new().read(true).open("/dev/tty").is_ok();
+        // Any other error is no answer.
+        let has_terminal = || {
+            let tty = OpenOptions::new().read(true).open("/dev/tty");
+            tty.map_or_else(
+                |cause| cause.raw_os_error() != Some(Errno::NXIO.raw_os_error()),
+                |_| true,
+            )
+        };
         // On root's terminal, the user could type commands into root's shell. So the command gets a terminal of
         // its own (runuser --pty), or no terminal if its input or output goes elsewhere (setsid).
         let mut words = match (program("/usr/sbin/runuser")?, program("/usr/bin/setsid")?) {
