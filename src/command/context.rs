@@ -19,7 +19,7 @@ use crate::tree::reconcile::Session;
 use crate::tree::scandir::{ScanDir, choices_of_tree};
 use crate::view::row::Report;
 use crate::view::status;
-use crate::volume::survey::{Skipped, Survey, survey_as};
+use crate::volume::survey::{Skipped, Survey, UNREADABLE, survey_as};
 
 /// The settings of a command, and the rights that it works with.
 #[derive(Debug)]
@@ -123,7 +123,10 @@ pub fn must_exist(profile: &ProfileName, survey: &Survey) -> Result<()> {
     let has_name = |skipped: &&Skipped| skipped.name == profile.as_str();
     if let Some(skipped) = survey.skipped.iter().find(has_name) {
         let what = format!("profile {profile}: {}", skipped.problem.text);
-        return Err(Error::new(Code::Usage, what));
+        // What could not be read may be readable in a moment.
+        let is_unread = skipped.problem.reason == UNREADABLE;
+        let code = if is_unread { Code::System } else { Code::Usage };
+        return Err(Error::new(code, what));
     }
     if survey.soulless.contains(profile) {
         let what = format!("profile {profile} has no SOUL.md");

@@ -16,7 +16,7 @@ use crate::tree::world::{Found, World};
 use crate::volume::changes::{NewPorts, Seed, VolumeChanges};
 use crate::volume::port::{NO_PORT_REMEDY, Ports, Record, all_given};
 use crate::volume::problem::Problem;
-use crate::volume::survey::{Profile, Skipped, Survey};
+use crate::volume::survey::{Profile, Skipped, Survey, UNREADABLE};
 
 /// The profiles that a plan may change, and how.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +102,7 @@ pub fn plan(
             )),
             Some(Found { failure: Some(failure), .. }) => {
                 let text = format!("its slot cannot be looked at, and stays as it is: {failure}");
-                Some(wish.skip("unreadable", &text))
+                Some(wish.skip(UNREADABLE, &text))
             }
             Some(found) if !found.ours => Some(wish.skip(
                 "foreign-slot",

@@ -30,6 +30,9 @@ use crate::volume::problem::{Answer, Problem};
 use crate::volume::said::said;
 use crate::volume::setting::{MALFORMED, Setting};
 
+/// The reason of what cannot be looked at, or not now.
+pub const UNREADABLE: &str = "unreadable";
+
 /// Files that a killed gateway leaves behind, and that keep the next gateway from starting.
 const STALE_FILES: [&str; 2] = ["gateway.pid", "processes.json"];
 
@@ -336,7 +339,7 @@ impl Survey {
         self.complete = false;
         self.skipped.push(Skipped {
             name: "profiles/".to_owned(),
-            problem: Problem::new("unreadable", text),
+            problem: Problem::new(UNREADABLE, text),
         });
     }
 
@@ -376,14 +379,14 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
         // Such as ENOTCONN, of a file system whose server is gone: the home is not.
         Err(error) => {
             survey.unknown.extend(name);
-            return survey.skip(entry, "unreadable", error.to_string());
+            return survey.skip(entry, UNREADABLE, error.to_string());
         }
     }
     let home = match profiles.dir(entry) {
         Ok(home) => home,
         Err(error) => {
             survey.unknown.extend(name);
-            return survey.skip(entry, "unreadable", error.to_string());
+            return survey.skip(entry, UNREADABLE, error.to_string());
         }
     };
     match home.kind("SOUL.md") {
@@ -391,7 +394,7 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
         Ok(Some(_)) => {}
         Err(error) => {
             survey.unknown.extend(name);
-            return survey.skip(entry, "unreadable", error.to_string());
+            return survey.skip(entry, UNREADABLE, error.to_string());
         }
     }
     match name {

@@ -210,7 +210,7 @@ fn an_unreachable_home_is_not_one_that_was_deleted() {
         .warns("the volume does not say that coder is wanted stopped");
     run("stop --all").ends(1).says("gateway-writer is down (");
     assert!(env.gateways("writer").is_empty());
-    run("start -p coder").ends(100).warns(cause);
+    run("start -p coder").ends(111).warns(cause);
     // It comes back as its operator left it.
     container.run("root", &["umount", &home]).ends(0);
     run("reconcile")

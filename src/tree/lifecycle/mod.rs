@@ -202,18 +202,24 @@ impl Lifecycle<'_> {
     ///
     /// The next command, which may get the lock right after that, sees it then.
     fn await_heard(&self, gateways: &mut [Gateway], request: Request) {
-        let is_heard = |gateway: &Gateway| {
-            if !gateway.is_told() {
-                return true;
-            }
-            let status = self.slots().status(gateway);
-            status.is_ok_and(|status| gateway.target.is_heard(status.as_ref()))
-        };
+        let mut left: Vec<&mut Gateway> = gateways
+            .iter_mut()
+            .filter(|gateway| gateway.is_told())
+            .collect();
         let limit = request.limit().min(ANSWER_TIME);
         wait_until(limit, "s6-supervise to answer", || {
-            gateways.iter().all(is_heard)
+            // What was heard once is heard: soon, the status may be out of date for a moment.
+            left.retain_mut(|gateway| {
+                let status = self.slots().status(gateway);
+                let is_heard = status.is_ok_and(|status| gateway.target.is_heard(status.as_ref()));
+                if is_heard {
+                    gateway.target.note_heard(request.verb);
+                }
+                !is_heard
+            });
+            left.is_empty()
         });
-        for gateway in gateways.iter_mut().filter(|gateway| gateway.is_told()) {
+        for gateway in left {
             match self.slots().status(gateway) {
                 Ok(status) if gateway.target.is_heard(status.as_ref()) => {
                     gateway.target.note_heard(request.verb);
