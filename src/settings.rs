@@ -232,6 +232,8 @@ struct Environment {
     root: Root,
     /// The container's environment; `None` if it does not count: root does not read it if others can change it.
     container: Option<PathBuf>,
+    /// Whether it is there now.
+    is_there: bool,
     /// Why it does not count, if it is there.
     warnings: Vec<String>,
 }
@@ -263,6 +265,7 @@ impl Environment {
         Self {
             root,
             container,
+            is_there,
             warnings,
         }
     }
@@ -271,7 +274,8 @@ impl Environment {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
             .or_else(|| {
-                let file = self.container.as_ref()?.join(name);
+                let container = self.container.as_ref().filter(|_| self.is_there);
+                let file = container?.join(name);
                 let mut value = std::fs::read(file).ok()?;
                 // A newline ends the value: s6-dumpenv writes it so, and s6-envdir -f reads it so.
                 value.pop_if(|byte| *byte == b'\n');

@@ -159,8 +159,8 @@ fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> 
             );
         }
         std::fs::create_dir_all(out).map_err(|cause| Error::system("create", out, cause))?;
-        write_new(&Dir::open(out)?, &profile.slot(), &files)?;
-        if compare(&place, &files) != Difference::default() {
+        let slot = write_new(&Dir::open(out)?, &profile.slot(), &files)?;
+        if compare(&slot, &files) != Difference::default() {
             let what = format!("{} does not hold what was written there", place.display());
             return Err(Error::new(Code::System, what).remedy("look at the file system"));
         }

@@ -56,13 +56,20 @@ pub struct Status {
 impl Status {
     /// Reads the status of a service directory; `None` if it was never supervised.
     pub fn read(service: &Dir) -> Result<Option<Self>> {
-        let Some(content) = read(service, "status", 64)? else {
+        match supervise(service)? {
+            Some(supervise) => Self::read_in(&supervise),
+            None => Ok(None),
+        }
+    }
+
+    fn read_in(supervise: &Dir) -> Result<Option<Self>> {
+        let Some(content) = read(supervise, "status", 64)? else {
             return Ok(None);
         };
         match Self::parse(&content) {
             Some(status) => Ok(Some(status)),
             None => Err(unusable(
-                service,
+                supervise,
                 "status",
                 "is not what s6-supervise writes",
             )),
@@ -110,7 +117,10 @@ impl Status {
 ///
 /// The list begins with the start of the supervisor; s6 keeps only the last deaths, see `max-death-tally`.
 pub fn deaths(service: &Dir) -> Result<Vec<(SystemTime, Death)>> {
-    let tally = read(service, "death_tally", 1 << 16)?;
+    let Some(supervise) = supervise(service)? else {
+        return Ok(Vec::new());
+    };
+    let tally = read(&supervise, "death_tally", 1 << 16)?;
     Ok(parse_tally(&tally.unwrap_or_default()))
 }
 
@@ -123,23 +133,20 @@ fn supervise(service: &Dir) -> Result<Option<Dir>> {
 }
 
 /// Reads a file in `supervise/`; `None` if there is no such file.
-fn read(service: &Dir, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-    let Some(supervise) = supervise(service)? else {
-        return Ok(None);
-    };
+fn read(supervise: &Dir, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
     match supervise.read(name, limit) {
         Ok(content) => Ok(Some(content)),
         Err(failure) if failure.is_missing() => Ok(None),
         Err(failure) => {
             let what = failure.text.strip_prefix(name).unwrap_or(&failure.text);
-            Err(unusable(service, name, what.trim_start()))
+            Err(unusable(supervise, name, what.trim_start()))
         }
     }
 }
 
 /// Makes the error for a file in `supervise/`, of which `what` says what is wrong.
-fn unusable(service: &Dir, name: &str, what: &str) -> Error {
-    let place = service.path().join("supervise").join(name);
+fn unusable(supervise: &Dir, name: &str, what: &str) -> Error {
+    let place = supervise.path().join(name);
     Error::new(Code::System, format!("{} {what}", shown(&place)))
 }
 
@@ -171,23 +178,30 @@ pub fn supervisor(service: &Dir) -> Result<Option<Holder>> {
 /// It is an error if the status names a process that is not the supervisor's. On a full file system,
 /// s6-supervise cannot write the status: the process in it has ended, and another may have its pid by now.
 pub fn supervised(root: &Root, service: &Dir) -> Result<Option<(Status, Holder)>> {
-    let seen = status_and_supervisor(service)?;
-    if let Some((Status { pid: Some(pid), .. }, Holder::Process(parent))) = &seen
+    let Some(supervise) = supervise(service)? else {
+        return Ok(None);
+    };
+    let Some(supervisor) = holder(&supervise, "lock")? else {
+        return Ok(None);
+    };
+    let status = Status::read_in(&supervise)?;
+    if let (Some(Status { pid: Some(pid), .. }), Holder::Process(parent)) = (&status, &supervisor)
         && is_child(root, *pid, *parent) == Some(false)
     {
         let what = format!("is out of date: {pid} is no process of its s6-supervise");
         let remedy = "if the file system of the scan directory is full, make room there: s6 then writes it anew, within seconds if the gateway runs, else at the next start or stop";
-        return Err(unusable(service, "status", &what).remedy(remedy));
+        return Err(unusable(&supervise, "status", &what).remedy(remedy));
     }
-    Ok(seen)
+    Ok(status.map(|status| (status, supervisor)))
 }
 
-fn status_and_supervisor(service: &Dir) -> Result<Option<(Status, Holder)>> {
-    let Some(supervisor) = supervisor(service)? else {
-        return Ok(None);
+/// Looks at both: the s6-supervise of a service directory, and the status that it has or that an earlier one has left.
+pub fn supervision(service: &Dir) -> Result<(Option<Holder>, Option<Status>)> {
+    let Some(supervise) = supervise(service)? else {
+        return Ok((None, None));
     };
-    let status = Status::read(service)?;
-    Ok(status.map(|status| (status, supervisor)))
+    let supervisor = holder(&supervise, "lock")?;
+    Ok((supervisor, Status::read_in(&supervise)?))
 }
 
 /// Finds the s6-svscan of a scan directory: the holder of its `.s6-svscan/lock`.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, seek};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, cause_text};
@@ -46,6 +46,9 @@ impl Unusable {
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
+
+/// The room for the names that the kernel gives in one call, in bytes.
+const LIST_SIZE: usize = 1 << 14;
 
 impl Dir {
     /// Opens a directory that the operator named. Links in this path are followed: the operator made them.
@@ -136,15 +139,32 @@ impl Dir {
 
     /// Lists the names in this directory, sorted.
     pub fn names(&self) -> Result<Vec<OsString>> {
-        let failed = |errno| Error::system("read", &self.path, errno);
+        let mut names = self
+            .list()
+            .map_err(|errno| Error::system("read", &self.path, errno))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn list(&self) -> rustix::io::Result<Vec<OsString>> {
+        let opened;
+        let handle = match seek(&self.handle, SeekFrom::Start(0)) {
+            // It was opened only to reach what is in it.
+            Err(Errno::BADF) => {
+                opened = rustix::fs::openat(&self.handle, ".", DIRECTORY, Mode::empty())?;
+                &opened
+            }
+            rewound => rewound.map(|_| &self.handle)?,
+        };
+        let mut buffer = Vec::with_capacity(LIST_SIZE);
+        let mut entries = RawDir::new(handle, buffer.spare_capacity_mut());
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.handle).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+        while let Some(entry) = entries.next() {
+            let name = entry?.file_name().to_bytes().to_vec();
             if name != b"." && name != b".." {
                 names.push(OsString::from_vec(name));
             }
         }
-        names.sort_unstable();
         Ok(names)
     }
 

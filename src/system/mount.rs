@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::system::process::proc_bytes;
 use crate::system::walk::{Step, Walked, walk};
@@ -34,8 +35,19 @@ impl Mount {
 
 /// Tells whether a look at a place, or at what is mounted in it, may never end.
 ///
-/// Where there is no /proc, that cannot be told; then nothing is said to hang.
+/// Where there is no /proc, that cannot be told; then nothing is said to hang. A place is looked at once in a run.
 pub fn may_hang(place: &Path) -> bool {
+    static KNOWN: Mutex<Vec<(PathBuf, bool)>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, answer)) = known.iter().find(|(known, _)| known == place) {
+        return *answer;
+    }
+    let answer = looks_remote(place);
+    known.push((place.to_owned(), answer));
+    answer
+}
+
+fn looks_remote(place: &Path) -> bool {
     let Ok(text) = proc_bytes(Path::new("/proc/self/mountinfo")) else {
         return false;
     };

@@ -22,10 +22,16 @@ use crate::error::{Code, Error, Result};
 use crate::system::beneath::Dir;
 use crate::system::root::Root;
 
+/// More than any file of /proc that is read here has, in bytes.
+const PROC_LIMIT: u64 = 1 << 26;
+
 /// Reads a file of /proc, which does not tell its size beforehand.
 pub fn proc_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(1 << 13);
-    fs::File::open(path)?.read_to_end(&mut bytes)?;
+    // A limit keeps the library from asking for the size first.
+    fs::File::open(path)?
+        .take(PROC_LIMIT)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -112,8 +118,11 @@ pub fn holder(dir: &Dir, name: &str) -> Result<Option<Holder>> {
 /// another pid namespace, or where /proc hides the processes of others.
 pub fn is_child(root: &Root, pid: u32, parent_pid: i32) -> Option<bool> {
     let parent_pid = parent_pid.to_string();
-    start_time(root, &parent_pid)?;
-    Some(parent(root, &pid.to_string()).is_some_and(|parent| parent == parent_pid))
+    let is_child = parent(root, &pid.to_string()).is_some_and(|parent| parent == parent_pid);
+    if !is_child {
+        start_time(root, &parent_pid)?;
+    }
+    Some(is_child)
 }
 
 /// An identified process: a signal reaches this process, and never a later one with the same pid.

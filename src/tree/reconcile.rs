@@ -230,7 +230,11 @@ impl<'a> Session<'a> {
         })?;
         let slots = apply.slots(&plan);
         let tender = tender::render(&self.choices, self.rights.drop_to());
-        let slots_now = self.scandir.profiles()?.len();
+        let is_foreign =
+            |name: &ProfileName| world.slots.get(name).is_some_and(|found| !found.ours);
+        let mut slots_now = self.scandir.slot_names()?;
+        slots_now.retain(|name| !is_foreign(name));
+        let slots_now = slots_now.len();
         let has_room = world.room.is_none_or(|room| room >= slots_now);
         let tender = tender.and_then(|files| apply.tender(&files, has_room));
         failures.extend(tender.err().map(|error| Warning::new(error.to_string())));

@@ -269,14 +269,17 @@ impl ScanDir {
 
     /// Lists the profiles that have a slot made by hermes-s6.
     pub fn profiles(&self) -> Result<BTreeSet<ProfileName>> {
-        let names = self.dir.names()?;
-        let slots = names
-            .iter()
-            .filter_map(|name| ProfileName::from_slot(name.to_str()?));
-        let mut profiles = BTreeSet::new();
+        let mut profiles = self.slot_names()?;
         // One that cannot be looked at counts: whoever looks at it is told why.
-        profiles.extend(slots.filter(|name| self.has_slot(name).unwrap_or(true)));
+        profiles.retain(|name| self.has_slot(name).unwrap_or(true));
         Ok(profiles)
+    }
+
+    /// Lists the profiles that something in the scan directory has the name of the slot of, whoever made it.
+    pub fn slot_names(&self) -> Result<BTreeSet<ProfileName>> {
+        let names = self.dir.names()?;
+        let slot = |name: &OsString| ProfileName::from_slot(name.to_str()?);
+        Ok(names.iter().filter_map(slot).collect())
     }
 
     /// Reads the ports that the slots have, not yet checked.

@@ -1,16 +1,14 @@
 //! The slot: the service directory of one profile's gateway, rendered from `templates/`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use askama::Template;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::retry_on_intr;
 use sha2::{Digest, Sha256};
-use walkdir::WalkDir;
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::name::ProfileName;
@@ -215,55 +213,60 @@ pub struct Difference {
 
 /// Compares a slot with the files that it should have. Other files in the slot are ignored.
 ///
-/// The slot is opened by its path, in which links would be followed. Therefore nobody with fewer rights than ours
-/// may be able to change it.
-pub fn compare(slot: &Path, files: &Files) -> Difference {
-    let mut outdated: BTreeSet<&'static str> = files.keys().copied().collect();
-    let mut debris = Vec::new();
-    let is_ours = |entry: &walkdir::DirEntry| {
-        entry.depth() != 1
-            || !entry.file_type().is_dir()
-            || DIRECTORIES.iter().any(|ours| entry.file_name() == *ours)
+/// A file that cannot be read counts as outdated: the attempt to write it then gives the error.
+pub fn compare(slot: &Dir, files: &Files) -> Difference {
+    let mut difference = Difference {
+        outdated: files.keys().copied().collect(),
+        debris: Vec::new(),
     };
-    // A file that cannot be read counts as outdated: the attempt to write it then gives the error.
-    let entries = WalkDir::new(slot)
-        .min_depth(1)
-        .max_depth(2)
-        .into_iter()
-        .filter_entry(is_ours)
-        .flatten()
-        .filter(|entry| !entry.file_type().is_dir());
-    let is_ours = |path: &str| path == "down" || files.contains_key(path);
-    for entry in entries {
-        let path = entry.path().strip_prefix(slot).ok().and_then(Path::to_str);
-        let Some(path) = path else { continue };
-        if written_path(path).is_some_and(|path| is_ours(&path)) {
-            debris.push(path.to_owned());
-        } else if let Some((path, file)) = files.get_key_value(path)
-            && entry.file_type().is_file()
-            && has(entry.path(), file)
-        {
-            outdated.remove(path);
+    difference.look(slot, "", files);
+    for directory in DIRECTORIES {
+        if let Ok(inner) = slot.dir(directory) {
+            difference.look(&inner, &format!("{directory}/"), files);
         }
     }
-    Difference {
-        outdated: outdated.into_iter().collect(),
-        debris,
+    difference.debris.sort_unstable();
+    difference
+}
+
+impl Difference {
+    /// Looks at the files in one directory of a slot, whose paths have `prefix`.
+    fn look(&mut self, directory: &Dir, prefix: &str, files: &Files) {
+        let is_ours = |path: &str| path == "down" || files.contains_key(path);
+        for name in directory.names().unwrap_or_default() {
+            let Some(name) = name.to_str() else { continue };
+            let path = format!("{prefix}{name}");
+            if written_path(&path).is_some_and(|path| is_ours(&path)) {
+                // A directory is not made by any writer of ours.
+                if !matches!(directory.kind(name), Ok(Some(FileType::Directory))) {
+                    self.debris.push(path);
+                }
+            } else if let Some(file) = files.get(&*path)
+                && has(directory, name, file)
+            {
+                self.outdated.retain(|outdated| *outdated != path);
+            }
+        }
     }
 }
 
 /// Tells whether a file has the mode and the content that it should have.
-fn has(place: &Path, file: &File) -> bool {
-    let length = file.content.len() as u64;
+fn has(directory: &Dir, name: &str, file: &File) -> bool {
     let read = || {
-        let open = fs::File::open(place)?;
-        let meta = open.metadata()?;
-        if meta.mode() & 0o7777 != file.mode || meta.size() != length {
-            return Ok::<_, std::io::Error>(false);
+        let open = directory.file(name, OFlags::RDONLY)?;
+        let meta = open.metadata().ok();
+        let is_like_it = meta.is_some_and(|meta| {
+            meta.is_file()
+                && meta.mode() & 0o7777 == file.mode
+                && meta.size() == file.content.len() as u64
+        });
+        if !is_like_it {
+            return Ok::<_, Error>(false);
         }
-        let mut content = Vec::with_capacity(file.content.len() + 1);
-        open.take(length + 1).read_to_end(&mut content)?;
-        Ok(content == file.content)
+        // One byte more, by which a file shows that has grown.
+        let mut content = vec![0; file.content.len() + 1];
+        let length = retry_on_intr(|| rustix::io::read(&open, &mut content));
+        Ok(length.is_ok_and(|length| content[..length] == file.content))
     };
     read().unwrap_or(false)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::hermes::name::ProfileName;
-use crate::s6::supervision::{Status, supervisor};
+use crate::s6::supervision::supervision;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
@@ -84,7 +84,7 @@ impl Found {
             Difference {
                 outdated: self.outdated,
                 debris: self.debris,
-            } = compare(slot.path(), files);
+            } = compare(&slot, files);
         }
         Ok(())
     }
@@ -92,8 +92,8 @@ impl Found {
     /// Reads what s6 knows about the slot.
     fn observe(&mut self, slot: &Dir) -> Result<()> {
         self.failure = None;
-        self.supervised = supervisor(slot)?.is_some();
-        let status = Status::read(slot)?;
+        let (supervisor, status) = supervision(slot)?;
+        self.supervised = supervisor.is_some();
         self.stale = status.is_some() && !self.supervised;
         self.up = self.supervised && status.is_some_and(|status| status.wanted_up);
         Ok(())

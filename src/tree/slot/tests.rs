@@ -1,8 +1,9 @@
 //! Slots as directories: written, changed, and compared with what they should be.
 
 use std::error::Error;
-use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::{fs, io};
 
 use super::*;
 use crate::system::beneath::scratch::{Scratch, directory, file};
@@ -43,7 +44,7 @@ fn a_new_slot_has_its_files_and_directories_whatever_the_umask_says() -> Tested 
         ]
     );
     assert_eq!(
-        compare(&scratch.path().join("slot"), &files()),
+        compare(&slot, &files()),
         Difference::default(),
         "what was written is what should be there"
     );
@@ -118,9 +119,8 @@ type Row = (
 fn compare_all(test: &str, rows: &[Row]) -> Tested {
     for (change, outdated, debris, sentence) in rows {
         let scratch = Scratch::new(test)?;
-        write_new(&scratch.dir()?, "slot", &files())?;
-        let slot = scratch.path().join("slot");
-        change(&slot)?;
+        let slot = write_new(&scratch.dir()?, "slot", &files())?;
+        change(slot.path())?;
         let difference = compare(&slot, &files());
         assert_eq!(difference.outdated, *outdated, "{sentence}");
         assert_eq!(difference.debris, *debris, "{sentence}");
@@ -207,7 +207,7 @@ fn a_file_is_outdated_unless_it_has_its_mode_and_content() -> Tested {
                 |slot| fs::remove_dir_all(slot),
                 &["data/hermes-s6", "log/run", "run", "type"],
                 &[],
-                "there is no slot at all",
+                "the slot is gone",
             ),
         ],
     )
