@@ -245,33 +245,47 @@ pub fn require_root_owned(dir: &Dir, name: &OsStr) -> Result<()> {
 }
 
 fn require_root_owned_from(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
-    let path = dir.path().join(name);
-    let stat = match statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        // Slots are removed: a file that is gone is not run.
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(Error::system("stat", &path, errno)),
-    };
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    let is_roots = only_root_owns_and_changes(kind, stat.st_uid, stat.st_gid, stat.st_mode);
-    if !is_roots || depth > SERVICE_DEPTH {
-        let path = shown(&path);
-        return Err(Error::new(
-            Code::Usage,
-            format!("{path} is not root's alone, and root would run what is in it"),
-        )
-        .remedy("use a new, empty scan directory"));
+    let kind = require_one_root_owned(dir, Path::new(name))?;
+    if kind != Some(FileType::Directory) || OF_S6.iter().any(|of_s6| name == *of_s6) {
+        return Ok(());
     }
-    if kind == FileType::Directory && !OF_S6.iter().any(|of_s6| name == *of_s6) {
-        let inner = match dir.dir(name) {
-            Err(error) if error.is_not_found() => return Ok(()),
-            inner => inner?,
-        };
-        for name in inner.names()? {
-            require_root_owned_from(&inner, &name, depth + 1)?;
-        }
+    if depth == SERVICE_DEPTH {
+        return Err(not_roots(&dir.path().join(name)));
+    }
+    let inner = match dir.dir(name) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        inner => inner?,
+    };
+    for name in inner.names()? {
+        require_root_owned_from(&inner, &name, depth + 1)?;
     }
     Ok(())
+}
+
+/// Refuses a file or directory that somebody other than root owns or can change, and gives its type.
+///
+/// Slots are removed: what is gone is not run, and has no type.
+pub fn require_one_root_owned(dir: &Dir, path: &Path) -> Result<Option<FileType>> {
+    let stat = match statat(dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(Error::system("stat", dir.path().join(path), errno)),
+    };
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if only_root_owns_and_changes(kind, stat.st_uid, stat.st_gid, stat.st_mode) {
+        Ok(Some(kind))
+    } else {
+        Err(not_roots(&dir.path().join(path)))
+    }
+}
+
+fn not_roots(path: &Path) -> Error {
+    let path = shown(path);
+    Error::new(
+        Code::Usage,
+        format!("{path} is not root's alone, and root would run what is in it"),
+    )
+    .remedy("use a new, empty scan directory")
 }
 
 /// Tells whether only root owns and can change a file of a service directory.

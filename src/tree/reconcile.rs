@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         scandir.ours()?;
         if rights.are_roots() {
             only_root_changes(scandir.dir().path())?;
-            scandir.require_all_root_owned()?;
+            scandir.require_directories_root_owned()?;
         }
         let lock = scandir.lock_within(limit)?;
         let choices = scandir.choices(settings, || Ok(tools))?;

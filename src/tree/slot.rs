@@ -8,6 +8,7 @@ use std::time::Duration;
 use askama::Template;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::retry_on_intr;
+use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Error, Result};
@@ -250,13 +251,15 @@ impl Difference {
     }
 }
 
-/// Tells whether a file has the mode and the content that it should have.
+/// Tells whether a file has the mode and the content that it should have. A file that root runs has to be root's.
 fn has(directory: &Dir, name: &str, file: &File) -> bool {
     let read = || {
         let open = directory.file(name, OFlags::RDONLY)?;
         let meta = open.metadata().ok();
         let is_like_it = meta.is_some_and(|meta| {
+            let is_ours = meta.uid() == 0 || !geteuid().is_root();
             meta.is_file()
+                && is_ours
                 && meta.mode() & 0o7777 == file.mode
                 && meta.size() == file.content.len() as u64
         });

@@ -1,7 +1,7 @@
 //! What root runs: nothing that somebody else could replace. And what is said where that cannot be known.
 
 use std::fs;
-use std::os::unix::fs::{chown, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::support::{Ran, Run, TestEnv, chmod, is_root, programs, skip};
@@ -187,19 +187,52 @@ fn a_tree_of_roots_gateways_is_roots_alone_while_it_runs() {
     let again = env.run_as_root("reconcile").ends(0);
     again.says("nothing changed");
     env.run_as_root("restart -p coder").ends(0);
-    chmod(env.slot("coder").join("run"), 0o777);
-    let culprit = format!(
-        "{} is not root's alone",
-        env.slot("coder").join("run").display()
-    );
-    env.run_as_root("reconcile").ends(100).warns(&culprit);
-    // Only the gateways of those slots are left alone.
-    let stop = env.run_as_root("stop --all").ends(100);
-    stop.warns(&culprit).says("gateway-other is down");
-    env.run_as_root("stop -p coder").ends(100).warns(&culprit);
-    let listed = env.run_as_root("list");
-    listed.says("coder ready").says("other down");
-    env.run_as_root("start -p other").ends(0);
+    let run = env.slot("coder").join("run");
+    let is_roots = || {
+        let meta = fs::metadata(&run).unwrap();
+        (meta.uid(), meta.mode() & 0o7777) == (0, 0o755)
+    };
+    let changes: [fn(&Path); 2] = [
+        |run| chmod(run, 0o777),
+        |run| chown(run, Some(OTHER), None).unwrap(),
+    ];
+    for change in changes {
+        change(&run);
+        let culprit = format!("{} is not root's alone", run.display());
+        // Only the gateways of those slots are left alone.
+        let stop = env.run_as_root("stop --all").ends(100);
+        stop.warns(&culprit).says("gateway-other is down");
+        env.run_as_root("stop -p coder").ends(100).warns(&culprit);
+        let listed = env.run_as_root("list");
+        listed.says("coder ready").says("other down");
+        env.run_as_root("start -p other").ends(0);
+        // What lies in directories of root's alone is written anew.
+        assert!(!is_roots());
+        env.run_as_root("reconcile").ends(0).says("profile=coder");
+        assert!(is_roots());
+        env.run_as_root("restart -p coder").ends(0);
+    }
+    for directory in [
+        "",
+        "data",
+        "env",
+        "log",
+        "event",
+        "supervise",
+        "log/supervise",
+    ] {
+        let place = env.slot("coder").join(directory);
+        chown(&place, Some(OTHER), None).unwrap();
+        let culprit = format!(
+            "{} is not root's alone",
+            place.display().to_string().trim_end_matches('/')
+        );
+        for line in ["reconcile", "stop -p coder", "unregister -p coder"] {
+            env.run_as_root(line).ends(100).warns(&culprit);
+        }
+        chown(&place, Some(0), None).unwrap();
+    }
+    env.run_as_root("stop -p coder").ends(0);
     chmod(env.scandir.join(".hermes-s6"), 0o666);
     let start = env.run_as_root("start -p other").ends(100);
     start.warns(".hermes-s6 is not root's alone");
