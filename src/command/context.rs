@@ -103,7 +103,7 @@ impl Context {
         };
         Ok(Report {
             volume: failure,
-            ..status::report(&self.settings, &scandir, &survey, &[])?
+            ..status::report(&self.settings, &scandir, &survey)?
         })
     }
 

@@ -303,7 +303,7 @@ pub fn tend(at_end: bool) -> Result<Code> {
 /// This process has to run for that time: a heartbeat may be old only because the whole container was frozen.
 fn watch(common: &Common, settings: &Settings, scandir: &ScanDir) -> Result<Code> {
     let suspects = || -> Result<Vec<Row>> {
-        let report = status::report(settings, scandir, &survey(settings, &[])?, &[])?;
+        let report = status::states(settings, scandir, &survey(settings, &[])?, &[])?;
         let mut rows = report.profiles;
         rows.retain(|row| row.state == State::Unresponsive && row.wanted);
         Ok(rows)

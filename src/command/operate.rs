@@ -408,7 +408,7 @@ fn carry_out(
         }
         Survey::default()
     });
-    let report = status::report(tree.settings(), &tree.scandir, &survey, names)?;
+    let report = status::states(tree.settings(), &tree.scandir, &survey, names)?;
     Ok(say(request, &outcome, &report, &survey, form))
 }
 

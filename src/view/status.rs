@@ -24,12 +24,27 @@ use crate::volume::port::HERMES_DEFAULT;
 use crate::volume::problem::Answer;
 use crate::volume::survey::Survey;
 
-/// Reports on the slots and profiles that are in `only`, or on all if `only` is empty.
-pub fn report(
+/// Reports on all slots and profiles, and on their logs.
+pub fn report(settings: &Settings, scandir: &ScanDir, survey: &Survey) -> Result<Report> {
+    report_on(settings, scandir, survey, &[], true)
+}
+
+/// Reports on the slots and profiles that are in `only`, or on all if `only` is empty, and looks at no log.
+pub fn states(
     settings: &Settings,
     scandir: &ScanDir,
     survey: &Survey,
     only: &[ProfileName],
+) -> Result<Report> {
+    report_on(settings, scandir, survey, only, false)
+}
+
+fn report_on(
+    settings: &Settings,
+    scandir: &ScanDir,
+    survey: &Survey,
+    only: &[ProfileName],
+    with_logs: bool,
 ) -> Result<Report> {
     let mut names = BTreeSet::new();
     if only.is_empty() {
@@ -47,6 +62,7 @@ pub fn report(
         // directory that has no gateways of this data root.
         watched: manager.is_s6() || matches!(scandir.watcher(), Ok(Some(_))),
         now: SystemTime::now(),
+        with_logs,
         command: OnceCell::new(),
     };
     let row = |name: &ProfileName| {
@@ -98,6 +114,7 @@ struct Look<'a> {
     /// Whether an s6-svscan watches the scan directory.
     watched: bool,
     now: SystemTime,
+    with_logs: bool,
     /// The container's command, once it has been looked for.
     command: OnceCell<Command>,
 }
@@ -141,7 +158,7 @@ impl Look<'_> {
         };
         judge(&mut row, &seen);
         // While another tree runs this profile, its logger has the log too. What does not run says nothing.
-        let has_log = row.pid.is_some() && row.state != State::WaitingForLock;
+        let has_log = self.with_logs && row.pid.is_some() && row.state != State::WaitingForLock;
         let place = profile.map(|profile| &profile.log);
         if let Some(place) = place.filter(|place| has_log && !place.is_hidden) {
             row.log = self.log(name, place);
@@ -249,7 +266,7 @@ mod tests {
         // What is closed between two walks keeps their events apart.
         let flags = WatchFlags::OPEN | WatchFlags::CLOSE_NOWRITE;
         add_watch(&watch, scratch.path().join("proc"), flags)?;
-        let report = report(&settings, &scandir, &survey, &[])?;
+        let report = report(&settings, &scandir, &survey)?;
         assert_eq!(report.profiles.len(), slots + 1, "and default");
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = Reader::new(&watch, &mut buffer);

@@ -336,7 +336,7 @@ pub fn profiles(
     found: &mut Findings,
 ) {
     found.check = "profiles";
-    match scandir.map(|scandir| status::report(settings, scandir, survey, &[])) {
+    match scandir.map(|scandir| status::report(settings, scandir, survey)) {
         Some(Ok(report)) => {
             gateways(&report, found);
             memory(&settings.root, &report, found);
