@@ -33,10 +33,8 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
     }
     let profiles = names_in_time(tree.settings())?;
     let slots = tree.scandir.profiles()?;
-    // If there is no named profile at all, the volume is probably not mounted: then nothing is known to be gone.
-    let is_mounted = profiles.len() > 1;
     for name in tree.scandir.unregistered()? {
-        if is_mounted && !profiles.contains(&name) && has_no_home(tree.settings(), &name) {
+        if !profiles.contains(&name) && was_deleted(tree.settings(), &name) {
             tree.scandir.forget_unregistered(&name);
         }
     }
@@ -45,7 +43,8 @@ pub fn strayed(tree: &Tree) -> Result<Strayed> {
     let mut gone = &slots - &profiles;
     let is_own = |name: &ProfileName| is_inside() && *name == tree.settings().own_profile();
     gone.retain(|name| has_no_home(tree.settings(), name) && !is_own(name));
-    gone.retain(|name| is_mounted || !tree.may_run(name));
+    // If there is no named profile at all, the volume is probably not mounted: then no running gateway is gone.
+    gone.retain(|name| profiles.len() > 1 || !tree.may_run(name));
     let any = profiles != slots;
     Ok(Strayed { new, gone, any })
 }
@@ -117,6 +116,12 @@ pub fn has_no_home(settings: &Settings, name: &ProfileName) -> bool {
     let home = settings.root.at(settings.home_of(name));
     home.symlink_metadata()
         .is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// Tells whether the home of a profile certainly does not exist on a volume that is mounted: it has a place for homes.
+fn was_deleted(settings: &Settings, name: &ProfileName) -> bool {
+    let profiles = settings.root.at(settings.home.join("profiles"));
+    has_no_home(settings, name) && profiles.is_dir()
 }
 
 /// Converges the slots of some profiles with the volume.

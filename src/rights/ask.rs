@@ -42,8 +42,8 @@ const SHARE: u32 = 3;
 /// The pause between two looks whether a child that has answered has ended.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// The pause between two looks whether a child has ended that shows something.
-const SHOW_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause between two looks whether a child has ended that shows something.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The longest answer that is read, in bytes: the child may run as a user whom root does not trust.
 const ANSWER_LIMIT: usize = 64 << 20;
@@ -119,6 +119,7 @@ pub fn show_by_child(settings: &Settings, words: &[&str]) -> Option<Result<Code>
         let mut child =
             spawn(&mut command).map_err(|cause| Error::exec(command.get_program(), cause))?;
         let failed = |cause| Error::system("wait for", "a child", cause);
+        let mut pause = PAUSE;
         loop {
             let asked = Instant::now();
             while asked.elapsed() < SILENCE {
@@ -130,8 +131,9 @@ pub fn show_by_child(settings: &Settings, words: &[&str]) -> Option<Result<Code>
                         let what = format!("hermes-s6 read-logs failed ({status})");
                         return Err(Error::new(Code::System, what));
                     }
-                    None => sleep(SHOW_PAUSE),
+                    None => sleep(pause),
                 }
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
             if let Err(error) = reach(settings, &settings.home) {
                 let _gone = child.kill();

@@ -160,7 +160,10 @@ impl Dir {
         let mut entries = RawDir::new(handle, buffer.spare_capacity_mut());
         let mut names = Vec::new();
         while let Some(entry) = entries.next() {
-            let name = entry?.file_name().to_bytes().to_vec();
+            let name = match entry {
+                Err(Errno::INTR) => continue,
+                entry => entry?.file_name().to_bytes().to_vec(),
+            };
             if name != b"." && name != b".." {
                 names.push(OsString::from_vec(name));
             }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::system::process::proc_bytes;
+use crate::system::trust::is_not_there;
 use crate::system::walk::{Step, Walked, walk};
 
 /// The types of file systems that answer without anybody else's help: the kernel alone serves them.
@@ -35,24 +36,23 @@ impl Mount {
 
 /// Tells whether a look at a place, or at what is mounted in it, may never end.
 ///
-/// Where there is no /proc, that cannot be told; then nothing is said to hang. A place is looked at once in a run.
+/// Where there is no /proc, nothing is said to hang; where it cannot be told, it may. A place is looked at once in a run.
 pub fn may_hang(place: &Path) -> bool {
     static KNOWN: Mutex<Vec<(PathBuf, bool)>> = Mutex::new(Vec::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, answer)) = known.iter().find(|(known, _)| known == place) {
         return *answer;
     }
-    let answer = looks_remote(place);
+    let answer = match proc_bytes(Path::new("/proc/self/mountinfo")) {
+        Ok(text) => {
+            let whole = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+            is_on_another(&parse(&text), &whole, &|path| fs::read_link(path).ok())
+        }
+        Err(cause) if is_not_there(&cause) => false,
+        Err(_) => return true,
+    };
     known.push((place.to_owned(), answer));
     answer
-}
-
-fn looks_remote(place: &Path) -> bool {
-    let Ok(text) = proc_bytes(Path::new("/proc/self/mountinfo")) else {
-        return false;
-    };
-    let place = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
-    is_on_another(&parse(&text), &place, &|path| fs::read_link(path).ok())
 }
 
 /// Reads the lines of /proc/self/mountinfo, see proc(5).

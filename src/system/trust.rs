@@ -233,11 +233,12 @@ pub fn only_root_changes(place: &Path) -> Result<()> {
     }
 }
 
-/// The directories of a service in which only s6 makes files, of which it runs none.
-const OF_S6: [&str; 2] = ["event", "supervise"];
+/// The depth of a service directory: `gateway-x/log/supervise/control`.
+const SERVICE_DEPTH: usize = 3;
 
-/// The depth of the files of a service directory: `gateway-x/log/run`.
-const SERVICE_DEPTH: usize = 2;
+/// The beginning of the names of FIFOs in `event/`, which exist while a process listens for events. The listener
+/// makes them writable for everybody (<https://skarnet.org/software/s6/libs6/ftrigr.html>).
+const LISTENER: &[u8] = b"ftrig1:";
 
 /// Refuses a service directory or file that somebody other than root owns or can change: root runs its scripts.
 pub fn require_root_owned(dir: &Dir, name: &OsStr) -> Result<()> {
@@ -245,54 +246,49 @@ pub fn require_root_owned(dir: &Dir, name: &OsStr) -> Result<()> {
 }
 
 fn require_root_owned_from(dir: &Dir, name: &OsStr, depth: usize) -> Result<()> {
-    let kind = require_one_root_owned(dir, Path::new(name))?;
-    if kind != Some(FileType::Directory) || OF_S6.iter().any(|of_s6| name == *of_s6) {
-        return Ok(());
-    }
-    if depth == SERVICE_DEPTH {
-        return Err(not_roots(&dir.path().join(name)));
-    }
-    let inner = match dir.dir(name) {
-        Err(error) if error.is_not_found() => return Ok(()),
-        inner => inner?,
+    let path = || dir.path().join(name);
+    let stat = match statat(dir, Path::new(name), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        // s6-supervise replaces its status file by a rename, and slots are removed: a file that is gone is
+        // not run.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(Error::system("stat", path(), errno)),
     };
-    for name in inner.names()? {
-        require_root_owned_from(&inner, &name, depth + 1)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let is_roots = only_root_owns_and_changes(name, kind, stat.st_uid, stat.st_gid, stat.st_mode);
+    if !is_roots || depth > SERVICE_DEPTH {
+        let path = shown(&path());
+        return Err(Error::new(
+            Code::Usage,
+            format!("{path} is not root's alone, and root would run what is in it"),
+        )
+        .remedy("use a new, empty scan directory"));
+    }
+    if kind == FileType::Directory {
+        let inner = match dir.dir(name) {
+            Err(error) if error.is_not_found() => return Ok(()),
+            inner => inner?,
+        };
+        let names = match inner.names() {
+            Err(error) if error.is_not_found() => return Ok(()),
+            names => names?,
+        };
+        for name in names {
+            require_root_owned_from(&inner, &name, depth + 1)?;
+        }
     }
     Ok(())
 }
 
-/// Refuses a file or directory that somebody other than root owns or can change, and gives its type.
-///
-/// Slots are removed: what is gone is not run, and has no type.
-pub fn require_one_root_owned(dir: &Dir, path: &Path) -> Result<Option<FileType>> {
-    let stat = match statat(dir, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(Error::system("stat", dir.path().join(path), errno)),
-    };
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    if only_root_owns_and_changes(kind, stat.st_uid, stat.st_gid, stat.st_mode) {
-        Ok(Some(kind))
-    } else {
-        Err(not_roots(&dir.path().join(path)))
-    }
-}
-
-fn not_roots(path: &Path) -> Error {
-    let path = shown(path);
-    Error::new(
-        Code::Usage,
-        format!("{path} is not root's alone, and root would run what is in it"),
-    )
-    .remedy("use a new, empty scan directory")
-}
-
 /// Tells whether only root owns and can change a file of a service directory.
-fn only_root_owns_and_changes(kind: FileType, uid: u32, gid: u32, mode: u32) -> bool {
-    // s6 makes event/ writable for a group, that of root.
-    let others_write = mode & 0o002 != 0 || (mode & 0o020 != 0 && gid != 0);
-    uid == 0 && kind != FileType::Symlink && !others_write
+fn only_root_owns_and_changes(name: &OsStr, kind: FileType, uid: u32, gid: u32, mode: u32) -> bool {
+    // The group of hermes may write to the control FIFO. Writing to the FIFO of a listener wakes the listener, and
+    // does nothing else. s6 makes event/ writable for a group, that of root.
+    let is_fifo = kind == FileType::Fifo;
+    let is_listener = is_fifo && name.as_encoded_bytes().starts_with(LISTENER);
+    let group_writes = mode & 0o020 != 0 && gid != 0 && !is_fifo;
+    let everybody_writes = mode & 0o002 != 0 && !is_listener;
+    uid == 0 && kind != FileType::Symlink && !everybody_writes && !group_writes
 }
 
 #[cfg(test)]
@@ -439,21 +435,26 @@ mod tests {
 
     #[test]
     fn a_file_of_a_service_is_roots_alone_unless_somebody_else_has_made_it_or_may_write() {
-        use FileType::{Directory, RegularFile, Symlink};
+        use FileType::{Directory, Fifo, RegularFile, Symlink};
         #[rustfmt::skip]
         let rows = [
-            (RegularFile, 0, 0, 0o755, true, "a script"),
-            (RegularFile, 10_000, 0, 0o755, false, "a script of hermes'"),
-            (RegularFile, 0, 10_000, 0o754, true, "readable for hermes' group"),
-            (RegularFile, 0, 10_000, 0o774, false, "writable for it"),
-            (RegularFile, 0, 0, 0o757, false, "writable for everybody"),
-            (Symlink, 0, 0, 0o777, false, "a link, wherever it leads"),
-            (Directory, 0, 0, 0o3730, true, "event/, as s6 makes it"),
-            (Directory, 0, 10_000, 0o3730, false, "for hermes' group"),
+            ("run", RegularFile, 0, 0, 0o755, true, "a script"),
+            ("run", RegularFile, 10_000, 0, 0o755, false, "a script of hermes'"),
+            ("run", RegularFile, 0, 10_000, 0o754, true, "readable for hermes' group"),
+            ("run", RegularFile, 0, 10_000, 0o774, false, "writable for it"),
+            ("run", RegularFile, 0, 0, 0o757, false, "writable for everybody"),
+            ("run", Symlink, 0, 0, 0o777, false, "a link, wherever it leads"),
+            ("event", Directory, 0, 0, 0o3730, true, "as s6 makes it"),
+            ("event", Directory, 0, 10_000, 0o3730, false, "for hermes' group"),
+            ("control", Fifo, 0, 10_000, 0o620, true, "for hermes' group"),
+            ("control", Fifo, 0, 10_000, 0o622, false, "for everybody"),
+            ("ftrig1:@4000:x", Fifo, 0, 0, 0o622, true, "a listener of root's, whom everybody may wake"),
+            ("ftrig1:@4000:x", Fifo, 10_000, 0, 0o622, false, "somebody else's"),
+            ("ftrig1:@4000:x", RegularFile, 0, 0, 0o622, false, "a file of such a name"),
         ];
-        for (kind, uid, gid, mode, expected, sentence) in rows {
-            let is_roots = only_root_owns_and_changes(kind, uid, gid, mode);
-            assert_eq!(is_roots, expected, "{sentence}");
+        for (name, kind, uid, gid, mode, expected, sentence) in rows {
+            let is_roots = only_root_owns_and_changes(OsStr::new(name), kind, uid, gid, mode);
+            assert_eq!(is_roots, expected, "{name}: {sentence}");
         }
     }
 }

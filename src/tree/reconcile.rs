@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
         scandir.ours()?;
         if rights.are_roots() {
             only_root_changes(scandir.dir().path())?;
-            scandir.require_directories_root_owned()?;
+            scandir.require_all_root_owned()?;
         }
         let lock = scandir.lock_within(limit)?;
         let choices = scandir.choices(settings, || Ok(tools))?;
@@ -309,6 +309,9 @@ pub fn dry_run(settings: &Settings, rights: &Rights, tools: Tools) -> Result<Out
     let scandir = ScanDir::open_if_there(settings)?;
     if let Some(scandir) = &scandir {
         scandir.ours()?;
+        if rights.are_roots() {
+            scandir.require_all_root_owned()?;
+        }
     }
     let scandir = scandir.as_ref();
     let choices = choices_of_tree(settings, rights, scandir, || Ok(tools))?;

@@ -25,7 +25,7 @@ use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::process::Holder;
 use crate::system::root::{Root, identity};
-use crate::system::trust::{only_root_changes, require_one_root_owned, require_root_owned};
+use crate::system::trust::{only_root_changes, require_root_owned};
 use crate::system::wait::wait_until;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
 use crate::tree::slot::MARKER;
@@ -36,17 +36,6 @@ use crate::volume::survey::Survey;
 /// The prefix of an empty file which tells that somebody unregistered a profile: that its slot was removed on
 /// purpose.
 const MARK_PREFIX: &str = ".hermes-s6-gone-";
-
-/// The directories of a service, those above others first.
-const SERVICE_DIRECTORIES: [&str; 7] = [
-    "data",
-    "env",
-    "event",
-    "log",
-    "log/event",
-    "log/supervise",
-    "supervise",
-];
 
 /// The file whose lock a process holds while it changes the scan directory.
 const LOCK_FILE: &str = ".hermes-s6.lock";
@@ -110,24 +99,14 @@ impl ScanDir {
         .remedy("run this as the owner of the scan directory"))
     }
 
-    /// Refuses slots with files that somebody other than root owns or can change: root runs their scripts.
-    pub fn require_all_root_owned(&self) -> Result<()> {
-        for name in self.services()? {
-            self.require_root_owned(&name)?;
-        }
-        Ok(())
-    }
-
-    /// Refuses slots with directories that somebody other than root owns or can change.
+    /// Refuses a scan directory with slots that somebody other than root owns or can change: root runs their scripts.
     ///
-    /// In all others, files of somebody else's can be replaced: see [`compare`](crate::tree::slot::compare).
-    pub fn require_directories_root_owned(&self) -> Result<()> {
-        for name in self.services()? {
-            let service = Path::new(&name);
-            let is_directory =
-                require_one_root_owned(&self.dir, service)? == Some(FileType::Directory);
-            for directory in SERVICE_DIRECTORIES.iter().filter(|_| is_directory) {
-                require_one_root_owned(&self.dir, &service.join(directory))?;
+    /// This reads every slot. A command that changes none of them needs only [`ScanDir::require_root_owned`].
+    pub fn require_all_root_owned(&self) -> Result<()> {
+        for name in self.dir.names()? {
+            let text = name.to_string_lossy();
+            if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) || text == TENDER {
+                require_root_owned(&self.dir, &name)?;
             }
         }
         Ok(())
@@ -136,16 +115,6 @@ impl ScanDir {
     /// Refuses a slot, or another name in the scan directory, that somebody other than root owns or can change.
     pub fn require_root_owned(&self, name: impl AsRef<OsStr>) -> Result<()> {
         require_root_owned(&self.dir, name.as_ref())
-    }
-
-    /// Lists what hermes-s6 has made in the scan directory, by its names.
-    fn services(&self) -> Result<Vec<OsString>> {
-        let mut names = self.dir.names()?;
-        names.retain(|name| {
-            let name = name.to_string_lossy();
-            name.starts_with(SLOT_PREFIX) || name.starts_with(OWNER_FILE) || name == TENDER
-        });
-        Ok(names)
     }
 
     /// Gives the open directory.

@@ -687,22 +687,22 @@ fn what_was_changed_on_the_volume_from_outside_is_picked_up_by_the_next_command(
 
 #[test]
 fn what_was_unregistered_stays_so_while_its_home_or_the_volume_cannot_be_seen() {
-    let env = home(&["coder", "viewer"]);
+    let env = home(&["coder"]);
     let _tree = env.supervise();
     env.run("unregister -p coder").ends(0);
     chmod(env.home_of("coder"), 0);
-    env.run("start -p viewer").ends(0);
+    env.run("start -p default").ends(0);
     chmod(env.home_of("coder"), 0o755);
     let (profiles, away) = (env.home.join("profiles"), env.home.join("away"));
     fs::rename(&profiles, &away).unwrap();
-    env.run("stop");
+    env.run("restart -p default").ends(0);
     fs::rename(&away, &profiles).unwrap();
-    env.run("start -p viewer").ends(0);
+    env.run("start -p default").ends(0);
     assert_eq!(env.state("coder"), "unregistered");
     fs::remove_dir_all(env.home_of("coder")).unwrap();
-    env.run("start -p viewer").ends(0);
+    env.run("start -p default").ends(0);
     env.profile("coder", "");
-    let ran = env.run("start -p viewer").ends(0);
+    let ran = env.run("start -p default").ends(0);
     ran.warns("gateway-coder is registered, and down");
 }
 

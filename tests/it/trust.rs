@@ -187,52 +187,64 @@ fn a_tree_of_roots_gateways_is_roots_alone_while_it_runs() {
     let again = env.run_as_root("reconcile").ends(0);
     again.says("nothing changed");
     env.run_as_root("restart -p coder").ends(0);
-    let run = env.slot("coder").join("run");
-    let is_roots = || {
-        let meta = fs::metadata(&run).unwrap();
-        (meta.uid(), meta.mode() & 0o7777) == (0, 0o755)
+    let slot = env.slot("coder");
+    // What somebody has done to a file that root runs, or reads or writes there.
+    let theirs: fn(&Path) = |place| chown(place, Some(OTHER), None).unwrap();
+    let made: fn(&Path) = |place| {
+        fs::write(place, "").unwrap();
+        chown(place, Some(OTHER), None).unwrap();
     };
-    let changes: [fn(&Path); 2] = [
-        |run| chmod(run, 0o777),
-        |run| chown(run, Some(OTHER), None).unwrap(),
-    ];
-    for change in changes {
-        change(&run);
-        let culprit = format!("{} is not root's alone", run.display());
+    let linked: fn(&Path) = |place| link("/etc/hostname", place, OTHER);
+    let open: fn(&Path) = |place| chmod(place, 0o777);
+    for (name, change) in [
+        ("run", open),
+        ("finish", theirs),
+        ("log/finish", made),
+        ("env/LD_PRELOAD", made),
+        ("event/ftrig1:x", linked),
+        ("supervise/lock", theirs),
+        ("data", theirs),
+        ("log/event", theirs),
+        ("", theirs),
+    ] {
+        let place = if name.is_empty() {
+            slot.clone()
+        } else {
+            slot.join(name)
+        };
+        let before = fs::symlink_metadata(&place).ok();
+        change(&place);
+        let culprit = format!("{} is not root's alone", place.display());
+        for line in [
+            "reconcile",
+            "reconcile --dry-run",
+            "stop -p coder",
+            "start -p coder",
+            "unregister -p coder",
+        ] {
+            env.run_as_root(line).ends(100).warns(&culprit);
+        }
         // Only the gateways of those slots are left alone.
         let stop = env.run_as_root("stop --all").ends(100);
         stop.warns(&culprit).says("gateway-other is down");
-        env.run_as_root("stop -p coder").ends(100).warns(&culprit);
         let listed = env.run_as_root("list");
         listed.says("coder ready").says("other down");
         env.run_as_root("start -p other").ends(0);
-        // What lies in directories of root's alone is written anew.
-        assert!(!is_roots());
-        env.run_as_root("reconcile").ends(0).says("profile=coder");
-        assert!(is_roots());
-        env.run_as_root("restart -p coder").ends(0);
-    }
-    for directory in [
-        "",
-        "data",
-        "env",
-        "log",
-        "event",
-        "supervise",
-        "log/supervise",
-    ] {
-        let place = env.slot("coder").join(directory);
-        chown(&place, Some(OTHER), None).unwrap();
-        let culprit = format!(
-            "{} is not root's alone",
-            place.display().to_string().trim_end_matches('/')
-        );
-        for line in ["reconcile", "stop -p coder", "unregister -p coder"] {
-            env.run_as_root(line).ends(100).warns(&culprit);
+        match before {
+            Some(meta) => {
+                chown(&place, Some(0), None).unwrap();
+                chmod(&place, meta.mode() & 0o7777);
+            }
+            None => fs::remove_file(&place).unwrap(),
         }
-        chown(&place, Some(0), None).unwrap();
     }
     env.run_as_root("stop -p coder").ends(0);
+    let tender = env.scandir.join("hermes-s6-tender/run");
+    chown(&tender, Some(OTHER), None).unwrap();
+    let culprit = format!("{} is not root's alone", tender.display());
+    env.run_as_root("reconcile").ends(100).warns(culprit);
+    chown(&tender, Some(0), None).unwrap();
+    env.run_as_root("reconcile").ends(0);
     chmod(env.scandir.join(".hermes-s6"), 0o666);
     let start = env.run_as_root("start -p other").ends(100);
     start.warns(".hermes-s6 is not root's alone");
