@@ -86,18 +86,21 @@ pub fn follow_renamed(
 ///
 /// `limit` is how long other commands are waited for.
 pub fn follow_volume(tree: &Tree, limit: Duration) -> Result<()> {
-    let Strayed { new, gone, .. } = strayed(tree)?;
+    let Strayed { mut new, gone, .. } = strayed(tree)?;
     if !gone.is_empty() {
         converge(tree, &gone, limit)?;
     }
     if new.is_empty() {
         return Ok(());
     }
+    let session = tree.session(limit)?;
+    // Until now, another command may have unregistered one.
+    new.retain(|name| !tree.scandir.is_unregistered(name));
     let Registered {
         failures,
         unwritten,
         ..
-    } = tree.session(limit)?.register(&new)?;
+    } = session.register(&new)?;
     report::warnings(&unwritten);
     let failed = failures.iter();
     let failed = failed.map(|(name, error)| Warning::of(name.as_str(), error.to_string()));

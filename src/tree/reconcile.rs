@@ -181,12 +181,18 @@ impl<'a> Session<'a> {
     /// Removes the slots of profiles, after their gateways and supervisors have ended; gives the failures.
     pub fn unregister(&self, names: &[ProfileName]) -> Result<Failures> {
         let mut failures = Failures::new();
+        // Before the slots go: another command must not take one for a slot that has not been made yet.
+        for name in names {
+            self.scandir.note_unregistered(name);
+        }
         self.apply(&Rendered::new())
             .remover()
             .remove(names.iter(), &mut failures);
+        for name in failures.keys() {
+            self.scandir.forget_unregistered(name);
+        }
         let mut boot_log = Vec::new();
         for name in names.iter().filter(|name| !failures.contains_key(name)) {
-            self.scandir.note_unregistered(name);
             let change = Change {
                 reason: Some("unregistered".to_owned()),
                 ..Change::new(name, None, Action::Removed)

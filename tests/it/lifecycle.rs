@@ -686,6 +686,22 @@ fn what_was_changed_on_the_volume_from_outside_is_picked_up_by_the_next_command(
 }
 
 #[test]
+fn what_is_being_unregistered_is_not_taken_for_new() {
+    let env = home(&["coder", "viewer"]);
+    // Its logger is waited for, in the middle of the removal.
+    env.behaviour("coder", "leave 3000\n");
+    let _tree = env.supervise();
+    env.run("start -p coder").ends(0);
+    let unregister = waits(&env, "unregister -p coder");
+    env.wait_for("the slot to go", || !env.slot("coder").exists());
+    let mark = ".hermes-s6-gone-coder".to_owned();
+    assert!(names(&env.scandir).contains(&mark), "by what others see it");
+    env.run("start -p viewer").ends(0);
+    unregister.end().ends(0);
+    assert_eq!(env.state("coder"), "unregistered");
+}
+
+#[test]
 fn what_was_unregistered_stays_so_while_its_home_or_the_volume_cannot_be_seen() {
     let env = home(&["coder"]);
     let _tree = env.supervise();
