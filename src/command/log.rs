@@ -21,12 +21,13 @@ use crate::command::chain::command;
 use crate::command::operate::operate_as;
 use crate::command::outcome::Form;
 use crate::error::{Code, Error, Result, cause_text, shown};
+use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::s6::supervision::{Death, Status, deaths, supervised};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
-use crate::system::process::{Process, parent, spawn};
+use crate::system::process::{Process, STATE, parent, proc_text, spawn, stat_field};
 use crate::system::root::Root;
 use crate::system::time::timestamp;
 use crate::system::wait::wait_until;
@@ -54,8 +55,11 @@ const HEARTBEAT_TIME: Duration = Duration::from_secs(35);
 /// The same after a logger that was killed: then probably because nobody reads stdout.
 const STDOUT_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long a logger that cannot write all that it has may write what it can. It does not read meanwhile.
+/// How long a logger that cannot write all that it has may write nothing. It does not read meanwhile.
 const REPLACE_TIME: Duration = Duration::from_millis(300);
+
+/// How long it may take for what it can write: some megabytes, and a sync for each.
+const WRITE_TIME: Duration = Duration::from_secs(5);
 
 /// The pause between two looks at the end of a tree.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -389,10 +393,10 @@ fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<(
                 })
         };
         let care = care(&logger, &place, could_write, is_read);
-        let time = match care {
+        let (patience, limit) = match care {
             Care::Leave => continue,
-            Care::Renew => END_TIME,
-            Care::Replace => REPLACE_TIME,
+            Care::Renew => (END_TIME, END_TIME),
+            Care::Replace => (REPLACE_TIME, WRITE_TIME),
         };
         let is_meant = || {
             let logger = Logger::of(root, &slot)?;
@@ -402,21 +406,106 @@ fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<(
         if let Ok(Some(process)) = Process::identify(root, pid, is_meant)
             && process.signal(Signal::HUP).is_ok()
         {
-            told.push((name, process, Instant::now() + time));
+            let now = Instant::now();
+            told.push(Ending {
+                name,
+                process,
+                pid,
+                patience,
+                limit: now + limit,
+                written: None,
+                since: now,
+            });
         }
     }
     while !told.is_empty() {
-        told.retain(|(_, process, _)| process.runs());
-        let now = Instant::now();
-        for (name, process, _) in told.iter().filter(|(_, _, end)| *end <= now) {
+        told.retain(|ending| ending.process.runs());
+        for ending in &mut told {
+            ending.look(root);
+        }
+        for Ending { name, process, .. } in told.iter().filter(|ending| ending.is_over()) {
             process.signal(Signal::KILL)?;
             report::warning(&format!(
                 "the logger of {} cannot write all that it has, and is replaced: see hermes-s6 status -p {name}",
                 name.slot()
             ));
         }
-        told.retain(|(_, _, end)| now < *end);
+        told.retain(|ending| !ending.is_over());
         thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// A logger that was told to end, and writes what it can.
+struct Ending<'r> {
+    name: ProfileName,
+    process: Process<'r>,
+    pid: i32,
+    /// How long it may write nothing.
+    patience: Duration,
+    /// When it has to have ended.
+    limit: Instant,
+    /// How many bytes it had written in all; `None` where the kernel does not tell.
+    written: Option<u64>,
+    /// Since when it has written nothing.
+    since: Instant,
+}
+
+impl Ending<'_> {
+    /// Looks whether the logger writes: more than before, or it waits for its disk.
+    fn look(&mut self, root: &Root) {
+        let pid = self.pid.to_string();
+        let io = proc_text(&root.at(format!("/proc/{pid}/io"))).unwrap_or_default();
+        let written = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+        let written = written.and_then(|bytes| bytes.parse().ok());
+        let waits = stat_field(root, &pid, STATE).is_some_and(|state| state == "D");
+        if waits || written != self.written {
+            self.since = Instant::now();
+        }
+        self.written = written;
+    }
+
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= self.patience || Instant::now() >= self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_logger_has_time_for_as_long_as_it_writes()
+    -> std::result::Result<(), Box<dyn std::error::Error>> {
+        let root = Root::new("/");
+        let line = "for i in $(seq 30); do echo; sleep 0.1; done; exec sleep 60";
+        let mut child = Command::new("sh")
+            .args(["-c", line])
+            .stdout(Stdio::null())
+            .spawn()?;
+        let pid = i32::try_from(child.id())?;
+        let process = Process::identify(&root, pid, || Ok(true))?;
+        let start = Instant::now();
+        let mut ending = Ending {
+            name: "coder".parse()?,
+            process: process.ok_or("it has ended")?,
+            pid,
+            patience: Duration::from_secs(2),
+            limit: start + Duration::from_secs(60),
+            written: None,
+            since: start,
+        };
+        while !ending.is_over() {
+            ending.look(&root);
+            thread::sleep(PAUSE);
+        }
+        let took = start.elapsed();
+        child.kill()?;
+        child.wait()?;
+        assert!(took > Duration::from_secs(3), "{took:?}");
+        assert!(Instant::now() < ending.limit, "and no longer");
+        Ok(())
+    }
 }

@@ -59,6 +59,9 @@ fn field(stat: &str, number: usize) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// The field of /proc/PID/stat with the state of the process: `D` while it waits for a disk.
+pub const STATE: usize = 3;
+
 /// The field of /proc/PID/stat with the start of the process, in ticks since the machine started.
 const START_TIME: usize = 22;
 
