@@ -19,7 +19,7 @@ const METRICS: [(&str, &str, Value); 8] = [
     (
         "wanted",
         "Whether the gateway is to run, and nothing here holds it down.",
-        |row| Some(row.wanted.into()),
+        |row| row.intent_problem.is_none().then(|| row.wanted.into()),
     ),
     (
         "parked",

@@ -74,6 +74,8 @@ pub struct Row {
     pub restarts: Option<usize>,
     /// The operator's intent, as the state file has it.
     pub intent: Option<String>,
+    /// Why the intent is not known; `None` if it is, or if there is none.
+    pub intent_problem: Option<String>,
     /// Whether the operator wants the gateway to run, and nothing in this container holds it down.
     pub wanted: bool,
     /// The port of the API server.
@@ -131,6 +133,7 @@ impl Row {
             is_lasting: false,
             restarts: None,
             intent: intent.state.clone(),
+            intent_problem: None,
             wanted: intent.wants_running(),
             port,
             log: None,
@@ -150,9 +153,19 @@ impl Row {
             }
     }
 
-    /// Tells whether something is not as it should be: the gateway does not run, or its log is not written.
+    /// Tells whether something is not as it should be: the gateway does not run, its log is not written, or it is not
+    /// known what the operator wants.
     pub fn is_wrong(&self) -> bool {
-        self.is_missing() || self.log_note().is_some()
+        self.is_missing() || self.log_note().is_some() || self.intent_problem.is_some()
+    }
+
+    /// Says that the intent of the operator is not known, and why; `None` if it is.
+    pub fn intent_note(&self) -> Option<String> {
+        let problem = self.intent_problem.as_ref()?;
+        Some(format!(
+            "{} has an intent that is not known: {problem}",
+            self.profile
+        ))
     }
 
     /// Says that the log of the gateway is not written, since when and why; `None` if it is.

@@ -22,7 +22,7 @@ use crate::view::verdict::{Seen, Service, Slot, judge};
 use crate::volume::log::LogPlace;
 use crate::volume::port::HERMES_DEFAULT;
 use crate::volume::problem::Answer;
-use crate::volume::survey::Survey;
+use crate::volume::survey::{Skipped, Survey, UNREADABLE};
 
 /// Reports on all slots and profiles, and on their logs.
 pub fn report(settings: &Settings, scandir: &ScanDir, survey: &Survey) -> Result<Report> {
@@ -135,6 +135,7 @@ impl Look<'_> {
         };
         let mut row = Row::new(name.clone(), &own, port, paths);
         row.wanted = intent.wants_running();
+        row.intent_problem = self.intent_problem(name);
         let is_called = name.is_default() && row.wanted && !own.wants_running();
         let calls = if is_called {
             called_by(settings, self.survey, others_run)
@@ -164,6 +165,20 @@ impl Look<'_> {
             row.log = self.log(name, place);
         }
         row
+    }
+
+    /// Says why it is not known what the operator wants of a profile: its state file or its home cannot be read.
+    fn intent_problem(&self, name: &ProfileName) -> Option<String> {
+        let skipped = || {
+            let is_of = |skipped: &&Skipped| skipped.name == name.as_str();
+            let skipped = self.survey.skipped.iter().find(is_of)?;
+            (skipped.problem.reason == UNREADABLE).then_some(&skipped.problem)
+        };
+        let problem = match self.survey.profiles.get(name) {
+            Some(profile) => profile.problem.as_ref(),
+            None => skipped(),
+        };
+        problem.map(|problem| problem.text.clone())
     }
 
     /// Tells whether a gateway of another profile than `default` runs, where that is the one that serves all; also if

@@ -60,7 +60,8 @@ pub fn table(report: &Report, colour: bool) -> String {
 /// Gives the notes of profiles that have one. A note that is the same for several profiles comes once.
 fn notes(rows: &[Row]) -> Vec<String> {
     let noted = rows.iter().flat_map(|row| {
-        let notes = [row.note.clone(), row.log_note()].into_iter().flatten();
+        let notes = [row.note.clone(), row.log_note(), row.intent_note()];
+        let notes = notes.into_iter().flatten();
         // Each begins with the name.
         notes.map(|note| {
             let name = row.profile.as_str();
@@ -122,9 +123,11 @@ fn cells(row: &Row) -> [String; HEAD.len()] {
         uptime.map_or_else(dash, duration),
         row.last_exit.map_or_else(dash, death_text),
         row.restarts.map_or_else(dash, |count| count.to_string()),
-        row.intent
-            .as_deref()
-            .map_or_else(dash, |intent| escaped(intent.as_bytes())),
+        match &row.intent {
+            Some(intent) => escaped(intent.as_bytes()),
+            None if row.intent_problem.is_some() => "unknown".to_owned(),
+            None => dash(),
+        },
         row.port.map_or_else(dash, |port| port.to_string()),
     ]
 }

@@ -441,7 +441,11 @@ fn look(name: ProfileName, home: &Dir, logs: Logs, variables: &Answer<EnvFile>) 
         },
         Err(unusable) if unusable.is_missing() => (Intent::default(), None, true),
         Err(unusable) => {
-            let text = format!("{}: remove it, and start the profile again", unusable.text);
+            let remedy = match unusable.word {
+                UNREADABLE => "make it readable for the user of the gateways",
+                _ => "remove it, and start the profile again",
+            };
+            let text = format!("{}: {remedy}", unusable.text);
             let problem = Problem::new(&format!("state-{}", unusable.word), text);
             (Intent::default(), Some(problem), false)
         }

@@ -55,6 +55,52 @@ fn has_unknown(ran: &Ran) -> bool {
 }
 
 #[test]
+fn an_intent_that_cannot_be_read_is_not_one_that_is_not_there() {
+    let env = TestEnv::new();
+    env.running("coder").running("writer");
+    let _tree = env.supervise();
+    env.await_ready(&["coder", "writer"]);
+    let state = env.home_of("coder").join("gateway_state.json");
+    let why = "coder has an intent that is not known: gateway_state.json cannot be read: Permission denied: make it readable";
+    for place in [&state, &env.home_of("writer")] {
+        chmod(place, 0);
+    }
+    let status = env.run("status").ends(1);
+    status.says(why);
+    let home = format!(
+        "writer has an intent that is not known: unable to open {}",
+        env.home_of("writer").display()
+    );
+    status.says(home);
+    let rows = status
+        .stdout
+        .lines()
+        .filter(|line| line.contains(" ready "));
+    assert_eq!(
+        rows.filter(|row| row.contains(" unknown ")).count(),
+        2,
+        "{status:?}"
+    );
+    let json = env.run("status --json").ends(1);
+    json.says("\"intent\":null,\"intent_problem\":\"gateway_state.json cannot be read");
+    let metrics = env.run("status --format prometheus").ends(1).stdout;
+    assert!(
+        !metrics.contains("hermes_s6_wanted{profile=\"coder\"}"),
+        "{metrics}"
+    );
+    chmod(env.home_of("writer"), 0o755);
+    chmod(&state, 0o644);
+    let json = env.run("status --json").ends(0);
+    json.says("\"intent\":\"running\",\"intent_problem\":null");
+    // With too few descriptors for the state files, too.
+    for limit in 4..16 {
+        let ran = with_descriptors(&env, limit, "status");
+        let known = ran.stdout.matches("  running  ").count();
+        assert!(ran.code != 0 || known == 2, "{limit}: {ran:?}");
+    }
+}
+
+#[test]
 fn forty_gateways_are_stopped_and_started_with_twenty_descriptors() {
     let env = TestEnv::new();
     let names: Vec<String> = (0..40).map(|number| format!("p{number:02}")).collect();
