@@ -334,7 +334,10 @@ fn a_stop_at_the_end_of_a_restart_gives_the_new_process_its_signal() {
     env.run("start -p coder");
     env.hold("coder", "save");
     let restart = signals(&env, "restart -p coder");
-    // It still has the lock when the new process is there.
+    // The stop needs the scan directory. The slot stays locked until the restart sees the new process.
+    let lock = env.scandir.join(".hermes-s6.lock");
+    let is_free = || fs::File::open(&lock).is_ok_and(|lock| lock.try_lock().is_ok());
+    env.wait_for("the lock of the scan directory", is_free);
     restart.signal("STOP");
     env.let_go("coder", "save");
     env.await_event("coder", "start", 2);

@@ -593,9 +593,10 @@ fn a_logger_whose_log_another_one_has_writes_to_stdout_until_it_is_free() {
     env.await_state("coder", "ready");
     let line = "coder: stand-in gateway of coder, pid ";
     env.wait_for(line, || env.out().contains(line));
-    env.run("status")
-        .ends(1)
-        .says("coder log: not written, its file was removed");
+    // s6 learns only then that the logger has started.
+    let why = "coder log: not written, its file was removed";
+    env.wait_for(why, || env.run("status").stdout.contains(why));
+    env.run("status").ends(1).says(why);
     drop(other);
     env.wait_for("the log", || log.join("current").exists());
     assert_eq!(tree.stop(), 0);
