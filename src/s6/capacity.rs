@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::error::{Code, Error, Result, shown};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
-use crate::system::process::{Holder, proc_bytes, proc_text, spawn};
+use crate::system::process::{Holder, proc_if_seen, spawn};
 
 /// The limit of an s6-svscan without an option, in directories: a service with a logger counts as two.
 ///
@@ -79,7 +79,7 @@ pub fn room(
         return Ok(usize::MAX);
     };
     let process = settings.root.at(format!("/proc/{pid}"));
-    let cmdline = proc_bytes(&process.join("cmdline")).unwrap_or_default();
+    let cmdline = proc_if_seen(&process.join("cmdline"))?;
     let limit = limit(&cmdline);
     let old = matches!(limit, Limit::Usual | Limit::Services(_))
         && LimitOption::of_installed(settings, tools)? == LimitOption::Services;
@@ -91,7 +91,8 @@ pub fn room(
         Limit::Usual => directories(USUAL_DIRECTORIES, others.len() + loggers),
         Limit::Directories(limit) => directories(limit, others.len() + loggers),
     };
-    let limits = proc_text(&process.join("limits")).unwrap_or_default();
+    let limits = proc_if_seen(&process.join("limits"))?;
+    let limits = String::from_utf8_lossy(&limits);
     Ok(by_limit.min(by_descriptors(open_files(&limits)).saturating_sub(loggers)))
 }
 

@@ -21,6 +21,7 @@ use rustix::process::{
 use crate::error::{Code, Error, Result};
 use crate::system::beneath::Dir;
 use crate::system::root::Root;
+use crate::system::trust::is_not_there;
 
 /// More than any file of /proc that is read here has, in bytes.
 const PROC_LIMIT: u64 = 1 << 26;
@@ -33,6 +34,21 @@ pub fn proc_bytes(path: &Path) -> io::Result<Vec<u8>> {
         .take(PROC_LIMIT)
         .read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads a file of /proc; gives nothing where it is not there, or hidden from this process. Any other error is none of
+/// these.
+pub fn proc_if_seen(path: &Path) -> Result<Vec<u8>> {
+    match proc_bytes(path) {
+        Err(cause)
+            if is_not_there(&cause)
+                || cause.kind() == io::ErrorKind::PermissionDenied
+                || cause.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(Vec::new())
+        }
+        read => read.map_err(|cause| Error::system("read", path, cause)),
+    }
 }
 
 /// Reads a file of /proc as text. The name of a process, which is in some of them, can have any bytes.
@@ -49,7 +65,8 @@ fn stat(root: &Root, pid: &str) -> std::path::PathBuf {
     root.at(format!("/proc/{pid}/stat"))
 }
 
-fn field(stat: &str, number: usize) -> Option<String> {
+/// Takes a field from the text of /proc/PID/stat by its number in proc(5).
+pub fn field(stat: &str, number: usize) -> Option<String> {
     // The second field, the command's name, may contain spaces and parentheses. Behind its last parenthesis
     // comes the third field.
     stat.rsplit(')')
@@ -63,7 +80,7 @@ fn field(stat: &str, number: usize) -> Option<String> {
 pub const STATE: usize = 3;
 
 /// The field of /proc/PID/stat with the start of the process, in ticks since the machine started.
-const START_TIME: usize = 22;
+pub const START_TIME: usize = 22;
 
 /// Reads when a process started, in hundredths of a second since the machine started: field 22 of
 /// /proc/PID/stat.

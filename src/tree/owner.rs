@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::rights::ask::reach;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
-use crate::system::process::{proc_text, stat_field};
+use crate::system::process::{START_TIME, field, proc_if_seen};
 use crate::system::root::identity;
 
 /// The name of the owner file in a scan directory.
@@ -47,8 +47,8 @@ impl Owner {
     }
 
     /// Tells whether the scan directory was filled by this instance of the machine or container.
-    pub fn is_of_this_instance(&self, settings: &Settings) -> bool {
-        self.instance == instance(settings)
+    pub fn is_of_this_instance(&self, settings: &Settings) -> crate::error::Result<bool> {
+        Ok(self.instance == instance(settings)?)
     }
 }
 
@@ -77,14 +77,17 @@ impl Choices {
 }
 
 /// Gives a name for this instance of the machine or container: the boot id, and the start time of PID 1.
-pub fn instance(settings: &Settings) -> String {
-    let read = |path: &str| proc_text(&settings.root.at(path)).unwrap_or_default();
-    let start = stat_field(&settings.root, "1", 22);
-    format!(
+pub fn instance(settings: &Settings) -> crate::error::Result<String> {
+    let read = |path: &str| -> crate::error::Result<String> {
+        let bytes = proc_if_seen(&settings.root.at(path))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let start = field(&read("/proc/1/stat")?, START_TIME);
+    Ok(format!(
         "{} {}",
-        read("/proc/sys/kernel/random/boot_id").trim(),
+        read("/proc/sys/kernel/random/boot_id")?.trim(),
         start.as_deref().unwrap_or("-")
-    )
+    ))
 }
 
 #[cfg(test)]

@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
         let apply = self.apply(&rendered);
         apply.owner(&Owner {
             home: self.settings.home.clone(),
-            instance: instance(self.settings),
+            instance: instance(self.settings)?,
             choices: self.choices.clone(),
         })?;
         let slots = apply.slots(&plan);

@@ -204,7 +204,7 @@ impl ScanDir {
     /// Reads the owner file of a running tree: its s6-svscan lives, and this instance has filled the directory.
     pub fn live_owner(&self, settings: &Settings) -> Result<Option<Owner>> {
         match self.owner()? {
-            Some(owner) if owner.is_of_this_instance(settings) => {
+            Some(owner) if owner.is_of_this_instance(settings)? => {
                 let is_watched = match self.watcher() {
                     // Root's s6-svscan cannot be seen by hermes.
                     Err(error) if error.is_forbidden() => true,

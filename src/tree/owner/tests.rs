@@ -78,21 +78,25 @@ fn an_instance_is_known_by_the_machines_start_and_that_of_pid_1() -> Result<(), 
         file("proc/1/stat", &stat("77"), 0o644),
     ])?;
     let settings = settings(scratch.path(), "/data");
-    let ours = instance(&settings);
+    let ours = instance(&settings)?;
     assert_eq!(ours, "a-b-c 77");
     let owner = owner(&settings, "/data", ours);
-    assert!(owner.is_of_this_instance(&settings));
+    assert!(owner.is_of_this_instance(&settings)?);
     for (path, content, sentence) in [
         ("proc/1/stat", stat("78"), "another PID 1"),
         ("proc/1/stat", String::new(), "none that can be seen"),
     ] {
         fs::write(scratch.path().join(path), content)?;
-        assert!(!owner.is_of_this_instance(&settings), "{sentence}");
+        assert!(!owner.is_of_this_instance(&settings)?, "{sentence}");
     }
     fs::write(scratch.path().join("proc/1/stat"), stat("77"))?;
-    assert!(owner.is_of_this_instance(&settings), "the same again");
+    assert!(owner.is_of_this_instance(&settings)?, "the same again");
     let boot_id = "proc/sys/kernel/random/boot_id";
     fs::write(scratch.path().join(boot_id), "d-e-f\n")?;
-    assert!(!owner.is_of_this_instance(&settings), "another boot");
+    assert!(!owner.is_of_this_instance(&settings)?, "another boot");
+    fs::remove_file(scratch.path().join(boot_id))?;
+    fs::create_dir(scratch.path().join(boot_id))?;
+    let unread = owner.is_of_this_instance(&settings);
+    assert!(unread.is_err(), "a failed look is not another boot");
     Ok(())
 }
