@@ -66,6 +66,15 @@ fn loggers(env: &TestEnv) -> Vec<Process> {
     found
 }
 
+/// Waits until another logger of coder than this one runs, and it alone.
+#[track_caller]
+fn await_another(env: &TestEnv, logger: &Process) {
+    env.wait_for("another logger", || {
+        let loggers = loggers(env);
+        loggers.len() == 1 && loggers[0].pid != logger.pid
+    });
+}
+
 /// Tells to how many places the logger of coder writes.
 fn places(env: &TestEnv) -> Vec<&'static str> {
     let loggers = loggers(env);
@@ -343,10 +352,7 @@ fn a_killed_supervisor_of_a_logger_leads_to_one_logger() {
         .iter()
         .find(|process| process.pid == logger.parent);
     supervisor.unwrap().kill("KILL");
-    env.wait_for("another logger", || {
-        let loggers = loggers(&env);
-        loggers.len() == 1 && loggers[0].pid != logger.pid
-    });
+    await_another(&env, &logger);
     env.behaviour("coder", &format!("talk {LINES}\n"));
     env.run("restart -p coder").ends(0);
     env.await_event("coder", "talked", 1);
@@ -405,10 +411,7 @@ fn a_logger_starts_also_where_its_service_directory_cannot_be_looked_at() {
     let logger = loggers(&env).remove(0);
     chmod(env.slot("coder").join("log/supervise/death_tally"), 0o000);
     logger.kill("HUP");
-    env.wait_for("another logger", || {
-        let loggers = loggers(&env);
-        loggers.len() == 1 && loggers[0].pid != logger.pid
-    });
+    await_another(&env, &logger);
     env.wait_for("a logger for both", || places(&env) == ["stdout", "file"]);
 }
 
