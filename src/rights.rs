@@ -1,19 +1,18 @@
 //! The rights that the program works with: they follow from who runs it and who owns the scan directory.
 //!
 //! Root runs the gateways of an account that it does not trust. It never reads or writes the volume itself.
-//! In the tree it becomes that account. In the direct layout it runs hermes-s6 again with the rights of the account,
-//! see [`ask`].
+//! In the tree it becomes that account, see [`apart`]. In the direct layout it runs hermes-s6 again with the rights of
+//! the account, see [`ask`].
 
+pub mod apart;
 pub mod ask;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 use crate::error::{Code, Error, Result, shown};
-use crate::s6::tool::Tools;
+use crate::rights::apart::{Dropping, Purpose};
 use crate::settings::{SCANDIR, Settings};
 use crate::system::account::Account;
 use crate::system::trust::{is_not_there, name_of, only_root_changes};
@@ -115,24 +114,13 @@ pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     }
 }
 
-/// Replaces this process by the same command with the rights of the account.
+/// Replaces this process by the same command with the rights of the account; returns only an error.
 ///
-/// `prefix` is a command line that is executed first, still as root, and executes the rest. Returns only if
-/// the execution fails.
-pub fn become_account(
-    account: &Account,
-    tools: &Tools,
-    settings: &Settings,
-    prefix: &[&Path],
-) -> Error {
-    let setuidgid = settings.root.at(tools.s6.join("s6-setuidgid"));
-    let words = prefix.iter().map(|word| word.as_os_str().to_owned());
-    let our_arguments = std::env::args_os().skip(1);
-    let mut words = words
-        .chain([setuidgid.into_os_string(), account.name.clone().into()])
-        .chain([settings.root.at(&tools.hermes_s6).into_os_string()])
-        .chain(our_arguments);
-    let program = words.next().unwrap_or_default();
-    let cause = Command::new(&program).args(words).exec();
-    Error::exec(program, cause)
+/// `prefix` is a command line that is executed first, still as root, and executes the rest.
+pub fn become_account(dropping: &Dropping, purpose: Purpose, prefix: &[&Path]) -> Error {
+    let prefix = prefix.iter().map(|word| word.as_os_str().to_owned());
+    let itself = dropping.settings.root.at(&dropping.tools.hermes_s6);
+    let words = [itself.into_os_string()].into_iter();
+    let words = words.chain(std::env::args_os().skip(1));
+    dropping.become_it(purpose, prefix.collect(), words.collect(), |_| {})
 }

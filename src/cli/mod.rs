@@ -215,6 +215,13 @@ pub enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         prog: Vec<OsString>,
     },
+    /// Run PROG in a session of its own, with the terminal on stdin if it is one (used by root, to drop its rights)
+    #[command(hide = true)]
+    OwnSession {
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        prog: Vec<OsString>,
+    },
     /// Run PROG without the messaging tokens of the default profile (used by run scripts)
     #[command(hide = true)]
     OwnEnv {

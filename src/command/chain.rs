@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::hermes::config::{is_of_an_account, truth};
 use crate::hermes::state::{Proof, STATE_FILE, STATE_LIMIT, serves};
 use crate::report;
+use crate::rights::apart;
 use crate::s6::storm::storm;
 use crate::s6::supervision::{Status, deaths};
 use crate::system::beneath::Dir;
@@ -48,6 +49,14 @@ pub fn own_env(prog: &[OsString]) -> Error {
         }
     }
     exec(command)
+}
+
+/// Executes a program in a session of its own, see [`apart::own_session`]; returns only an error.
+pub fn own_session(prog: &[OsString]) -> Error {
+    match apart::own_session() {
+        Ok(()) => exec(command(prog)),
+        Err(error) => error,
+    }
 }
 
 /// Waits before the service in the current directory is started again, if it has ended several times in a row; then

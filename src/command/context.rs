@@ -6,6 +6,7 @@ use crate::cli::Common;
 use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
 use crate::report;
+use crate::rights::apart::{Dropping, Purpose};
 use crate::rights::{self, Rights};
 use crate::s6::capacity::raise_descriptors;
 use crate::s6::supervision::Status;
@@ -57,7 +58,14 @@ impl Context {
     /// Starts this command anew with the rights of the account; returns only the error if that fails.
     fn become_account(&self, account: &Account) -> Error {
         match Tools::find(&self.settings) {
-            Ok(tools) => rights::become_account(account, &tools, &self.settings, &[]),
+            Ok(tools) => {
+                let dropping = Dropping {
+                    settings: &self.settings,
+                    tools: &tools,
+                    account,
+                };
+                rights::become_account(&dropping, Purpose::Command, &[])
+            }
             Err(error) => error,
         }
     }

@@ -1,18 +1,16 @@
 //! A command line of Hermes, handed over: to the real Hermes, or to this program without root's rights.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use rustix::io::Errno;
-
+use crate::command::chain::command;
 use crate::error::{Error, Result};
 use crate::hermes::config::truth;
+use crate::rights::apart::{Dropping, Purpose};
 use crate::rights::ask::reach;
-use crate::s6::tool::{Tools, is_executable, real_hermes, roots_program};
+use crate::s6::tool::{Tools, real_hermes};
 use crate::settings::Settings;
 use crate::system::account::Account;
 
@@ -38,103 +36,78 @@ impl Call<'_> {
     ///
     /// Root becomes the user of the gateways first: they could not read the files that root leaves on the volume.
     pub fn become_real(&self) -> Error {
-        match self.real(&[]) {
-            Ok(mut command) => {
+        let account = self.account.as_ref().filter(|_| !is_set(AS_ROOT));
+        let remedy = "name the real Hermes with HERMES_S6_HERMES";
+        match (self.real_words(&[]), account) {
+            (Ok(words), Some(account)) => self.become_it(account, words),
+            (Ok(words), None) => {
+                let mut command = without_mark(&words);
                 let cause = command.exec();
-                Error::exec(command.get_program(), cause)
-                    .remedy("name the real Hermes with HERMES_S6_HERMES")
+                Error::exec(command.get_program(), cause).remedy(remedy)
             }
-            Err(error) => error,
+            (Err(error), _) => error,
         }
     }
 
-    /// Prepares the command of the real Hermes, behind the words of `prefix`.
+    /// Prepares the command of the real Hermes, behind the words of `prefix`, with the rights that this process has.
     pub fn real(&self, prefix: &[&str]) -> Result<Command> {
+        Ok(without_mark(&self.real_words(prefix)?))
+    }
+
+    fn real_words(&self, prefix: &[&str]) -> Result<Vec<OsString>> {
         let hermes = real_hermes(&self.settings)?;
         let mut words: Vec<OsString> = prefix.iter().map(OsString::from).collect();
         words.push(self.settings.root.at(hermes).into_os_string());
         words.extend_from_slice(self.words);
-        self.command(words, !is_set(AS_ROOT))
+        Ok(words)
     }
 
     /// Starts this program anew with the same command line, as the user of the gateways; returns only an error.
-    pub fn become_hermes(&self) -> Error {
-        let again = |tools: Tools| {
-            let program = self.settings.root.at(tools.hermes_s6).into_os_string();
-            let words = [&[program, "hermes".into()], self.words].concat();
-            self.command(words, true)
-        };
-        match Tools::find(&self.settings).and_then(again) {
-            Ok(mut command) => {
-                let cause = command.exec();
-                Error::exec(command.get_program(), cause)
+    pub fn become_hermes(&self, account: &Account) -> Error {
+        match Tools::find(&self.settings) {
+            Ok(tools) => {
+                let program = self.settings.root.at(tools.hermes_s6).into_os_string();
+                let words = [&[program, "hermes".into()], self.words].concat();
+                self.become_it(account, words)
             }
             Err(error) => error,
         }
     }
 
-    /// Prepares a command; with `drop`, it runs without root's rights.
-    fn command(&self, mut words: Vec<OsString>, drop: bool) -> Result<Command> {
-        let account = self.account.as_ref().filter(|_| drop);
-        if let Some(account) = account {
-            words.splice(0..0, self.drop_prefix(account)?);
-        }
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env_remove(CONTAINER_COMMAND);
-        if let Some(account) = account {
-            command.env("HOME", &self.settings.home);
-            command.envs([("USER", &account.name), ("LOGNAME", &account.name)]);
-        }
-        Ok(command)
-    }
-
-    /// Gives the words in front of a command that make it run with the rights of the account.
-    fn drop_prefix(&self, account: &Account) -> Result<Vec<OsString>> {
-        let tools = Tools::find(&self.settings)?;
-        let at = |place: PathBuf| self.settings.root.at(place).into_os_string();
-        let setuidgid = at(tools.s6.join("s6-setuidgid"));
-        let name = OsString::from(&account.name);
-        let program = |path: &str| {
-            let place = self.settings.root.at(path);
-            let is_there = is_executable(&place)?;
-            if is_there {
-                roots_program(&place)?;
-            }
-            Ok(is_there.then(|| place.into_os_string()))
-        };
-        let is_terminal = std::io::stdin().is_terminal()
-            && std::io::stdout().is_terminal()
-            && std::io::stderr().is_terminal();
-        // Any other error is no answer.
-        let has_terminal = || {
-            let tty = OpenOptions::new().read(true).open("/dev/tty");
-            tty.map_or_else(
-                |cause| cause.raw_os_error() != Some(Errno::NXIO.raw_os_error()),
-                |_| true,
-            )
-        };
-        // On root's terminal, the user could type commands into root's shell. So the command gets a terminal of
-        // its own (runuser --pty), or no terminal if its input or output goes elsewhere (setsid).
-        let mut words = match (program("/usr/sbin/runuser")?, program("/usr/bin/setsid")?) {
-            (Some(runuser), _) if is_terminal => {
-                let [pty, user, end] = ["--pty", "--user", "--"].map(OsString::from);
-                vec![runuser, pty, user, name, end]
-            }
-            (_, Some(setsid)) if has_terminal() => {
-                vec![setsid, "--wait".into(), setuidgid, name]
-            }
-            _ => vec![setuidgid, name],
+    /// Becomes a program with the rights of the account; returns only an error.
+    fn become_it(&self, account: &Account, mut words: Vec<OsString>) -> Error {
+        let settings = &self.settings;
+        let tools = match Tools::find(settings) {
+            Ok(tools) => tools,
+            Err(error) => return error,
         };
         // docker exec starts in "/", where the user has no files: the data root is a better working directory.
-        let home = self.settings.root.at(&self.settings.home);
+        let home = settings.root.at(&settings.home);
         if std::env::current_dir().is_ok_and(|place| place == Path::new("/"))
-            && reach(&self.settings, &self.settings.home).is_ok()
+            && reach(settings, &settings.home).is_ok()
             && home.is_dir()
         {
-            words.extend([at(tools.execline.join("cd")), home.into_os_string()]);
+            let cd = settings.root.at(tools.execline.join("cd"));
+            words.splice(0..0, [cd.into_os_string(), home.into_os_string()]);
         }
-        Ok(words)
+        let dropping = Dropping {
+            settings,
+            tools: &tools,
+            account,
+        };
+        dropping.become_it(Purpose::Dialogue, Vec::new(), words, |command| {
+            command.env_remove(CONTAINER_COMMAND);
+            command.env("HOME", &settings.home);
+            command.envs([("USER", &account.name), ("LOGNAME", &account.name)]);
+        })
     }
+}
+
+/// Prepares a command that is no longer the container's.
+fn without_mark(words: &[OsString]) -> Command {
+    let mut command = command(words);
+    command.env_remove(CONTAINER_COMMAND);
+    command
 }
 
 /// Finds the user whose gateways root runs; `None` if this process is not root, or that user is root.

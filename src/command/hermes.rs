@@ -66,16 +66,16 @@ pub fn run(words: &[OsString]) -> Result<u8> {
     if !call.is_supervised(&line.action)? {
         return Err(call.become_real());
     }
-    if call.account.is_none() {
+    let Some(account) = &call.account else {
         return match call.take_over(&line)? {
             Some(code) => Ok(code),
             None => Err(call.become_real()),
         };
-    }
+    };
     // Root does nothing but drop its rights.
     Err(match line.action {
         Action::Profile(_) if is_set(AS_ROOT) => call.become_real(),
-        _ => call.become_hermes(),
+        _ => call.become_hermes(account),
     })
 }
 

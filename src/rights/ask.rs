@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Code, Error, Result, shown};
 use crate::report;
 use crate::rights::Rights;
+use crate::rights::apart::Dropping;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::account::Account;
@@ -165,8 +166,8 @@ impl Question<'_> {
         }
         let request = serde_json::to_vec(request).unwrap_or_default();
         let command = match (self.account, tools) {
-            (Some(account), Some(tools)) => self.as_account(account, tools),
-            (Some(account), None) => self.as_account(account, &Tools::find(self.settings)?),
+            (Some(account), Some(tools)) => self.as_account(account, tools)?,
+            (Some(account), None) => self.as_account(account, &Tools::find(self.settings)?)?,
             (None, _) => ourselves(),
         };
         let answer = self.run(command, &request)?;
@@ -174,11 +175,14 @@ impl Question<'_> {
             .map_err(|_| self.failed("gave an answer that cannot be understood"))
     }
 
-    fn as_account(&self, account: &Account, tools: &Tools) -> Command {
-        let root = &self.settings.root;
-        let mut command = tools.command(root, "s6-setuidgid");
-        command.arg(&account.name).arg(root.at(&tools.hermes_s6));
-        command
+    fn as_account(&self, account: &Account, tools: &Tools) -> Result<Command> {
+        let dropping = Dropping {
+            settings: self.settings,
+            tools,
+            account,
+        };
+        let itself = self.settings.root.at(&tools.hermes_s6);
+        dropping.child(vec![itself.into_os_string()])
     }
 
     fn failed(&self, what: &str) -> Error {

@@ -48,13 +48,14 @@ pub const S6: [&str; 13] = [
     "s6-svwait",
 ];
 
-/// The execline programs that slots run.
-pub const EXECLINE: [&str; 8] = [
+/// The execline programs that slots and hermes-s6 run.
+pub const EXECLINE: [&str; 9] = [
     "case",
     "cd",
     "execlineb",
     "exit",
     "export",
+    "fdclose",
     "fdmove",
     "foreground",
     "loopwhilex",

@@ -79,6 +79,9 @@ pub fn field(stat: &str, number: usize) -> Option<String> {
 /// The field of /proc/PID/stat with the state of the process: `D` while it waits for a disk.
 pub const STATE: usize = 3;
 
+/// The field of /proc/PID/stat with the controlling terminal of the process; 0 is none.
+pub const TERMINAL: usize = 7;
+
 /// The field of /proc/PID/stat with the start of the process, in ticks since the machine started.
 pub const START_TIME: usize = 22;
 

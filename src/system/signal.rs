@@ -6,8 +6,9 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::{Error, Result};
 
@@ -51,13 +52,7 @@ fn notice(signal: i32) -> Result<()> {
 ///
 /// A signal that the caller ignores stays ignored, also in the programs that the work executes.
 pub fn without_interrupts<T>(work: impl FnOnce() -> T) -> Result<T> {
-    let status = "/proc/self/status";
-    let status =
-        fs::read_to_string(status).map_err(|cause| Error::system("read", status, cause))?;
-    INTERRUPTS
-        .into_iter()
-        .filter(|&signal| !is_ignored(&status, signal))
-        .try_for_each(end_by)?;
+    not_ignored(&INTERRUPTS)?.into_iter().try_for_each(end_by)?;
     IS_INTERRUPTIBLE.store(false, Ordering::SeqCst);
     let done = work();
     IS_INTERRUPTIBLE.store(true, Ordering::SeqCst);
@@ -73,6 +68,23 @@ fn end_by(signal: i32) -> Result<()> {
     flag::register_conditional_default(signal, Arc::clone(&IS_INTERRUPTIBLE))
         .map(drop)
         .map_err(|cause| Error::system("handle", format!("signal {signal}"), cause))
+}
+
+/// Gives those of some signals that the caller does not ignore.
+pub fn not_ignored(signals: &[i32]) -> Result<Vec<i32>> {
+    let status = "/proc/self/status";
+    let status =
+        fs::read_to_string(status).map_err(|cause| Error::system("read", status, cause))?;
+    let mut signals = signals.to_vec();
+    signals.retain(|signal| !is_ignored(&status, *signal));
+    Ok(signals)
+}
+
+/// Ends this process by a signal of those that end jobs, so that its caller sees that; returns if it is another one.
+pub fn end_by_default(signal: i32) {
+    if [SIGHUP, SIGINT, SIGQUIT, SIGTERM].contains(&signal) {
+        let _still_here = emulate_default_handler(signal);
+    }
 }
 
 /// Reads from the text of /proc/PID/status whether the process ignores a signal.

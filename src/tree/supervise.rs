@@ -1,22 +1,21 @@
 //! Starting the tree: converges the slots, then becomes the s6-svscan above them.
 
-use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::OFlags;
 
 use crate::error::{Code, Error, Result};
 use crate::report;
+use crate::rights::apart::{Dropping, Purpose};
 use crate::rights::{Rights, become_account, make_scandir};
 use crate::s6::capacity::{LimitOption, descriptors, lower_descriptors, room_by_descriptors};
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::process::{Holder, clone3_refused};
 use crate::system::signal;
+use crate::system::stream::opened_anew;
 use crate::tree::reconcile::{self, Session};
 use crate::tree::scandir::LOCK_WAIT;
 
@@ -47,7 +46,16 @@ pub fn supervise(
             let warnings = settings.warnings.iter();
             warnings.for_each(|warning| report::warning(warning));
         }
-        return Err(become_account(account, tools, settings, &prefix));
+        let dropping = Dropping {
+            settings,
+            tools,
+            account,
+        };
+        return Err(become_account(
+            &dropping,
+            Purpose::Tree(notification_fd),
+            &prefix,
+        ));
     }
     if let Some(refused) = clone3_refused() {
         report::warning(&refused.to_string());
@@ -117,19 +125,4 @@ fn own_stderr() {
     if let Some(stderr) = opened_anew(rustix::stdio::stderr(), OFlags::NONBLOCK) {
         let _unchanged_if_not = rustix::stdio::dup2_stderr(&stderr);
     }
-}
-
-/// Opens the file of a stream once more; `None` if that cannot be done, or does not matter.
-///
-/// Only pipes and terminals can be opened in this way, and only for them does it matter.
-fn opened_anew(stream: BorrowedFd, flags: OFlags) -> Option<File> {
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(stream).ok()?.st_mode);
-    if !matches!(kind, FileType::Fifo | FileType::CharacterDevice) {
-        return None;
-    }
-    let flags = flags | OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let path = format!("/proc/self/fd/{}", stream.as_raw_fd());
-    let mut options = OpenOptions::new();
-    options.write(true).custom_flags(flags).open(path).ok()
 }

@@ -32,6 +32,7 @@
 
 mod support;
 
+mod apart;
 mod argv;
 mod caller;
 mod calls;
