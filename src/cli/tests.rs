@@ -61,6 +61,8 @@ own-env hermes --home /x -- y
     OwnEnv { prog: ["hermes", "--home", "/x", "--", "y"] }
 own-env -- hermes -h
     OwnEnv { prog: ["hermes", "-h"] }
+own-session s6-setuidgid -- hermes
+    OwnSession { prog: ["s6-setuidgid", "--", "hermes"] }
 back-off s6-envdir env
     BackOff { prog: ["s6-envdir", "env"] }
 own-env --frob

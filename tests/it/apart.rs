@@ -118,7 +118,15 @@ fn traced_in(scandir: &str, prepare: &str) {
         let line = format!("{} {command} --scandir {scandir}", program.display());
         for _ in 0..3 {
             // On the terminal, and with its output in a file of root's.
-            script += &format!("{line}\n{line} >>{}/said 2>&1\n", roots.display());
+            script += &[
+                &line,
+                "\n",
+                &line,
+                " >>",
+                roots.to_str().unwrap(),
+                "/said 2>&1\n",
+            ]
+            .concat();
         }
     }
     // script(1) has typed that there is no more input, which ends a read.
