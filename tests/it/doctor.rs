@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::pid1::{self, Container};
+use crate::pid1::{self, Container, TREE, tree_service};
 use crate::s6::elsewhere;
 use crate::support::{
     NOBODY, Ran, Run, TestEnv, begins, chmod, closes, fingerprint, is_root, programs, skip,
@@ -604,4 +604,30 @@ fn in_the_tree_layout_root_and_hermes_find_the_same_and_so_does_a_second_contain
     let second = Container::start(&env, "web-2", "");
     let found = Found::of(second.hermes_s6("hermes", pid1::TREE, "doctor --json"));
     found.remedy("lock warning coder: another container runs it: web-1 pid ");
+}
+
+#[test]
+fn a_path_in_which_others_come_before_root_is_found() {
+    let Some(env) = pid1::volume() else { return };
+    env.running("coder");
+    let own = env.home.join(".local/bin");
+    let path = |value: &str| {
+        let prepare = format!(
+            "{}; printf '%s\\n' '{value}' >/run/s6/container_environment/PATH",
+            tree_service()
+        );
+        let container = Container::start(&env, "web-1", &prepare);
+        container.await_state(TREE, "coder", "ready");
+        container.hermes_s6("root", TREE, "doctor")
+    };
+    let own = own.display();
+    let ran = path(&format!("/usr/sbin:{own}:/usr/bin:/bin")).ends(1);
+    ran.says(format!(
+        "FAIL path: in the PATH of the container, {own} comes before /usr/bin, and "
+    ))
+    .says(format!(
+        ": what others put there is run by root's scripts: put {own} at the end, with ENV PATH in the image or --env PATH\n"
+    ));
+    path(&format!("/usr/bin:/bin:{own}"))
+        .says("ok   path: root's scripts find programs of root's first\n");
 }

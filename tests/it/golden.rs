@@ -14,7 +14,13 @@ use std::path::{Path, PathBuf};
 use crate::support::{NOBODY, Run, TestEnv, copy_tree, is_root, programs, skip};
 
 /// Programs that are called, or looked for, beneath the root of a case.
-const TOOLS: [&str; 4] = ["s6-svscan", "s6-svscanctl", "s6-setuidgid", "execlineb"];
+const TOOLS: [&str; 5] = [
+    "s6-svscan",
+    "s6-svscanctl",
+    "s6-setuidgid",
+    "execlineb",
+    "fdclose",
+];
 
 fn case(name: &str, as_root: bool) {
     let case = Path::new(env!("CARGO_MANIFEST_DIR"))

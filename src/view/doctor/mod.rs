@@ -7,15 +7,21 @@ pub mod finding;
 pub mod tree;
 pub mod volume;
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::rights::Rights;
 use crate::rights::ask::by_child;
 use crate::s6::capacity::room_by_descriptors;
 use crate::s6::tool::Tools;
-use crate::settings::Settings;
+use crate::settings::{CONTAINER_ENVIRONMENT, Settings};
 use crate::system::process::{Holder, clone3_refused};
+use crate::system::root::Root;
+use crate::system::trust::{Changeable, Way, way};
 use crate::tree::detect::detect;
 use crate::tree::owner::Choices;
 use crate::tree::plan::port_problems;
@@ -43,6 +49,8 @@ pub fn diagnose(settings: &Settings, rights: Result<Rights>) -> Diagnosis {
     if let Some(refused) = clone3_refused() {
         found.error(Level::Warning, &refused);
     }
+    found.check = "path";
+    path(&settings.root, &mut found);
     match rights {
         Ok(rights) => look(settings, &rights, &mut found),
         Err(error) => {
@@ -62,6 +70,40 @@ pub fn diagnose(settings: &Settings, rights: Result<Rights>) -> Diagnosis {
         }
     }
     Diagnosis::new(found.list)
+}
+
+/// Checks that root's scripts, which have the PATH of the container, find no programs of others first.
+fn path(root: &Root, found: &mut Findings) {
+    let environment = root.at(CONTAINER_ENVIRONMENT);
+    // Root takes nothing from where others could write it; and there may be no such container.
+    let Ok(Way::Roots(environment)) = way(&environment) else {
+        return;
+    };
+    let Ok(path) = fs::read(environment.join("PATH")) else {
+        return;
+    };
+    let path = OsString::from_vec(path.trim_ascii_end().to_vec());
+    let mut first: Option<(PathBuf, Changeable)> = None;
+    for entry in env::split_paths(&path).filter(|entry| entry.is_absolute()) {
+        match (way(&root.at(&entry)), first.take()) {
+            (Ok(Way::Changeable(changeable)), None) => first = Some((entry, changeable)),
+            (Ok(Way::Changeable(_)), before) => first = before,
+            (Ok(Way::Roots(_)), None) => {}
+            (Ok(Way::Roots(_)), Some((place, changeable))) => {
+                let (place, entry) = (shown(&place), shown(&entry));
+                let text = format!(
+                    "in the PATH of the container, {place} comes before {entry}, and {changeable}: what others put there \
+                    is run by root's scripts"
+                );
+                let remedy =
+                    format!("put {place} at the end, with ENV PATH in the image or --env PATH");
+                return found.add(Level::Problem, text, &remedy);
+            }
+            (Err(error), _) => return found.error(Level::Unknown, &error),
+        }
+    }
+    let text = "root's scripts find programs of root's first".to_owned();
+    found.add(Level::Ok, text, "");
 }
 
 /// Makes the checks of the tree and of the volume.

@@ -177,6 +177,24 @@ fn the_environment_of_the_container_reaches_programs_as_it_is() {
 }
 
 #[test]
+fn root_takes_no_environment_that_hermes_could_have_written() {
+    volume!(volume);
+    let with = ["/command/with-contenv", "sh", "-c", "echo $EVIL"];
+    let container = volume.start(&["--user=10000:10000"], &[]);
+    container.await_tree();
+    let write = "echo ran >/run/s6/container_environment/EVIL";
+    container.exec_as("hermes", &["sh", "-c", write]).ends(0);
+    let ran = container.exec_as("root", &with);
+    let refusal = "with-contenv: fatal: others than root can write to /run/s6, so root takes no environment from there: \
+        run this as hermes (docker exec -u hermes)\n";
+    ran.is(100, "", refusal);
+    container.exec_as("hermes", &with).is(0, "ran\n", "");
+    let container = volume.start(&["--env=EVIL=not"], &[]);
+    container.await_tree();
+    container.exec_as("root", &with).is(0, "not\n", "");
+}
+
+#[test]
 fn without_a_command_and_a_terminal_the_gateways_are_all_and_their_lines_are_named() {
     volume!(volume, "profile default running; profile coder running");
     let container = volume.begin(&[], &["default", "coder"]);
