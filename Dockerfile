@@ -140,4 +140,6 @@ ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 # Not the volume: from a working directory that hermes can write, root's programs load hermes' code.
 WORKDIR /
 VOLUME /opt/data
+# Whether all that is to run is ready; what is wrong is in the log of the health check.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["/usr/local/bin/hermes-s6", "status", "--ready"]
 ENTRYPOINT ["/init", "/opt/hermes/docker/main-wrapper.sh"]

@@ -100,11 +100,12 @@ Example:
   hermes-s6 dispatch restart -p coder -- /opt/hermes/.venv/bin/hermes -p coder gateway restart";
 
 pub const STATUS: &str = "\
-Exit code 0: everything that is wanted is up. 1: something is not.
+Exit code 0: everything that is wanted is up. 1: something is not. With --ready, it must be ready.
 
 Examples:
   hermes-s6 status
   hermes-s6 status -p coder --json
+  hermes-s6 status --ready >/dev/null
   hermes-s6 status --format prometheus --out /var/lib/node_exporter/hermes.prom";
 
 pub const LOGS: &str = "\

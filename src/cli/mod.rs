@@ -172,6 +172,9 @@ pub enum Command {
         /// Print it as table, json or prometheus
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+        /// Exit with 0 only if every gateway that is wanted is ready: for health checks
+        #[arg(long)]
+        ready: bool,
         /// Write it to this file in one step instead
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

@@ -40,13 +40,15 @@ dispatch start
 dispatch stop --all -- hermes -p x -- y
     Dispatch { action: "stop", profile: [], all: true, prog: ["hermes", "-p", "x", "--", "y"] }
 status
-    Status { profile: [], json: false, format: Table, out: None }
+    Status { profile: [], json: false, format: Table, ready: false, out: None }
 status -p coder --json
-    Status { profile: [ProfileName("coder")], json: true, format: Table, out: None }
+    Status { profile: [ProfileName("coder")], json: true, format: Table, ready: false, out: None }
 status --format prometheus
-    Status { profile: [], json: false, format: Prometheus, out: None }
+    Status { profile: [], json: false, format: Prometheus, ready: false, out: None }
+status --ready
+    Status { profile: [], json: false, format: Table, ready: true, out: None }
 status --json --out hermes.json
-    Status { profile: [], json: true, format: Table, out: Some("hermes.json") }
+    Status { profile: [], json: true, format: Table, ready: false, out: Some("hermes.json") }
 logs
     Logs { selection: Selection { profile: [], all: false }, lines: 50, follow: false }
 logs -fn 9

@@ -73,10 +73,11 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             profile,
             json,
             format,
+            ready,
             out,
         } => {
             let format = if json { Format::Json } else { format };
-            show_status(common, &profile, format, out.as_deref())
+            show_status(common, &profile, format, ready, out.as_deref())
         }
         Command::Logs {
             selection,
@@ -230,6 +231,7 @@ fn show_status(
     common: &Common,
     profiles: &[ProfileName],
     format: Format,
+    ready: bool,
     out: Option<&Path>,
 ) -> Result<Code> {
     let context = Context::enter(common)?;
@@ -264,7 +266,11 @@ fn show_status(
         Some(file) => write_out(&context.rights, file, &text)?,
         None => report::print(&text),
     }
-    Ok(status.code())
+    Ok(if ready {
+        status.code_of_ready()
+    } else {
+        status.code()
+    })
 }
 
 /// Writes what a command shows into a file of the operator's.

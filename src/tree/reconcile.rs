@@ -399,13 +399,16 @@ fn mark_failures(plan: &mut Plan, mut failures: Failures) {
     }
 }
 
-/// Gives the lines for the boot log: at boot one for each profile, later only those of changes.
+/// Gives the lines for the boot log: at boot one of its own and one for each profile, later only those of changes.
 fn boot_log(plan: &Plan, world: &World) -> Vec<String> {
-    let all = !world.live && !plan.is_empty();
-    plan.changes
+    let is_boot = !world.live && !plan.is_empty();
+    let boot = is_boot.then(|| format!("boot profiles={}", plan.changes.len()));
+    let changes = plan
+        .changes
         .iter()
-        .filter(|change| all || !change.steps.is_empty())
-        .map(ToString::to_string)
+        .filter(|change| is_boot || !change.steps.is_empty());
+    boot.into_iter()
+        .chain(changes.map(ToString::to_string))
         .collect()
 }
 

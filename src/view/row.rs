@@ -153,6 +153,11 @@ impl Row {
             }
     }
 
+    /// Tells whether the gateway is as ready as it should be.
+    pub fn is_ready_if_wanted(&self) -> bool {
+        self.intent_problem.is_none() && (!self.wanted || self.state == State::Ready)
+    }
+
     /// Tells whether something is not as it should be: the gateway does not run, its log is not written, or it is not
     /// known what the operator wants.
     pub fn is_wrong(&self) -> bool {
@@ -190,6 +195,14 @@ impl Report {
             return Code::System;
         }
         Code::of(!self.profiles.iter().any(Row::is_wrong))
+    }
+
+    /// Gives the exit code of the question whether all that is wanted is ready.
+    pub fn code_of_ready(&self) -> Code {
+        if self.volume.is_some() {
+            return Code::System;
+        }
+        Code::of(self.manager.is_s6() && self.profiles.iter().all(Row::is_ready_if_wanted))
     }
 }
 

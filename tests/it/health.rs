@@ -102,3 +102,23 @@ fn an_unresponsive_gateway_is_restarted_where_the_operator_asks_for_that() {
         "hermes-s6: warning: gateway-coder is unresponsive (its last heartbeat is 5",
     );
 }
+
+#[test]
+fn the_question_whether_all_is_ready_has_no_for_an_answer_until_it_is() {
+    let env = TestEnv::new();
+    env.running("coder").profile("viewer", "");
+    env.run("status --ready").ends(102);
+    env.hold("coder", "ready");
+    let tree = env.supervise();
+    env.await_state("coder", "starting");
+    env.run("status").ends(0);
+    env.run("status --ready").ends(1).says("coder");
+    env.run("status --ready -p viewer").ends(0);
+    env.let_go("coder", "ready");
+    env.await_state("coder", "ready");
+    env.run("status --ready").ends(0);
+    env.run("stop -p coder").ends(0);
+    env.run("status --ready").ends(0);
+    tree.kill();
+    env.run("status --ready").ends(1).says("Manager: none");
+}

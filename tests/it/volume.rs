@@ -445,7 +445,7 @@ fn the_boot_log_is_put_aside_when_it_is_full() {
     env.own();
     reconcile(&env, 0, &[]);
     let log = fs::read_to_string(env.home.join("logs/container-boot.log")).unwrap();
-    assert_eq!(log.lines().count(), 1, "{log}");
+    assert_eq!(log.lines().count(), 2, "{log}");
     assert!(env.home.join("logs/container-boot.log.1").exists());
 }
 
