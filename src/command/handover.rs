@@ -83,12 +83,14 @@ impl Call<'_> {
         };
         // docker exec starts in "/", where the user has no files: the data root is a better working directory.
         let home = settings.root.at(&settings.home);
+        let mut place = std::env::current_dir().ok();
         if std::env::current_dir().is_ok_and(|place| place == Path::new("/"))
             && reach(settings, &settings.home).is_ok()
             && home.is_dir()
         {
             let cd = settings.root.at(tools.execline.join("cd"));
-            words.splice(0..0, [cd.into_os_string(), home.into_os_string()]);
+            words.splice(0..0, [cd.into_os_string(), home.clone().into_os_string()]);
+            place = Some(home);
         }
         let dropping = Dropping {
             settings,
@@ -98,6 +100,7 @@ impl Call<'_> {
         dropping.become_it(Purpose::Dialogue, Vec::new(), words, |command| {
             command.env_remove(CONTAINER_COMMAND);
             command.env("HOME", &settings.home);
+            command.envs(place.map(|place| ("PWD", place)));
             command.envs([("USER", &account.name), ("LOGNAME", &account.name)]);
         })
     }

@@ -3,6 +3,7 @@
 //! - `context` opens what a command works with. The commands on gateways are in `operate`: it looks, lets
 //!   `choose` choose the profiles, carries the request out, and lets `outcome` print what happened.
 //! - `follow` adds and removes slots after changes on the volume.
+//! - `environment` is the last thing that a gateway gets.
 //! - [`hermes`] does the command lines of Hermes, and `handover` hands them on. [`chain`] has the programs in the
 //!   scripts of a slot, `log` those that keep the logs going, and [`child`] the work that root gives to the owner of the volume.
 
@@ -10,6 +11,7 @@ pub mod chain;
 pub mod child;
 mod choose;
 mod context;
+mod environment;
 mod follow;
 mod handover;
 pub mod hermes;
@@ -103,6 +105,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             {
                 prog.env(name, value);
             }
+            environment::complete(&mut prog)?;
             return chain::hold_lock(&Root::new("/"), &directory, limit, prog);
         }
         Command::ChooseLog { directory, words } => {

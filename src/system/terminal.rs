@@ -20,7 +20,8 @@ pub fn like(other: BorrowedFd, types: bool, owner: Uid) -> io::Result<(OwnedFd, 
     let ours = openpt(flags)?;
     unlockpt(&ours)?;
     let theirs = ioctl_tiocgptpeer(&ours, flags)?;
-    fchown(&theirs, Some(owner), None)?;
+    // Root may lack the capability CHOWN. Then the child cannot open its terminal anew by its name.
+    let _as_it_is = fchown(&theirs, Some(owner), None);
     let mut modes = tcgetattr(other)?;
     if !types {
         modes.output_modes.remove(OutputModes::OPOST);

@@ -631,3 +631,24 @@ fn a_path_in_which_others_come_before_root_is_found() {
     path(&format!("/usr/bin:/bin:{own}"))
         .says("ok   path: root's scripts find programs of root's first\n");
 }
+
+#[test]
+fn a_link_in_the_place_of_a_directory_is_found() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let elsewhere = env.place.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let logs = env.home.join("logs");
+    symlink(&elsewhere, &logs).unwrap();
+    env.own();
+    let text = format!(
+        "FAIL volume: not a directory, and no link is followed there: {0}: mount what it leads to in its place, or make a \
+        directory there: rm {0}\n",
+        logs.display()
+    );
+    env.run("doctor").ends(1).says(text);
+    fs::remove_file(&logs).unwrap();
+    env.run("reconcile").ends(0);
+    let ran = env.run("doctor");
+    assert!(!ran.stdout.contains("not a directory"), "{ran:?}");
+}

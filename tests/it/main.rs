@@ -39,6 +39,7 @@ mod calls;
 mod cli;
 mod config;
 mod doctor;
+mod environment;
 mod golden;
 mod health;
 mod hermes;

@@ -289,22 +289,12 @@ impl Look {
             needed.difference(Access::WRITE_OK)
         };
         let directory = needed.contains(Access::EXEC_OK);
-        let mut faults: [Vec<PathBuf>; 4] = Default::default();
+        let mut faults: [Vec<PathBuf>; 5] = Default::default();
         for name in names {
             let name = name.as_ref();
             let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            // What is neither is for the survey to tell; a link's own owner and mode mean nothing.
-            if FileType::from_raw_mode(stat.st_mode)
-                != if directory {
-                    FileType::Directory
-                } else {
-                    FileType::RegularFile
-                }
-            {
-                continue;
-            }
             let path = || {
                 if name == Path::new(".") {
                     dir.path().to_owned()
@@ -312,6 +302,17 @@ impl Look {
                     dir.path().join(name)
                 }
             };
+            // In a home, what is neither is for the survey to tell; a link's own owner and mode mean nothing.
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory if directory => {}
+                FileType::RegularFile if !directory => {}
+                _ => {
+                    if self.profile.is_none() {
+                        faults[4].push(path());
+                    }
+                    continue;
+                }
+            }
             let owned = stat.st_uid == self.uid;
             let usable = !self.ours
                 || dir.permits(name, needed).unwrap_or_else(|error| {
@@ -347,10 +348,15 @@ impl Look {
                     format!("not owned by {user}"),
                     format!("chown -h {user}"),
                 ),
-                _ => (
+                3 => (
                     Level::Warning,
                     "writable for everybody".to_owned(),
                     "chmod o-w".to_owned(),
+                ),
+                _ => (
+                    self.worst,
+                    "not a directory, and no link is followed there".to_owned(),
+                    "mount what it leads to in its place, or make a directory there: rm".to_owned(),
                 ),
             };
             let mut remedy = command;

@@ -170,6 +170,32 @@ fn another_init_in_front_is_refused() {
 }
 
 #[test]
+fn what_is_missing_is_said_as_the_documentation_has_it() {
+    if !init_is_ours() {
+        return;
+    }
+    let page = include_str!("../../../docs/image.md");
+    let (_, table) = page
+        .split_once("These messages say what is missing")
+        .unwrap();
+    let rows = table.lines().filter_map(|line| {
+        let row = line.strip_prefix("| `")?.strip_suffix("` |")?;
+        row.split_once("` | `")
+    });
+    let rows: Vec<(&str, &str)> = rows
+        .take_while(|(options, _)| options.starts_with("--"))
+        .collect();
+    assert!(rows.len() > 5, "{rows:?}");
+    for (options, message) in rows {
+        volume!(volume, "profile default running");
+        let options: Vec<&str> = options.split(' ').collect();
+        let ran = volume.run(&options, &["true"]);
+        let is_there = ran.stderr.lines().any(|line| line == message);
+        assert!(is_there, "{options:?}: {message}: {ran:?}");
+    }
+}
+
+#[test]
 fn without_setuid_root_says_what_it_lacks() {
     let lacking: Vec<&str> = CAPABILITIES
         .into_iter()

@@ -1,6 +1,8 @@
 //! Whose the files on the volume and the processes are: hermes', whoever that is here, and nobody else's.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixListener;
 
 use super::{Container, Volume};
 use crate::support::has;
@@ -372,4 +374,31 @@ fn what_hermes_can_write_is_not_mounted_on_the_volume_without_a_warning() {
         assert_eq!(ran.stderr.matches(warning).count(), count, "{ran:?}");
         assert_eq!(ran.code, 0, "{ran:?}");
     }
+}
+
+#[test]
+fn hermes_is_in_the_group_of_a_docker_socket_that_the_operator_has_mounted() {
+    volume!(volume, "profile default running");
+    let place = std::env::temp_dir().join(format!("hermes-s6-socket-{}", std::process::id()));
+    let _listener = UnixListener::bind(&place).unwrap();
+    chown(&place, Some(0), Some(4242)).unwrap();
+    let option = format!("--volume={}:/var/run/docker.sock", place.display());
+    let container = volume.begin(&[&option], &["default"]);
+    let pid = container.pid("default");
+    let groups = container.sh(&format!("grep ^Groups: /proc/{pid}/status"));
+    has(&groups, "4242");
+    container.restart();
+    container.await_states("ready", &["default"]);
+    let lines = container.sh("grep -c :4242: /etc/group");
+    assert_eq!(lines, "1\n", "it is there once");
+    // A group of root's would be more than Docker's.
+    chown(&place, Some(0), Some(0)).unwrap();
+    let container = volume.start(&[&option], &[]);
+    container.await_tree();
+    has(
+        &container.said(),
+        "hermes-setup: warning: /var/run/docker.sock is for the group root, which hermes does not join",
+    );
+    assert_eq!(container.sh("s6-setuidgid hermes id -G"), "10000\n");
+    std::fs::remove_file(&place).unwrap();
 }
