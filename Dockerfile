@@ -132,7 +132,8 @@ COPY --from=rootfs /out/ /
 RUN for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
     ln -s /usr/share/hermes-s6/python/hermes-s6.pth "$place/" || exit 1; \
   done
-ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+# Our hermes comes before that of the virtual environment. What hermes has on the volume is only in hermes' own PATH.
+ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/opt/hermes/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   HERMES_HOME=/opt/data \
   HERMES_DISABLE_LAZY_INSTALLS=1 HERMES_LAZY_INSTALL_TARGET=/opt/data/lazy-packages \
   PYTHONDONTWRITEBYTECODE=1 \

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::command::chain::command;
 use crate::error::{Error, Result};
 use crate::hermes::config::truth;
+use crate::hermes::program::path_with_programs;
 use crate::rights::apart::{Dropping, Purpose};
 use crate::rights::ask::reach;
 use crate::s6::tool::{Tools, real_hermes};
@@ -41,7 +42,7 @@ impl Call<'_> {
         match (self.real_words(&[]), account) {
             (Ok(words), Some(account)) => self.become_it(account, words),
             (Ok(words), None) => {
-                let mut command = without_mark(&words);
+                let mut command = self.own(&words);
                 let cause = command.exec();
                 Error::exec(command.get_program(), cause).remedy(remedy)
             }
@@ -51,7 +52,7 @@ impl Call<'_> {
 
     /// Prepares the command of the real Hermes, behind the words of `prefix`, with the rights that this process has.
     pub fn real(&self, prefix: &[&str]) -> Result<Command> {
-        Ok(without_mark(&self.real_words(prefix)?))
+        Ok(self.own(&self.real_words(prefix)?))
     }
 
     fn real_words(&self, prefix: &[&str]) -> Result<Vec<OsString>> {
@@ -102,15 +103,29 @@ impl Call<'_> {
             command.env("HOME", &settings.home);
             command.envs(place.map(|place| ("PWD", place)));
             command.envs([("USER", &account.name), ("LOGNAME", &account.name)]);
+            // Until the rights are dropped, each program is named by its path.
+            self.add_programs(command);
         })
     }
-}
 
-/// Prepares a command that is no longer the container's.
-fn without_mark(words: &[OsString]) -> Command {
-    let mut command = command(words);
-    command.env_remove(CONTAINER_COMMAND);
-    command
+    /// Prepares a command that is no longer the container's, with the rights that this process has.
+    fn own(&self, words: &[OsString]) -> Command {
+        let mut command = command(words);
+        command.env_remove(CONTAINER_COMMAND);
+        if !rustix::process::geteuid().is_root() {
+            self.add_programs(&mut command);
+        }
+        command
+    }
+
+    /// Lets a command find Hermes' own programs, which root must not find.
+    fn add_programs(&self, command: &mut Command) {
+        if let Some(path) = std::env::var_os("PATH")
+            && let Some(path) = path_with_programs(&path, &self.settings.home)
+        {
+            command.env("PATH", path);
+        }
+    }
 }
 
 /// Finds the user whose gateways root runs; `None` if this process is not root, or that user is root.

@@ -7,6 +7,7 @@ pub mod container;
 pub mod dotenv;
 pub mod line;
 pub mod name;
+pub mod program;
 pub mod scalar;
 pub mod state;
 pub mod yaml;

@@ -1,4 +1,4 @@
-//! What is in the image, before anything runs.
+//! What is in the image, and what of it root and hermes find.
 
 #[test]
 fn nothing_in_the_image_can_be_changed_by_everybody_or_gives_rights_that_debian_does_not() {
@@ -63,4 +63,91 @@ fn programs_are_where_people_and_scripts_look_for_them() {
         command -v hermes; command -v hermes-s6",
     );
     assert_eq!(ran, "/usr/local/bin/hermes\n/usr/local/bin/hermes-s6\n");
+}
+
+#[test]
+fn docker_exec_and_login_shells_find_our_hermes_first_and_then_the_python_of_hermes() {
+    volume!(volume);
+    let container = volume.begin(&[], &[]);
+    let found =
+        "/usr/local/bin/hermes\n/opt/hermes/.venv/bin/hermes-acp\n/opt/hermes/.venv/bin/python3\n";
+    for user in ["root", "hermes"] {
+        for shell in [&["sh", "-c"][..], &["sh", "-lc"], &["bash", "-lc"]] {
+            let script = "for name in hermes hermes-acp python3; do command -v $name; done";
+            let ran = container.exec_as(user, &[shell, &[script]].concat());
+            assert!(ran.stdout.ends_with(found), "{user} {shell:?}: {ran:?}");
+        }
+        let module = container.exec_as(user, "python -m hermes_cli.main --version");
+        module.ends(0).says("Hermes Agent v");
+        let acp = container.exec_as(user, "hermes-acp --help");
+        acp.ends(0).says("hermes-acp");
+    }
+}
+
+/// The programs that hermes has on the volume: one that Hermes itself made, and one with the name of Debian's.
+const PROGRAMS: &str = r"profile default running
+    HOME=/opt/data hermes profile create coder --no-skills >&2
+    test -x /opt/data/.local/bin/coder
+    printf '#!/bin/sh\necho a program of hermes\n' >/opt/data/.local/bin/mine
+    cp /opt/data/.local/bin/mine /opt/data/.local/bin/id
+    chmod 755 /opt/data/.local/bin/mine /opt/data/.local/bin/id
+";
+
+#[test]
+fn programs_that_hermes_has_made_are_found_by_hermes_after_all_others() {
+    volume!(volume, PROGRAMS);
+    let container = volume.begin(&[], &["default"]);
+    let environment = format!("tr '\\0' '\\n' </proc/{}/environ", container.pid("default"));
+    let environment = container
+        .exec_as("hermes", &["sh", "-c", &environment])
+        .ends(0);
+    let path = environment
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("PATH="));
+    let path = path.unwrap_or_default();
+    assert!(
+        path.ends_with(":/bin:/opt/data/.local/bin"),
+        "{environment:?}"
+    );
+    for shell in ["sh", "bash"] {
+        let ran = container.exec_as(
+            "hermes",
+            &[shell, "-lc", "mine && id -u && coder --version"],
+        );
+        ran.ends(0)
+            .says("a program of hermes\n10000\n")
+            .says("Hermes Agent v");
+    }
+    // Docker passes on the PATH of the image, which is root's as well.
+    container.exec_as("hermes", &["sh", "-c", "mine"]).ends(127);
+    // Hermes itself warns when its programs are not found.
+    let made = container
+        .exec("hermes profile create other --no-skills")
+        .ends(0);
+    assert!(!made.stdout.contains("not in your PATH"), "{made:?}");
+    for command in [&["mine"][..], &["sh", "-c", "mine"]] {
+        let ran = volume.run(&["--rm"], command);
+        ran.ends(0).says("a program of hermes\n");
+    }
+    let ran = volume.run(&["--rm"], &["coder", "--version"]);
+    ran.ends(0).says("Hermes Agent v");
+    volume.run(&["--rm"], &["id", "-u"]).ends(0).says("10000\n");
+}
+
+#[test]
+fn root_finds_no_program_that_hermes_has_made() {
+    volume!(volume, PROGRAMS);
+    let container = volume.begin(&[], &["default"]);
+    for shell in [&["sh", "-c"][..], &["sh", "-lc"], &["bash", "-lc"]] {
+        let ran = container.exec(&[shell, &["echo $PATH; command -v mine coder"]].concat());
+        assert_ne!(ran.code, 0, "{shell:?}: {ran:?}");
+        assert!(!ran.stdout.contains("/opt/data"), "{shell:?}: {ran:?}");
+    }
+    let roots = container.sh("for process in /proc/[0-9]*; do
+          [ \"$(stat -c %u $process)\" = 0 ] || continue
+          tr '\\0' '\\n' <$process/environ 2>/dev/null | grep '^PATH=.*/opt/data' || true
+        done
+        grep -l /opt/data/.local /run/s6/container_environment/* || true");
+    assert_eq!(roots, "");
 }

@@ -18,6 +18,9 @@ else
 fi
 # By its path: PATH may be anything in a container.
 hermes=/usr/local/bin/hermes
+# The command also finds the programs that hermes has on the volume. Root runs none: all that runs before the drop
+# is named by its path.
+export PATH="$PATH:$home/.local/bin"
 
 # Becomes a program, as hermes: in the working directory that the container was started with. The default is /,
 # where hermes has no files; then it is the data root.
@@ -38,8 +41,8 @@ case $1 in
     ;;
   # A path is no subcommand.
   */*) ;;
-  # The subcommand of Hermes, not login(1).
-  login) set -- "$hermes" "$@" ;;
+  # The subcommands of Hermes, not login(1), nor a program of Hermes' Python.
+  login | mcp) set -- "$hermes" "$@" ;;
   *) command -v -- "$1" >/dev/null || set -- "$hermes" "$@" ;;
 esac
 # For `gateway run`: a gateway that its operator has stopped stays down when the container is started again.
