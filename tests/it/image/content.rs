@@ -1,5 +1,7 @@
 //! What is in the image, and what of it root and hermes find.
 
+use super::docker_ok;
+
 #[test]
 fn nothing_in_the_image_can_be_changed_by_everybody_or_gives_rights_that_debian_does_not() {
     volume!(volume);
@@ -150,4 +152,21 @@ fn root_finds_no_program_that_hermes_has_made() {
         done
         grep -l /opt/data/.local /run/s6/container_environment/* || true");
     assert_eq!(roots, "");
+}
+
+#[test]
+fn the_clients_that_the_image_of_the_hermes_project_has_are_there() {
+    volume!(volume);
+    let import = "import anthropic, azure.identity, boto3, hindsight_client, telegram, discord, slack_bolt, aiohttp, mcp, zoneinfo
+print(zoneinfo.ZoneInfo('Europe/Berlin'))";
+    let ran = docker_ok(&[
+        "run",
+        "--rm",
+        "--entrypoint=python3",
+        super::image().unwrap(),
+        "-c",
+        import,
+    ]);
+    assert_eq!(ran, "Europe/Berlin\n");
+    drop(volume);
 }
