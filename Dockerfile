@@ -13,6 +13,7 @@
 
 ARG BASE_IMAGE=debian:trixie-slim
 ARG RUST_IMAGE=rust:1.95-slim-trixie
+ARG HERMES_VERSION=0.19.0
 
 
 # The program.
@@ -97,9 +98,29 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 
 
-# Hermes Agent, all of it locked: from the wheels in target/image/wheels if there are any, else from PyPI.
+# What Hermes' wheel lacks: its skills. The lock has the hash of the source distribution, too. It is in
+# target/image/wheels, or comes from PyPI: pip runs its setup.py then, so only what has that hash leaves this stage.
+FROM python AS source
+ARG HERMES_VERSION
+COPY rootfs/all/opt/hermes/lock/hermes-agent-${HERMES_VERSION}.txt target/image/wheels* /build/
+WORKDIR /out
+RUN name=hermes_agent-${HERMES_VERSION} \
+  && if ! [ -e "/build/$name.tar.gz" ]; then \
+    python3 -m venv /venv \
+    && /venv/bin/pip download --no-cache-dir --disable-pip-version-check --quiet --no-deps \
+      --no-binary hermes-agent --dest /build "hermes-agent==${HERMES_VERSION}"; \
+  fi \
+  && sum=$(sha256sum "/build/$name.tar.gz") \
+  && grep -q -e "--hash=sha256:${sum%% *}" "/build/hermes-agent-${HERMES_VERSION}.txt" \
+  && tar --no-same-owner --strip-components=1 -xzf "/build/$name.tar.gz" "$name/skills" "$name/optional-skills" \
+  && chmod -R u+rw,go=rX .
+
+
+# Hermes Agent, all of it locked: from the wheels in target/image/wheels if there are any, else from PyPI. With the
+# stamp, Hermes says that this is an image, and does not try to update itself. Last, Hermes makes what a new volume
+# gets. Its skills are not in the virtual environment: Hermes finds none beneath a directory called .venv.
 FROM python AS hermes
-ARG HERMES_VERSION=0.19.0
+ARG HERMES_VERSION
 COPY rootfs/all/opt/hermes/lock/hermes-agent-${HERMES_VERSION}.txt target/image/wheels* /build/
 RUN set -- /build/*.whl \
   && if [ -e "$1" ]; then set -- --no-index --find-links /build; else set --; fi \
@@ -107,6 +128,15 @@ RUN set -- /build/*.whl \
   && /opt/hermes/.venv/bin/pip install --no-cache-dir --disable-pip-version-check --quiet --compile \
     --no-deps --only-binary :all: --require-hashes "$@" --requirement "/build/hermes-agent-${HERMES_VERSION}.txt" \
   && /opt/hermes/.venv/bin/pip check --disable-pip-version-check
+COPY --from=source /out /opt/hermes
+COPY rootfs/all/usr/libexec/hermes-s6/volume.py /build/
+RUN for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
+    echo docker >"$place/.install_method" || exit 1; \
+  done \
+  && mkdir /opt/hermes/new-volume \
+  && export PYTHONDONTWRITEBYTECODE=1 HERMES_HOME=/opt/hermes/new-volume HERMES_BUNDLED_SKILLS=/opt/hermes/skills \
+    HERMES_OPTIONAL_SKILLS=/opt/hermes/optional-skills \
+  && /opt/hermes/.venv/bin/python3 /build/volume.py new
 
 
 FROM ${BASE_IMAGE}
@@ -126,7 +156,7 @@ RUN set -- ca-certificates python3; [ "$INIT" != debian ] || set -- "$@" s6 exec
   && groupadd --gid 10000 hermes \
   && useradd --uid 10000 --gid hermes --home-dir /opt/data --no-create-home --shell /bin/bash hermes \
   && install -d -o hermes -g hermes /opt/data /run/hermes-s6
-COPY --from=hermes /opt/hermes/.venv /opt/hermes/.venv
+COPY --from=hermes /opt/hermes /opt/hermes
 COPY --from=rootfs /out/ /
 # Hermes' Python loads the bridge, whichever version it is; see docs/bridge.md.
 RUN for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
@@ -135,6 +165,7 @@ RUN for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
 # Our hermes comes before that of the virtual environment. What hermes has on the volume is only in hermes' own PATH.
 ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/opt/hermes/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   HERMES_HOME=/opt/data \
+  HERMES_BUNDLED_SKILLS=/opt/hermes/skills HERMES_OPTIONAL_SKILLS=/opt/hermes/optional-skills \
   HERMES_DISABLE_LAZY_INSTALLS=1 HERMES_LAZY_INSTALL_TARGET=/opt/data/lazy-packages \
   PYTHONDONTWRITEBYTECODE=1 \
   S6_BEHAVIOUR_IF_STAGE2_FAILS=2

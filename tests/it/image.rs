@@ -4,7 +4,8 @@
 //! comes back with a container, `bridge` Hermes' own code in its own process, `stop` how it ends, `owner`
 //! whose the files and processes are, `limits` containers that may do less, `command` the container's
 //! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
-//! `log` what keeps its logs from being written, `doors` its own commands, by its name and as a module.
+//! `log` what keeps its logs from being written, `doors` its own commands, by its name and as a module, `seed` what a
+//! volume begins with.
 
 /// Makes a volume of a name, as a script leaves it; without an image, the test ends here.
 macro_rules! volume {
@@ -30,6 +31,7 @@ mod log;
 mod owner;
 mod pair;
 mod real;
+mod seed;
 mod stop;
 
 use std::fmt::Write as _;
