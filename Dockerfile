@@ -5,6 +5,8 @@
 #                 image brings s6-overlay
 #   BASE_IMAGE    Debian 12 or later, or an image made from it
 #   HERMES_VERSION  a version that rootfs/all/opt/hermes/lock has a file for
+#   TOOLS         standard: what an agent expects in a shell; minimal: nothing of that; full: compilers, Node and
+#                 ffmpeg as well
 #   PROGRAM       source: cargo builds hermes-s6 in RUST_IMAGE; prebuilt: it is target/image/hermes-s6, and
 #                 RUST_IMAGE may be any image
 # Target add: no image to run, only what another image of Hermes needs. INIT is left out.
@@ -141,11 +143,21 @@ RUN for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
 
 FROM ${BASE_IMAGE}
 ARG INIT=debian
+ARG TOOLS=standard
 ARG DEBIAN_FRONTEND=noninteractive
-# Packages; then /command, where s6-overlay has its programs, for Debian's: execlineb is the program here,
+# Packages, those for the agent first; then /command, where s6-overlay has its programs, for Debian's: execlineb is the program here,
 # not Debian's wrapper of it; then the user hermes, and what it needs in a container that never was root's.
 # hadolint ignore=DL3008
 RUN set -- ca-certificates python3; [ "$INIT" != debian ] || set -- "$@" s6 execline; \
+  case $TOOLS in \
+    minimal | standard | full) ;; \
+    *) echo "TOOLS=$TOOLS is neither minimal nor standard nor full" >&2; exit 1 ;; \
+  esac; \
+  [ "$TOOLS" = minimal ] || \
+    set -- "$@" curl git iputils-ping openssh-client procps ripgrep xz-utils; \
+  [ "$TOOLS" != full ] || \
+    set -- "$@" cmake docker-cli ffmpeg g++ gcc libatomic1 libffi-dev libolm-dev make nodejs npm python3-dev \
+      python3-venv; \
   apt-get update \
   && apt-get install --yes --no-install-recommends "$@" \
   && rm -rf /var/lib/apt/lists/* \

@@ -18,7 +18,8 @@ help:
 	echo 'make demo          show the main job on real s6: four profiles, a killed tree, the same gateways back'
 	echo 'make demo REAL=1   the same with the gateways of the real Hermes Agent (240 MB, from PyPI)'
 	echo 'make test          all tests, on three versions of s6 and with the real Hermes Agent'
-	echo 'make image         a container image, $(TAG): INIT=debian (s6-overlay, base, add), BASE_IMAGE=, TAG=, WHEELS=, CA_BUNDLE='
+	echo 'make image         a container image, $(TAG): INIT=debian (s6-overlay, base, add), TOOLS=standard'
+	echo '                  (minimal, full), BASE_IMAGE=, TAG=, WHEELS=, CA_BUNDLE='
 	echo 'make test-image    build that image, and test it in real containers'
 	echo 'make bench         measure against the original'
 	echo 'make lint          check form: Rust, shell, execline, Dockerfiles'
@@ -60,8 +61,9 @@ test:
 # The certificates that this machine trusts, for networks that have a CA of their own.
 CA_BUNDLE = $(wildcard /etc/ssl/certs/ca-certificates.crt)
 INIT = debian
+TOOLS = standard
 TAG = hermes-s6:$(INIT)
-export INIT BASE_IMAGE WHEELS CA_BUNDLE
+export INIT TOOLS BASE_IMAGE WHEELS CA_BUNDLE
 
 image: build
 	@tests/setup/image '$(PROGRAM)' '$(TAG)'

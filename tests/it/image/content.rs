@@ -179,6 +179,46 @@ fn hermes_update_explains_that_an_image_is_replaced_and_changes_nothing() {
 }
 
 #[test]
+fn what_tini_was_started_for_is_started_and_a_line_says_what_to_do() {
+    volume!(volume);
+    let tini = ["--rm", "--entrypoint=/usr/bin/tini"];
+    for words in [
+        &["-g", "--", "sh", "-c", "exit 7"][..],
+        &[
+            "-g",
+            "-p",
+            "SIGTERM",
+            "--",
+            "/opt/hermes/docker/entrypoint.sh",
+            "sh",
+            "-c",
+            "exit 7",
+        ],
+        &["sh", "-c", "exit 7"],
+    ] {
+        let ran = volume.run(&tini, words).ends(7);
+        ran.warns("tini: s6 is PID 1 in this image");
+    }
+}
+
+#[test]
+fn tools_that_an_agent_expects_are_there() {
+    volume!(volume);
+    let tools = std::env::var("TOOLS").unwrap_or_default();
+    let full = "gcc g++ make cmake node npm ffmpeg docker python3-config";
+    let (there, missing) = match &*tools {
+        "minimal" => (String::new(), format!("git rg {full}")),
+        "full" => (format!("git rg curl ssh ps ping xz {full}"), String::new()),
+        _ => ("git rg curl ssh ps ping xz".to_owned(), full.to_owned()),
+    };
+    let script = format!(
+        "for program in {there}; do command -v $program >/dev/null || echo no $program; done
+        for program in {missing}; do ! command -v $program || true; done"
+    );
+    assert_eq!(volume.script("10000:10000", &script), "");
+}
+
+#[test]
 fn the_clients_that_the_image_of_the_hermes_project_has_are_there() {
     volume!(volume);
     let import = "import anthropic, azure.identity, boto3, hindsight_client, telegram, discord, slack_bolt, aiohttp, mcp, zoneinfo
