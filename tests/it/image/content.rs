@@ -71,8 +71,7 @@ fn programs_are_where_people_and_scripts_look_for_them() {
 fn docker_exec_and_login_shells_find_our_hermes_first_and_then_the_python_of_hermes() {
     volume!(volume);
     let container = volume.begin(&[], &[]);
-    let found =
-        "/usr/local/bin/hermes\n/opt/hermes/.venv/bin/hermes-acp\n/opt/hermes/.venv/bin/python3\n";
+    let found = "/usr/local/bin/hermes\n/usr/local/bin/hermes-acp\n/opt/hermes/.venv/bin/python3\n";
     for user in ["root", "hermes"] {
         for shell in [&["sh", "-c"][..], &["sh", "-lc"], &["bash", "-lc"]] {
             let script = "for name in hermes hermes-acp python3; do command -v $name; done";
@@ -82,8 +81,24 @@ fn docker_exec_and_login_shells_find_our_hermes_first_and_then_the_python_of_her
         let module = container.exec_as(user, "python -m hermes_cli.main --version");
         module.ends(0).says("Hermes Agent v");
         let acp = container.exec_as(user, "hermes-acp --help");
-        acp.ends(0).says("hermes-acp");
+        acp.ends(0).says("ACP");
     }
+}
+
+#[test]
+fn an_editor_that_root_connects_by_hermes_acp_is_served_by_hermes() {
+    volume!(volume);
+    let container = volume.begin(&[], &[]);
+    let users = container.sh("sleep 60 | /usr/local/bin/hermes-acp >/dev/null 2>&1 &
+        for try in $(seq 300); do
+          for process in /proc/[0-9]*; do
+            case $(tr '\\0' ' ' <$process/cmdline) in
+              /opt/hermes/.venv/bin/python*acp*) stat -c %U $process; exit ;;
+            esac
+          done 2>/dev/null
+          sleep 0.1
+        done");
+    assert_eq!(users, "hermes\n");
 }
 
 /// The programs that hermes has on the volume: one that Hermes itself made, and one with the name of Debian's.
