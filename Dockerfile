@@ -145,8 +145,9 @@ FROM ${BASE_IMAGE}
 ARG INIT=debian
 ARG TOOLS=standard
 ARG DEBIAN_FRONTEND=noninteractive
-# Packages, those for the agent first; then /command, where s6-overlay has its programs, for Debian's: execlineb is the program here,
-# not Debian's wrapper of it; then the user hermes, and what it needs in a container that never was root's.
+# Packages, those for the agent last; then /command, where s6-overlay has its programs, for Debian's: execlineb is
+# the program here, not Debian's wrapper of it; then the user hermes, and what it needs in a container that never was
+# root's.
 # hadolint ignore=DL3008
 RUN set -- ca-certificates python3; [ "$INIT" != debian ] || set -- "$@" s6 execline; \
   case $TOOLS in \

