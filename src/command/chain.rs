@@ -13,7 +13,6 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::config::{is_of_an_account, truth};
-use crate::hermes::program::path_with_programs;
 use crate::hermes::state::{Proof, STATE_FILE, STATE_LIMIT, serves};
 use crate::report;
 use crate::rights::apart;
@@ -81,17 +80,10 @@ pub fn back_off(prog: &[OsString]) -> Error {
 
 /// Takes the lock of a profile's home, see [`take`], and executes a program, whose process then holds the lock.
 ///
-/// `HOME` is the data root here. What the program itself starts, it also finds among Hermes' own programs there.
-///
 /// If another gateway holds the lock, the exit code is [`EXIT_LOCKED`], on which the finish script parks the
 /// slot.
-pub fn hold_lock(root: &Root, home: &Path, limit: Duration, mut prog: Command) -> Result<u8> {
+pub fn hold_lock(root: &Root, home: &Path, limit: Duration, prog: Command) -> Result<u8> {
     let home = Dir::open(home)?;
-    if let (Some(path), Some(data_root)) = (std::env::var_os("PATH"), std::env::var_os("HOME"))
-        && let Some(path) = path_with_programs(&path, Path::new(&data_root))
-    {
-        prog.env("PATH", path);
-    }
     match take(root, &home, limit)? {
         Taking::Taken(file) => {
             keep_open(&file)?;

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::umask;
 
 use crate::error::{Code, Error, Result, escaped};
+use crate::hermes::program::path_with_programs;
 use crate::report;
 
 /// The ends of the names of variables that are secrets.
@@ -43,6 +44,12 @@ pub fn complete(program: &mut Command) -> Result<()> {
     // A program that is told another directory than its own believes it.
     if let Ok(here) = std::env::current_dir() {
         program.env("PWD", here).env_remove("OLDPWD");
+    }
+    // HOME is the data root here. What the program itself starts, it also finds among Hermes' own programs there.
+    if let (Some(path), Some(data_root)) = (std::env::var_os("PATH"), std::env::var_os("HOME"))
+        && let Some(path) = path_with_programs(&path, Path::new(&data_root))
+    {
+        program.env("PATH", path);
     }
     if let Some(text) = std::env::var_os("UMASK").filter(|text| !text.is_empty()) {
         match mask(&text) {
