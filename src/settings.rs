@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::cli::Common;
 use crate::error::{Result, escaped};
 use crate::hermes::config::truth;
+use crate::hermes::dashboard::{Dashboard, HOST, PORT};
 use crate::hermes::name::ProfileName;
 use crate::system::mount::may_hang;
 use crate::system::root::{ROOT_VARIABLE, Root, absolute};
@@ -62,6 +63,8 @@ pub struct Settings {
     pub bootstrap: bool,
     /// Whether a gateway that does not respond is restarted.
     pub watchdog: bool,
+    /// Where the dashboard is to listen; `None` if none is asked for.
+    pub dashboard: Option<Dashboard>,
     /// Whether every `gateway run` counts as one with `--no-supervise`.
     pub no_supervise: bool,
     /// Whether one gateway serves all profiles, if the environment sets that.
@@ -139,10 +142,12 @@ impl Settings {
             }
             ports
         });
+        let dashboard = dashboard(&environment, &mut ignore);
         Ok(Self {
             home,
             home_profile,
             scandir,
+            dashboard,
             ports: ports.unwrap_or(PORTS),
             user: environment
                 .text("HERMES_S6_USER")
@@ -197,6 +202,38 @@ impl Settings {
     pub fn log_of(&self, profile: &ProfileName) -> PathBuf {
         self.home.join("logs/gateways").join(profile.as_str())
     }
+}
+
+/// Reads whether a dashboard is asked for, and where it is to listen.
+///
+/// `ignore` gets each variable that is not understood: its name, its value, and what it takes.
+fn dashboard(
+    environment: &Environment,
+    mut ignore: impl FnMut(&str, &str, &str),
+) -> Option<Dashboard> {
+    let value = environment.text("HERMES_DASHBOARD")?;
+    let Some(is_wanted) = truth(&value) else {
+        ignore("HERMES_DASHBOARD", &value, "1, true or yes");
+        return None;
+    };
+    if let Some(value) = environment.text("HERMES_DASHBOARD_INSECURE") {
+        let wanted = "nothing, since Hermes asks for a login wherever others reach it";
+        ignore("HERMES_DASHBOARD_INSECURE", &value, wanted);
+    }
+    let mut port = || {
+        let value = environment.text("HERMES_DASHBOARD_PORT")?;
+        let port = value.parse().ok().filter(|port| *port > 0);
+        if port.is_none() {
+            ignore("HERMES_DASHBOARD_PORT", &value, "a port, 1 to 65535");
+        }
+        port
+    };
+    is_wanted.then(|| Dashboard {
+        port: port().unwrap_or(PORT),
+        host: environment
+            .text("HERMES_DASHBOARD_HOST")
+            .unwrap_or_else(|| HOST.to_owned()),
+    })
 }
 
 /// Reads a range of ports, such as `9200-9799`.
@@ -332,6 +369,7 @@ impl Settings {
             autostart: None,
             bootstrap: false,
             watchdog: false,
+            dashboard: None,
             no_supervise: false,
             multiplex: None,
             api_server_port: None,

@@ -92,7 +92,7 @@ pub enum Command {
     #[command(after_help = help::START)]
     Start {
         #[command(flatten)]
-        selection: Selection,
+        target: Target,
         /// Leave down what its operator stopped, and what this container keeps down
         #[arg(long)]
         unless_stopped: bool,
@@ -103,7 +103,7 @@ pub enum Command {
     #[command(after_help = help::STOP)]
     Stop {
         #[command(flatten)]
-        selection: Selection,
+        target: Target,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -111,7 +111,7 @@ pub enum Command {
     #[command(after_help = help::RESTART)]
     Restart {
         #[command(flatten)]
-        selection: Selection,
+        target: Target,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -183,7 +183,7 @@ pub enum Command {
     #[command(after_help = help::LOGS)]
     Logs {
         #[command(flatten)]
-        selection: Selection,
+        target: Target,
         /// How many of the last lines of each profile to show
         #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
         lines: usize,
@@ -274,6 +274,9 @@ pub enum Command {
         #[arg(value_name = "HOME")]
         directory: PathBuf,
     },
+    /// Tell whether the process supervised in this directory listens (used by the check of the dashboard)
+    #[command(hide = true)]
+    CheckListens,
     /// Print what is on the volume as JSON (used by root, with the rights of the volume's owner)
     #[command(hide = true)]
     Survey {
@@ -285,6 +288,8 @@ pub enum Command {
     ReadLogs {
         #[arg(short)]
         profile: Vec<ProfileName>,
+        #[arg(long)]
+        dashboard: bool,
         #[arg(short = 'n')]
         lines: usize,
         #[arg(short)]
@@ -322,6 +327,16 @@ pub struct Selection {
     /// All profiles; to stop or unregister, all that have a slot
     #[arg(long, conflicts_with = "profile")]
     pub all: bool,
+}
+
+// The profiles that a command is about, or the dashboard.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    #[command(flatten)]
+    pub selection: Selection,
+    /// The dashboard instead of a gateway
+    #[arg(long, conflicts_with_all = ["profile", "all"])]
+    pub dashboard: bool,
 }
 
 // For how long a command waits, and how it says what came of it.

@@ -22,11 +22,13 @@ supervise --notification-fd 3
 detect --json
     Detect { json: true }
 start --unless-stopped
-    Start { selection: Selection { profile: [], all: false }, unless_stopped: true, waiting: Waiting { no_wait: false, timeout: None, json: false } }
+    Start { target: Target { selection: Selection { profile: [], all: false }, dashboard: false }, unless_stopped: true, waiting: Waiting { no_wait: false, timeout: None, json: false } }
 stop --all --no-wait
-    Stop { selection: Selection { profile: [], all: true }, waiting: Waiting { no_wait: true, timeout: None, json: false } }
+    Stop { target: Target { selection: Selection { profile: [], all: true }, dashboard: false }, waiting: Waiting { no_wait: true, timeout: None, json: false } }
 restart -p coder --profile viewer --timeout 86400 --json
-    Restart { selection: Selection { profile: [ProfileName("coder"), ProfileName("viewer")], all: false }, waiting: Waiting { no_wait: false, timeout: Some(86400), json: true } }
+    Restart { target: Target { selection: Selection { profile: [ProfileName("coder"), ProfileName("viewer")], all: false }, dashboard: false }, waiting: Waiting { no_wait: false, timeout: Some(86400), json: true } }
+restart --dashboard --no-wait
+    Restart { target: Target { selection: Selection { profile: [], all: false }, dashboard: true }, waiting: Waiting { no_wait: true, timeout: None, json: false } }
 shutdown --timeout=1
     Shutdown { timeout: Some(1), json: false }
 register --all
@@ -50,9 +52,9 @@ status --ready
 status --json --out hermes.json
     Status { profile: [], json: true, format: Table, ready: false, out: Some("hermes.json") }
 logs
-    Logs { selection: Selection { profile: [], all: false }, lines: 50, follow: false }
+    Logs { target: Target { selection: Selection { profile: [], all: false }, dashboard: false }, lines: 50, follow: false }
 logs -fn 9
-    Logs { selection: Selection { profile: [], all: false }, lines: 9, follow: true }
+    Logs { target: Target { selection: Selection { profile: [], all: false }, dashboard: false }, lines: 9, follow: true }
 doctor
     Doctor { json: false }
 list
@@ -81,10 +83,12 @@ tend /bin/sleep 5
     Tend { end: false, prog: ["/bin/sleep", "5"] }
 check-ready /home
     CheckReady { directory: "/home" }
+check-listens
+    CheckListens
 survey -p coder
     Survey { profile: [ProfileName("coder")] }
 read-logs -n 9 -f -p coder
-    ReadLogs { profile: [ProfileName("coder")], lines: 9, follow: true }
+    ReadLogs { profile: [ProfileName("coder")], dashboard: false, lines: 9, follow: true }
 reach
     Reach
 names

@@ -21,6 +21,7 @@ use crate::s6::supervision::{Status, deaths};
 use crate::system::beneath::Dir;
 use crate::system::process::start_time;
 use crate::system::root::Root;
+use crate::system::socket::listens;
 use crate::system::time::time_of_start;
 use crate::tree::slot::EXIT_LOCKED;
 use crate::volume::lock::{LOCK_FILE, Taking, signature, take};
@@ -132,6 +133,21 @@ pub fn check_ready(root: &Root, home: &Path) -> Result<bool> {
         }
         if Instant::now() >= end {
             return Ok(false);
+        }
+        std::thread::sleep(CHECK_INTERVAL);
+    }
+}
+
+/// Tells whether the process whose service directory is the current one listens.
+pub fn check_listens(root: &Root) -> Result<bool> {
+    let service = Dir::open(Path::new("."))?;
+    let is_over = Instant::now() + CHECK_TIME;
+    loop {
+        let status = Status::read(&service)?;
+        let pid = status.and_then(|status| status.pid);
+        let is_ready = pid.is_some_and(|pid| listens(root, pid));
+        if is_ready || Instant::now() >= is_over {
+            return Ok(is_ready);
         }
         std::thread::sleep(CHECK_INTERVAL);
     }

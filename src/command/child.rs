@@ -13,6 +13,7 @@ use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::process::end_with_parent;
 use crate::system::pulse;
+use crate::view::logs::Whose;
 use crate::view::{doctor, logs};
 use crate::volume::changes::VolumeChanges;
 use crate::volume::lock::end_orphan_of;
@@ -39,12 +40,13 @@ pub fn answer_reach(common: &Common) -> Result<Code> {
 /// Shows what gateways have said, for as long as the parent waits.
 pub fn read_logs(
     common: &Common,
+    whose: Whose,
     profiles: Vec<ProfileName>,
     lines: usize,
     follow: bool,
 ) -> Result<Code> {
     end_with_parent();
-    logs::show(&Settings::gather(common)?, profiles, lines, follow)
+    logs::show(&Settings::gather(common)?, whose, profiles, lines, follow)
 }
 
 /// Answers with the survey of the volume.

@@ -19,7 +19,7 @@ use crate::tree::lifecycle::request::Verb;
 use crate::tree::reconcile::Session;
 use crate::tree::scandir::{ScanDir, choices_of_tree};
 use crate::view::row::Report;
-use crate::view::status;
+use crate::view::{dashboard, status};
 use crate::volume::survey::{Skipped, Survey, UNREADABLE, survey_as};
 
 /// The settings of a command, and the rights that it works with.
@@ -109,9 +109,14 @@ impl Context {
             }
             survey => (survey?, None),
         };
+        let report = status::report(&self.settings, &scandir, &survey)?;
+        let watched = report.manager.is_s6() || matches!(scandir.watcher(), Ok(Some(_)));
+        // Root reads no log on the volume: its owner could have replaced it by anything.
+        let with_log = failure.is_none() && !matches!(self.rights, Rights::Direct(_));
         Ok(Report {
             volume: failure,
-            ..status::report(&self.settings, &scandir, &survey)?
+            dashboard: dashboard::look(&self.settings, &scandir, watched, with_log)?,
+            ..report
         })
     }
 

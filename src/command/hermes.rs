@@ -31,7 +31,7 @@ use crate::system::signal;
 use crate::tree::detect::detect;
 use crate::tree::lifecycle::request::Verb;
 use crate::tree::scandir::ScanDir;
-use crate::view::logs;
+use crate::view::logs::{self, Whose};
 use crate::view::row::{Report, Row};
 use crate::view::table;
 use crate::volume::problem::Answer;
@@ -436,7 +436,8 @@ fn show_status(profile: &ProfileName) -> Result<Code> {
     report::print(&table::table(&status, report::colour()));
     let is_read = status.volume.is_none();
     let may_read = is_read && !matches!(context.rights, Rights::Direct(_));
-    let log = may_read.then(|| logs::last_lines(&context.settings, profile, logs::EXCERPT));
+    let log = may_read
+        .then(|| logs::last_lines(&context.settings, Whose::Gateways, profile, logs::EXCERPT));
     report::print(&table::details(&status.manager, &row, log));
     let mut title = "\nOther profiles:\n";
     for other in &others {

@@ -21,7 +21,6 @@ use crate::command::chain::command;
 use crate::command::operate::operate_as;
 use crate::command::outcome::Form;
 use crate::error::{Code, Error, Result, cause_text, shown};
-use crate::hermes::name::ProfileName;
 use crate::report;
 use crate::s6::supervision::{Death, Status, deaths, supervised};
 use crate::s6::tool::Tools;
@@ -31,6 +30,7 @@ use crate::system::process::{Process, STATE, parent, proc_text, spawn, stat_fiel
 use crate::system::root::Root;
 use crate::system::time::timestamp;
 use crate::system::wait::wait_until;
+use crate::tree::dashboard::{DASHBOARD, LABEL};
 use crate::tree::lifecycle::request::Verb;
 use crate::tree::logger::{Care, Logger, care};
 use crate::tree::remove::Remover;
@@ -361,26 +361,28 @@ fn refresh(root: &Root, tools: &Tools, slot: &Dir) {
 fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<()> {
     let root = &settings.root;
     let is_read = is_read(Duration::from_millis(100));
-    let logs = Dir::open(&root.at(&settings.home))
-        .and_then(|home| home.dir("logs"))
-        .and_then(|logs| logs.dir("gateways"));
+    let logs = || Dir::open(&root.at(&settings.home)).and_then(|home| home.dir("logs"));
+    let (gateways, logs) = (logs().and_then(|logs| logs.dir("gateways")), logs());
+    let slots = scandir.profiles()?.into_iter();
+    let slots = slots.map(|name| (name.slot(), name.to_string(), &gateways));
+    let dashboard = (DASHBOARD.to_owned(), LABEL.to_owned(), &logs);
     let mut told = Vec::new();
-    for name in scandir.profiles()? {
+    for (service, name, logs) in slots.chain([dashboard]) {
         // What cannot be looked at stays as it is; status says why.
-        let Ok(Some(slot)) = scandir.slot(&name) else {
+        let Ok(Some(slot)) = scandir.dir().dir_if_there(&service) else {
             continue;
         };
         refresh(root, tools, &slot);
         let Ok(Some(logger)) = Logger::of(root, &slot) else {
             continue;
         };
-        let place = LogPlace::of(logs.as_ref(), name.as_str());
+        let place = LogPlace::of(logs.as_ref(), &name);
         let Some(pid) = logger.process.as_ref().map(|process| process.pid) else {
             continue;
         };
         let could_write = || {
-            let directory = match &logs {
-                Ok(logs) => logs.dir_if_there(name.as_str()),
+            let directory = match logs {
+                Ok(logs) => logs.dir_if_there(&name),
                 Err(_) => Ok(None),
             };
             // A directory that is gone is made anew.
@@ -408,7 +410,7 @@ fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<(
         {
             let now = Instant::now();
             told.push(Ending {
-                name,
+                service,
                 process,
                 pid,
                 patience,
@@ -423,11 +425,13 @@ fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<(
         for ending in &mut told {
             ending.look(root);
         }
-        for Ending { name, process, .. } in told.iter().filter(|ending| ending.is_over()) {
+        for Ending {
+            service, process, ..
+        } in told.iter().filter(|ending| ending.is_over())
+        {
             process.signal(Signal::KILL)?;
             report::warning(&format!(
-                "the logger of {} cannot write all that it has, and is replaced: see hermes-s6 status -p {name}",
-                name.slot()
+                "the logger of {service} cannot write all that it has, and is replaced: see hermes-s6 status"
             ));
         }
         told.retain(|ending| !ending.is_over());
@@ -438,7 +442,8 @@ fn look_after(settings: &Settings, tools: &Tools, scandir: &ScanDir) -> Result<(
 
 /// A logger that was told to end, and writes what it can.
 struct Ending<'r> {
-    name: ProfileName,
+    /// The name of its service.
+    service: String,
     process: Process<'r>,
     pid: i32,
     /// How long it may write nothing.
@@ -489,7 +494,7 @@ mod tests {
         let process = Process::identify(&root, pid, || Ok(true))?;
         let start = Instant::now();
         let mut ending = Ending {
-            name: "coder".parse()?,
+            service: "gateway-coder".to_owned(),
             process: process.ok_or("it has ended")?,
             pid,
             patience: Duration::from_secs(2),

@@ -1,7 +1,8 @@
 //! The commands: each puts together what the floors beneath do, and gives its exit code.
 //!
 //! - `context` opens what a command works with. The commands on gateways are in `operate`: it looks, lets
-//!   `choose` choose the profiles, carries the request out, and lets `outcome` print what happened.
+//!   `choose` choose the profiles, carries the request out, and lets `outcome` print what happened. `dashboard` starts
+//!   and stops the dashboard.
 //! - `follow` adds and removes slots after changes on the volume.
 //! - `environment` is the last thing that a gateway gets.
 //! - [`hermes`] does the command lines of Hermes, and `handover` hands them on. [`chain`] has the programs in the
@@ -11,6 +12,7 @@ pub mod chain;
 pub mod child;
 mod choose;
 mod context;
+mod dashboard;
 mod environment;
 mod follow;
 mod handover;
@@ -22,7 +24,7 @@ mod outcome;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::{Command, Common, Format, Selection};
+use crate::cli::{Command, Common, Format, Selection, Target, Waiting};
 use crate::command::context::{Context, no_such_profile};
 use crate::error::{Code, Error, Result, shown};
 use crate::hermes::name::ProfileName;
@@ -40,6 +42,7 @@ use crate::tree::reconcile::{self, Session};
 use crate::tree::scandir::{LOCK_WAIT, ScanDir, choices_of_tree};
 use crate::tree::slot::{Difference, Renderer, compare, write_new};
 use crate::tree::supervise;
+use crate::view::logs::Whose;
 use crate::view::{doctor, logs, metrics, status, table};
 use crate::volume::port::{NO_PORT_REMEDY, all_given};
 
@@ -51,15 +54,13 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Supervise { notification_fd } => supervise(common, notification_fd),
         Command::Detect { json } => detection(common, json),
         Command::Start {
-            selection,
+            target,
             unless_stopped,
             waiting,
-        } => operate::operate(common, Verb::Start, &selection, waiting, unless_stopped),
-        Command::Stop { selection, waiting } => {
-            operate::operate(common, Verb::Stop, &selection, waiting, false)
-        }
-        Command::Restart { selection, waiting } => {
-            operate::operate(common, Verb::Restart, &selection, waiting, false)
+        } => operate(common, Verb::Start, &target, waiting, unless_stopped),
+        Command::Stop { target, waiting } => operate(common, Verb::Stop, &target, waiting, false),
+        Command::Restart { target, waiting } => {
+            operate(common, Verb::Restart, &target, waiting, false)
         }
         Command::Shutdown { timeout, json } => operate::shutdown(common, timeout, json),
         Command::Register { selection } => operate::register(common, &selection),
@@ -82,10 +83,10 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             show_status(common, &profile, format, ready, out.as_deref())
         }
         Command::Logs {
-            selection,
+            target,
             lines,
             follow,
-        } => show_logs(common, &selection, lines, follow),
+        } => show_logs(common, &target, lines, follow),
         Command::Doctor { json } => diagnose(common, json),
         Command::List { json } => list(common, json),
         Command::Port { profile } => port(common, profile.profile),
@@ -127,12 +128,14 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::CheckReady { directory } => {
             chain::check_ready(&Root::new("/"), &directory).map(Code::of)
         }
+        Command::CheckListens => chain::check_listens(&Root::new("/")).map(Code::of),
         Command::Survey { profile } => child::answer_survey(common, &profile),
         Command::ReadLogs {
             profile,
+            dashboard,
             lines,
             follow,
-        } => child::read_logs(common, profile, lines, follow),
+        } => child::read_logs(common, Whose::of(dashboard), profile, lines, follow),
         Command::Reach => child::answer_reach(common),
         Command::Names => child::answer_names(common),
         Command::EndOrphan { profile, timeout } => {
@@ -142,6 +145,20 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Settle => child::answer_settle(common),
     }
     .map(|code| code as u8)
+}
+
+/// Starts, stops or restarts gateways, or the dashboard.
+fn operate(
+    common: &Common,
+    verb: Verb,
+    target: &Target,
+    waiting: Waiting,
+    unless_stopped: bool,
+) -> Result<Code> {
+    if target.dashboard {
+        return dashboard::operate(common, verb, waiting);
+    }
+    operate::operate(common, verb, &target.selection, waiting, unless_stopped)
 }
 
 fn render(common: &Common, profile: Option<ProfileName>, out: Option<&Path>) -> Result<Code> {
@@ -245,9 +262,12 @@ fn show_status(
             return Err(no_such_profile(wanted));
         }
     }
-    status
-        .profiles
-        .retain(|row| profiles.is_empty() || profiles.contains(&row.profile));
+    if !profiles.is_empty() {
+        status.dashboard = None;
+        status
+            .profiles
+            .retain(|row| profiles.contains(&row.profile));
+    }
     let text = match format {
         Format::Json => {
             report::json_line(&status).map_err(|cause| Error::system("write", "the JSON", cause))?
@@ -258,8 +278,14 @@ fn show_status(
             if let ([_], [row]) = (profiles, status.profiles.as_slice()) {
                 // Root does not read the log: its owner could have replaced it by anything.
                 let we_are_root = matches!(context.rights, Rights::Direct(_));
-                let log = (!we_are_root && is_read)
-                    .then(|| logs::last_lines(&context.settings, &row.profile, logs::EXCERPT));
+                let log = (!we_are_root && is_read).then(|| {
+                    logs::last_lines(
+                        &context.settings,
+                        Whose::Gateways,
+                        &row.profile,
+                        logs::EXCERPT,
+                    )
+                });
                 text += &table::details(&status.manager, row, log);
             }
             text
@@ -335,8 +361,24 @@ fn port(common: &Common, profile: Option<ProfileName>) -> Result<Code> {
     Ok(Code::Done)
 }
 
-fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool) -> Result<Code> {
+fn show_logs(common: &Common, target: &Target, lines: usize, follow: bool) -> Result<Code> {
     let context = Context::enter_volume(common)?;
+    let whose = Whose::of(target.dashboard);
+    let profiles = match whose {
+        Whose::Gateways => logged(&context, &target.selection)?,
+        Whose::Dashboard => Vec::new(),
+    };
+    let lines_word = lines.to_string();
+    let mut words = vec!["read-logs", "-n", &lines_word];
+    words.extend(follow.then_some("-f"));
+    words.extend(target.dashboard.then_some("--dashboard"));
+    words.extend(profiles.iter().flat_map(|name| ["-p", name.as_str()]));
+    show_by_child(&context.settings, &words)
+        .unwrap_or_else(|| logs::show(&context.settings, whose, profiles, lines, follow))
+}
+
+/// Gives the profiles whose logs are meant.
+fn logged(context: &Context, selection: &Selection) -> Result<Vec<ProfileName>> {
     let survey = context.survey(&[])?;
     let mut profiles: Vec<ProfileName> = Vec::new();
     if selection.all {
@@ -352,12 +394,7 @@ fn show_logs(common: &Common, selection: &Selection, lines: usize, follow: bool)
             profiles.push(profile.clone());
         }
     }
-    let lines_word = lines.to_string();
-    let mut words = vec!["read-logs", "-n", &lines_word];
-    words.extend(follow.then_some("-f"));
-    words.extend(profiles.iter().flat_map(|name| ["-p", name.as_str()]));
-    show_by_child(&context.settings, &words)
-        .unwrap_or_else(|| logs::show(&context.settings, profiles, lines, follow))
+    Ok(profiles)
 }
 
 /// Runs the doctor. What it cannot look at is a finding, and does not end the command.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cli::{Common, Selection, Waiting};
 use crate::command::choose::{Choice, Seen, choose, skipped};
 use crate::command::context::{Tree, must_exist, refuse_inside};
+use crate::command::dashboard;
 use crate::command::follow::{Strayed, follow_renamed, follow_volume, strayed};
 use crate::command::outcome::{Form, say};
 use crate::error::{Code, Error, Result};
@@ -158,14 +159,12 @@ pub fn shutdown(common: &Common, timeout: Option<u64>, json: bool) -> Result<Cod
     let survey = Survey::default();
     let mut running: Vec<ProfileName> = tree.scandir.profiles()?.into_iter().collect();
     running.retain(|name| tree.may_run(name));
-    carry_out(
-        &tree,
-        request,
-        &survey,
-        &running,
-        Vec::new(),
-        Form::new(json),
-    )
+    // It ends while the gateways save.
+    dashboard::begin_to_end(&tree);
+    let form = Form::new(json);
+    let code = carry_out(&tree, request, &survey, &running, Vec::new(), form)?;
+    dashboard::await_end(&tree, request.left());
+    Ok(code)
 }
 
 /// Adds the slots of profiles, with their gateways down.

@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod container;
+pub mod dashboard;
 pub mod dotenv;
 pub mod line;
 pub mod name;

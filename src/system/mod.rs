@@ -5,7 +5,7 @@
 //!   signals.
 //! - [`relay`] runs a child that may not have our own streams, [`terminal`] makes it a terminal, and [`stream`] opens a
 //!   stream of ours once more.
-//! - [`mount`] tells which file systems may hang, and [`pulse`] that one does not.
+//! - [`mount`] tells which file systems may hang, and [`pulse`] that one does not. [`socket`] tells who listens.
 //! - [`time`] writes times as text; [`wait`] waits, but never without end.
 
 pub mod account;
@@ -16,6 +16,7 @@ pub mod pulse;
 pub mod relay;
 pub mod root;
 pub mod signal;
+pub mod socket;
 pub mod stream;
 pub mod terminal;
 pub mod time;

@@ -7,6 +7,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::iter;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -22,10 +23,11 @@ use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::wait::wait_until;
 use crate::tree::change::{Change, Plan, Step};
+use crate::tree::dashboard::DASHBOARD;
 use crate::tree::owner::{OWNER_FILE, Owner};
 use crate::tree::remove::{Failures, Remover};
-use crate::tree::scandir::{NEW_PREFIX, ScanDir};
-use crate::tree::slot::{Files, Rendered, down, put, write_new};
+use crate::tree::scandir::{NEW_PREFIX, OLD_PREFIX, ScanDir};
+use crate::tree::slot::{Files, Rendered, compare, down, put, write_new};
 use crate::tree::tender::{self, TENDER};
 
 /// How long to wait for an s6-svscan that takes up no further new slot.
@@ -77,14 +79,15 @@ impl Apply<'_> {
         failures
     }
 
-    /// Writes the owner file of the scan directory, unless it has this content already.
-    pub fn owner(&self, owner: &Owner) -> Result<()> {
+    /// Writes the owner file of the scan directory, unless it has this content already; tells whether it was written.
+    pub fn owner(&self, owner: &Owner) -> Result<bool> {
         if matches!(self.scandir.owner(), Ok(Some(present)) if present == *owner) {
-            return Ok(());
+            return Ok(false);
         }
         let mut content = serde_json::to_vec(owner).unwrap_or_default();
         content.push(b'\n');
-        self.scandir.dir().replace(OWNER_FILE, &content)
+        self.scandir.dir().replace(OWNER_FILE, &content)?;
+        Ok(true)
     }
 
     /// Gives the remover of this scan directory.
@@ -247,31 +250,82 @@ impl Apply<'_> {
     ///
     /// `has_room` says whether s6-svscan has room for one more service.
     pub fn tender(&self, files: &Files, has_room: bool) -> Result<()> {
-        let dir = self.scandir.dir();
-        if let Some(service) = dir.dir_if_there(TENDER)? {
-            for (path, file) in files {
-                if service.read(path, 1 << 16).as_ref() != Ok(&file.content) {
-                    put(&service, path, file)?;
+        let Some(service) = self.refresh(TENDER, files)? else {
+            let purpose = "that looks after the logs";
+            return self.add(TENDER, purpose, has_room, |dir, new| {
+                tender::build(dir, new, files)
+            });
+        };
+        // Somebody may have brought it down.
+        match supervised(&self.settings.root, &service) {
+            Ok(Some((status, _))) if !status.wanted_up => {
+                self.s6("s6-svc", &["-u"], service.path())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds the dashboard, or writes its files anew where they differ, which count from its next start on. One that is
+    /// down stays so: it was parked, or somebody has stopped it.
+    pub fn dashboard(&self, files: &Files, has_room: bool) -> Result<()> {
+        if self.refresh(DASHBOARD, files)?.is_some() {
+            return Ok(());
+        }
+        self.add(DASHBOARD, "of the dashboard", has_room, |dir, new| {
+            write_new(dir, new, files)
+        })
+    }
+
+    /// Ends the dashboard of an earlier tree, and removes its service.
+    pub fn no_dashboard(&self) -> Result<()> {
+        let old = format!("{OLD_PREFIX}{DASHBOARD}");
+        if self.scandir.dir().dir_if_there(DASHBOARD)?.is_none() {
+            return Ok(());
+        }
+        self.scandir.dir().rename(DASHBOARD, &old)?;
+        // What has this prefix is removed with whatever else is.
+        self.remover().remove(iter::empty(), &mut Failures::new());
+        match self.scandir.dir().dir_if_there(&old)? {
+            Some(_) => Err(Error::new(Code::System, format!("{old} is still there"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the files of a service anew where they differ; `None` if there is no such service.
+    fn refresh(&self, name: &str, files: &Files) -> Result<Option<Dir>> {
+        let service = self.scandir.dir().dir_if_there(name)?;
+        if let Some(service) = &service {
+            for path in compare(service, files).outdated {
+                if let Some(file) = files.get(path) {
+                    put(service, path, file)?;
                 }
             }
-            // Somebody may have brought it down.
-            return match supervised(&self.settings.root, &service) {
-                Ok(Some((status, _))) if !status.wanted_up => {
-                    self.s6("s6-svc", &["-u"], service.path())
-                }
-                _ => Ok(()),
-            };
         }
+        Ok(service)
+    }
+
+    /// Adds a service that is no slot; `purpose` says which, for a person.
+    fn add(
+        &self,
+        name: &str,
+        purpose: &str,
+        has_room: bool,
+        build: impl FnOnce(&Dir, &str) -> Result<Dir>,
+    ) -> Result<()> {
+        let dir = self.scandir.dir();
         if !has_room {
-            let what = "s6-svscan has no room for the service that looks after the logs";
+            let what = format!("s6-svscan has no room for the service {purpose}");
             return Err(Error::new(Code::No, what).remedy(
                 "restart the tree with hermes-s6 supervise, or s6-svscan with a larger limit",
             ));
         }
-        let new = format!("{NEW_PREFIX}{TENDER}");
-        let service = tender::build(dir, &new, files)?;
-        self.control(&[service.path().to_owned()])?;
-        dir.rename(&new, TENDER)?;
+        let new = format!("{NEW_PREFIX}{name}");
+        let service = build(dir, &new)?;
+        let log = service.dir_if_there("log")?;
+        let log = log.map(|log| log.path().to_owned());
+        let parts: Vec<PathBuf> = [service.path().to_owned()].into_iter().chain(log).collect();
+        self.control(&parts)?;
+        dir.rename(&new, name)?;
         if !matches!(self.scandir.watcher(), Ok(None)) {
             // -n: that of a directory that somebody has removed must not go on.
             self.s6("s6-svscanctl", &["-an"], dir.path())?;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hermes::container::Command;
+use crate::hermes::dashboard::{Dashboard, left_out};
 use crate::rights::ask::reach;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
@@ -59,6 +61,9 @@ pub struct Choices {
     pub tools: Tools,
     /// How long a gateway may take to stop, in seconds.
     pub stop_timeout: u64,
+    /// Where the dashboard listens; `None` if the tree has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<Dashboard>,
 }
 
 impl Choices {
@@ -67,6 +72,10 @@ impl Choices {
         Self {
             tools,
             stop_timeout: settings.stop_timeout.as_secs(),
+            dashboard: settings.dashboard.clone().filter(|_| {
+                let command = Command::detect(&settings.root);
+                left_out(&command, settings.no_supervise).is_none()
+            }),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::container::Command;
+use crate::hermes::dashboard::left_out;
 use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::rights::{Rights, make_scandir};
@@ -126,6 +127,11 @@ impl<'a> Session<'a> {
         &self.scandir
     }
 
+    /// Gives the number of services of the tree that are no slots.
+    pub fn others(&self) -> usize {
+        1 + usize::from(self.choices.dashboard.is_some())
+    }
+
     /// Ends the supervisors that outlived their s6-svscan.
     ///
     /// The intents that come from what their gateways wrote are written down first: a gateway that is told to end may
@@ -229,11 +235,18 @@ impl<'a> Session<'a> {
             ..
         } = draft;
         let apply = self.apply(&rendered);
-        apply.owner(&Owner {
+        let is_new = apply.owner(&Owner {
             home: self.settings.home.clone(),
             instance: instance(self.settings)?,
             choices: self.choices.clone(),
         })?;
+        if is_new && self.choices.dashboard.is_none() && self.settings.dashboard.is_some() {
+            let command = Command::detect(&self.settings.root);
+            let why = left_out(&command, self.settings.no_supervise);
+            if let Some(why) = why {
+                report::note(&format!("HERMES_DASHBOARD is left out, since {why}"));
+            }
+        }
         let slots = apply.slots(&plan);
         let tender = tender::render(&self.choices, self.rights.drop_to());
         let is_foreign =
@@ -243,7 +256,17 @@ impl<'a> Session<'a> {
         let slots_now = slots_now.len();
         let has_room = world.room.is_none_or(|room| room >= slots_now);
         let tender = tender.and_then(|files| apply.tender(&files, has_room));
-        failures.extend(tender.err().map(|error| Warning::new(error.to_string())));
+        let dashboard = match &self.choices.dashboard {
+            Some(dashboard) => {
+                let has_room = world.room.is_none_or(|room| room > slots_now);
+                let renderer = Renderer::new(self.settings, &self.choices, self.rights.drop_to());
+                let files = renderer.dashboard(dashboard);
+                files.and_then(|files| apply.dashboard(&files, has_room))
+            }
+            None => apply.no_dashboard(),
+        };
+        let errors = [tender, dashboard].into_iter().filter_map(Result::err);
+        failures.extend(errors.map(|error| Warning::new(error.to_string())));
         mark_failures(&mut plan, slots);
         let boot_log = boot_log(&plan, &world);
         failures.extend(

@@ -22,6 +22,7 @@ use crate::system::beneath::Dir;
 use crate::system::process::{Holder, Process};
 use crate::system::root::Root;
 use crate::system::wait::wait_until;
+use crate::tree::dashboard::DASHBOARD;
 use crate::tree::logger::has_unread;
 use crate::tree::scandir::{OLD_PREFIX, ScanDir};
 
@@ -103,8 +104,8 @@ impl Remover<'_> {
     pub fn end_loggers_of_ended(&self, pause: Duration) -> Result<()> {
         let mut services = self.scandir.dir().names()?;
         services.retain(|name| {
-            name.to_str()
-                .is_some_and(|name| name.starts_with(SLOT_PREFIX))
+            let has_log = |name: &str| name.starts_with(SLOT_PREFIX) || name == DASHBOARD;
+            name.to_str().is_some_and(has_log)
         });
         let is_over = |service: &OsString| matches!(self.find(service, supervisor), Ok(None));
         let end = Instant::now() + self.stop_time(services.iter().map(OsString::as_os_str));

@@ -27,6 +27,7 @@ use crate::system::process::Holder;
 use crate::system::root::{Root, identity};
 use crate::system::trust::{only_root_changes, require_root_owned};
 use crate::system::wait::wait_until;
+use crate::tree::dashboard::DASHBOARD;
 use crate::tree::owner::{Choices, OWNER_FILE, Owner};
 use crate::tree::slot::MARKER;
 use crate::tree::tender::TENDER;
@@ -105,7 +106,10 @@ impl ScanDir {
     pub fn require_all_root_owned(&self) -> Result<()> {
         for name in self.dir.names()? {
             let text = name.to_string_lossy();
-            if text.starts_with(SLOT_PREFIX) || text.starts_with(OWNER_FILE) || text == TENDER {
+            let is_ours = [SLOT_PREFIX, OWNER_FILE]
+                .iter()
+                .any(|start| text.starts_with(start));
+            if is_ours || text == TENDER || text == DASHBOARD {
                 require_root_owned(&self.dir, &name)?;
             }
         }

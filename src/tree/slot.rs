@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use askama::Template;
@@ -51,11 +52,26 @@ pub type Rendered = BTreeMap<ProfileName, Files>;
 /// Renders the slots of one data root, all with the same choices.
 #[derive(Debug)]
 pub struct Renderer<'a> {
-    settings: &'a Settings,
-    tools: &'a Tools,
+    pub(super) settings: &'a Settings,
+    pub(super) tools: &'a Tools,
     stop_timeout: Duration,
     /// The user that the gateways run as, if root supervises them.
-    drop_to: Option<&'a str>,
+    pub(super) drop_to: Option<&'a str>,
+}
+
+/// What sets the services with a log apart from each other, beside what they run.
+#[derive(Debug)]
+pub(super) struct Service<'a> {
+    /// The name of the service directory.
+    pub name: &'a str,
+    /// The name in front of each line on stdout.
+    pub label: &'a str,
+    /// The log directory.
+    pub log: PathBuf,
+    /// How many deaths make a crash loop.
+    pub deaths: usize,
+    /// How long the process has to end.
+    pub stop: Duration,
 }
 
 impl<'a> Renderer<'a> {
@@ -80,25 +96,13 @@ impl<'a> Renderer<'a> {
         let hermes_s6 = word(self.tools.hermes_s6.as_os_str());
         let home = word(self.settings.home_of(profile).as_os_str());
         let drop_to = self.drop_to.map(Word::new);
-        let mut files = Files::new();
-        let mut add = |path, mode, text: askama::Result<String>| {
-            let mut text = text.map_err(|_| {
-                Error::new(
-                    Code::Usage,
-                    "a path or name with a NUL or non-byte cannot be rendered",
-                )
-            })?;
-            // askama drops the last newline of a template.
-            text.push('\n');
-            files.insert(
-                path,
-                File {
-                    mode,
-                    content: text.into_bytes(),
-                },
-            );
-            Ok(())
-        };
+        let mut files = self.common(&Service {
+            name: &profile.slot(),
+            label: profile.as_str(),
+            log: self.settings.log_of(profile),
+            deaths: CRASH_LOOP_DEATHS,
+            stop: self.stop_timeout,
+        })?;
         let container = self.settings.container_environment.as_ref();
         let container = container.map(|directory| word(directory.as_os_str()));
         let run = Run {
@@ -114,26 +118,7 @@ impl<'a> Renderer<'a> {
             milliseconds,
             drop_to: drop_to.as_ref(),
         };
-        add("run", 0o755, run.render())?;
-        let finish = Finish {
-            execline: &execline,
-            s6: &s6,
-            locked: EXIT_LOCKED,
-            window: CRASH_LOOP_WINDOW.as_secs(),
-            deaths: CRASH_LOOP_DEATHS,
-        };
-        add("finish", 0o755, finish.render())?;
-        let log = LogRun {
-            execline: &execline,
-            s6: &s6,
-            hermes_s6: &hermes_s6,
-            directory: word(self.settings.log_of(profile).as_os_str()),
-            slot: &profile.slot(),
-            profile: profile.as_str(),
-            memory: MEMORY,
-            drop_to: drop_to.as_ref(),
-        };
-        add("log/run", 0o755, log.render())?;
+        add(&mut files, "run", 0o755, run.render())?;
         let check = Check {
             execline: &execline,
             s6: &s6,
@@ -141,19 +126,10 @@ impl<'a> Renderer<'a> {
             home: &home,
             drop_to: drop_to.as_ref(),
         };
-        add("data/check", 0o755, check.render())?;
-        add("timeout-kill", 0o644, TimeoutKill { milliseconds }.render())?;
-        add("type", 0o644, Type.render())?;
-        add("notification-fd", 0o644, NotificationFd.render())?;
-        add("max-death-tally", 0o644, MaxDeathTally.render())?;
-        add("log/notification-fd", 0o644, LogNotificationFd.render())?;
-        add("log/down-signal", 0o644, LogDownSignal.render())?;
+        add(&mut files, "data/check", 0o755, check.render())?;
         if let Some(port) = port {
-            add(
-                "env/API_SERVER_PORT",
-                0o644,
-                ApiServerPort { port }.render(),
-            )?;
+            let port = ApiServerPort { port }.render();
+            add(&mut files, "env/API_SERVER_PORT", 0o644, port)?;
         }
         let digest = digest(&files);
         let marker = Marker {
@@ -169,6 +145,64 @@ impl<'a> Renderer<'a> {
         );
         Ok(files)
     }
+
+    /// Renders what all services with a log have.
+    pub(super) fn common(&self, service: &Service) -> Result<Files> {
+        let execline = Word::new(&self.tools.execline);
+        let s6 = Word::new(&self.tools.s6);
+        let drop_to = self.drop_to.map(Word::new);
+        let finish = Finish {
+            execline: &execline,
+            s6: &s6,
+            locked: EXIT_LOCKED,
+            window: CRASH_LOOP_WINDOW.as_secs(),
+            deaths: service.deaths,
+        };
+        let log = LogRun {
+            execline: &execline,
+            s6: &s6,
+            hermes_s6: &Word::new(&self.tools.hermes_s6),
+            directory: Word::new(&service.log),
+            slot: service.name,
+            profile: service.label,
+            memory: MEMORY,
+            drop_to: drop_to.as_ref(),
+        };
+        let kill = TimeoutKill {
+            milliseconds: service.stop.as_millis(),
+        };
+        let mut files = Files::new();
+        for (path, mode, text) in [
+            ("finish", 0o755, finish.render()),
+            ("log/run", 0o755, log.render()),
+            ("timeout-kill", 0o644, kill.render()),
+            ("type", 0o644, Type.render()),
+            ("notification-fd", 0o644, NotificationFd.render()),
+            ("max-death-tally", 0o644, MaxDeathTally.render()),
+            ("log/notification-fd", 0o644, LogNotificationFd.render()),
+            ("log/down-signal", 0o644, LogDownSignal.render()),
+        ] {
+            add(&mut files, path, mode, text)?;
+        }
+        Ok(files)
+    }
+}
+
+/// Adds a rendered file.
+pub(super) fn add(
+    files: &mut Files,
+    path: &'static str,
+    mode: u32,
+    text: askama::Result<String>,
+) -> Result<()> {
+    let text = text.map_err(|_| {
+        let what = "a path or name with a NUL or non-byte cannot be rendered";
+        Error::new(Code::Usage, what)
+    })?;
+    // askama drops the last newline of a template.
+    let content = (text + "\n").into_bytes();
+    files.insert(path, File { mode, content });
+    Ok(())
 }
 
 /// Renders the `down` file. s6 only looks whether it exists; the reason in it is for a person.

@@ -94,8 +94,7 @@ pub fn supervise(
     lower_descriptors(before, room);
     let scandir: PathBuf = session.scandir().dir().path().to_owned();
     let mut svscan = tools.command(&settings.root, "s6-svscan");
-    // One more, for the tender.
-    svscan.args(LimitOption::of_installed(settings, tools)?.arguments(room + 1));
+    svscan.args(LimitOption::of_installed(settings, tools)?.arguments(room + session.others()));
     if let Some(fd) = notification_fd {
         svscan.arg(format!("-d{fd}"));
     }

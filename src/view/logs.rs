@@ -20,6 +20,7 @@ use crate::s6::capacity::raise_descriptors;
 use crate::settings::Settings;
 use crate::system::beneath::Dir;
 use crate::system::wait::wait_until;
+use crate::tree::dashboard::LABEL;
 
 /// The number of log lines in the status of one profile.
 pub const EXCERPT: usize = 10;
@@ -54,28 +55,61 @@ type Time = [u8; 29];
 /// Tells whether a profile has a log, even if the profile itself is gone.
 pub fn is_logged(settings: &Settings, profile: &ProfileName) -> bool {
     let kind = Dir::open(&settings.root.at(&settings.home))
-        .and_then(|home| gateways(&home))
+        .and_then(|home| Whose::Gateways.open(&home))
         .and_then(|gateways| gateways.kind(profile.as_str()));
     matches!(kind, Ok(Some(_)))
 }
 
-/// Prints the last `lines` lines of each profile, merged by time.
+/// Whose logs are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of the gateways.
+    Gateways,
+    /// That of the dashboard, which is called [`LABEL`] like a profile.
+    Dashboard,
+}
+
+impl Whose {
+    /// Tells whose logs are meant by an option.
+    pub fn of(is_dashboard: bool) -> Self {
+        if is_dashboard {
+            Self::Dashboard
+        } else {
+            Self::Gateways
+        }
+    }
+
+    /// Opens the directory with the log directories.
+    fn open(self, home: &Dir) -> Result<Dir> {
+        let logs = home.passage("logs")?;
+        match self {
+            Self::Gateways => logs.passage("gateways"),
+            Self::Dashboard => Ok(logs),
+        }
+    }
+}
+
+/// Prints the last `lines` lines of each profile, merged by time; that of the dashboard needs no `profiles`.
 ///
 /// With `follow`, goes on with new lines until nobody reads stdout any more. If a log cannot be read, the others
 /// are printed all the same, and the code is [`Code::System`].
 pub fn show(
     settings: &Settings,
-    profiles: Vec<ProfileName>,
+    whose: Whose,
+    mut profiles: Vec<ProfileName>,
     lines: usize,
     follow: bool,
 ) -> Result<Code> {
     raise_descriptors(usize::MAX);
+    if whose == Whose::Dashboard {
+        profiles = vec![LABEL.parse()?];
+    }
     let home = Dir::open(&settings.root.at(&settings.home))?;
     let mut logs = labelled(profiles, report::colour());
     let mut tail = Some(lines);
     let mut code = Code::Done;
     loop {
-        let gateways = existing(gateways(&home))?;
+        let gateways = existing(whose.open(&home))?;
         let mut broken = Vec::new();
         logs.retain_mut(|log| match log.look(gateways.as_ref(), tail) {
             Ok(()) => true,
@@ -96,7 +130,11 @@ pub fn show(
         }
         if tail.take().is_some_and(|lines| lines > 0) {
             for log in logs.iter().filter(|log| log.is_empty()) {
-                report::note(&format!("{} has not said anything yet", log.profile.slot()));
+                let name = match whose {
+                    Whose::Gateways => log.profile.slot(),
+                    Whose::Dashboard => log.profile.to_string(),
+                };
+                report::note(&format!("{name} has not said anything yet"));
             }
         }
         match print(&mut logs, !follow) {
@@ -113,21 +151,21 @@ pub fn show(
 }
 
 /// Gives the last lines of a profile's log, made printable. The caller has the rights of the volume's owner.
-pub fn last_lines(settings: &Settings, profile: &ProfileName, lines: usize) -> Result<Vec<String>> {
+pub fn last_lines(
+    settings: &Settings,
+    whose: Whose,
+    profile: &ProfileName,
+    lines: usize,
+) -> Result<Vec<String>> {
     let home = Dir::open(&settings.root.at(&settings.home))?;
     let mut log = [Log::new(profile.clone(), String::new())];
-    log[0].look(existing(gateways(&home))?.as_ref(), Some(lines))?;
+    log[0].look(existing(whose.open(&home))?.as_ref(), Some(lines))?;
     let mut excerpt = Vec::new();
     merge(&mut log, true, &mut |_, line| {
         excerpt.push(escaped_where(line, |c| c.is_control() && c != '\t'));
         Ok(())
     })?;
     Ok(excerpt)
-}
-
-/// Opens the directory with the logs of all gateways.
-fn gateways(home: &Dir) -> Result<Dir> {
-    home.passage("logs")?.passage("gateways")
 }
 
 /// Makes a [`Log`] for each profile; several get a label with the name for each line.

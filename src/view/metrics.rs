@@ -88,5 +88,29 @@ pub fn exposition(report: &Report) -> String {
             }
         }
     }
+    if let Some(dashboard) = &report.dashboard {
+        let state = dashboard.state;
+        for (name, help, value) in [
+            (
+                "dashboard_up",
+                "Whether the dashboard has a process.",
+                dashboard.pid.is_some(),
+            ),
+            (
+                "dashboard_ready",
+                "Whether the dashboard listens.",
+                state == State::Ready,
+            ),
+            (
+                "dashboard_parked",
+                "Whether the dashboard is down because it failed for good.",
+                state == State::Parked,
+            ),
+        ] {
+            head(&mut text, name, help);
+            let value = if value { " 1\n" } else { " 0\n" };
+            text.extend(["hermes_s6_", name, value]);
+        }
+    }
     text
 }

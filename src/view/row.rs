@@ -5,11 +5,14 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::error::{Code, word};
+use crate::hermes::dashboard::Dashboard as Place;
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Intent;
 use crate::s6::supervision::Death;
 use crate::system::time::timestamp;
 use crate::tree::detect::Detection;
+use crate::tree::logger::Logger;
+use crate::volume::log::{Fault, LogPlace};
 
 /// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -118,6 +121,19 @@ pub struct Paths {
     pub log: String,
 }
 
+impl Log {
+    /// Says what a logger does, whose log directory is `place`, and what is wrong with it.
+    pub fn of(logger: &Logger, place: &LogPlace, fault: Option<Fault>) -> Self {
+        Self {
+            written: fault.is_none(),
+            since: fault.as_ref().and(place.written),
+            reason: fault.as_ref().map(|fault| fault.cause.clone()),
+            remedy: fault.map(|fault| fault.remedy),
+            losses: logger.losses,
+        }
+    }
+}
+
 impl Row {
     /// Makes the row of a profile, of whose gateway nothing has been seen yet.
     pub fn new(profile: ProfileName, intent: &Intent, port: Option<u16>, paths: Paths) -> Self {
@@ -188,13 +204,67 @@ impl Row {
     }
 }
 
+/// The status of the dashboard. What the fields mean is said at [`Row`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "they are those of a row")]
+pub struct Dashboard {
+    pub state: State,
+    pub reason: Option<String>,
+    pub warning: Option<String>,
+    pub remedy: Option<String>,
+    pub pid: Option<u32>,
+    pub seconds: Option<u64>,
+    pub last_exit: Option<Death>,
+    pub restarts: Option<usize>,
+    /// What a browser opens.
+    pub url: String,
+    pub log: Option<Log>,
+    pub paths: Places,
+    /// The row that all of this is from.
+    #[serde(skip)]
+    pub row: Row,
+}
+
+/// The paths of the dashboard.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Places {
+    /// The service directory.
+    pub slot: String,
+    /// The log directory.
+    pub log: String,
+}
+
+impl Dashboard {
+    /// Makes the status from a row, which says what the service does, and from the place where it listens.
+    pub fn new(row: Row, place: &Place) -> Self {
+        Self {
+            state: row.state,
+            reason: row.reason.clone(),
+            warning: row.warning.clone(),
+            remedy: row.remedy.clone(),
+            pid: row.pid,
+            seconds: row.seconds,
+            last_exit: row.last_exit,
+            restarts: row.restarts,
+            url: place.to_string(),
+            log: row.log.clone(),
+            paths: Places {
+                slot: row.paths.slot.clone(),
+                log: row.paths.log.clone(),
+            },
+            row,
+        }
+    }
+}
+
 impl Report {
     /// Gives the exit code of what shows this.
     pub fn code(&self) -> Code {
         if self.volume.is_some() {
             return Code::System;
         }
-        Code::of(!self.profiles.iter().any(Row::is_wrong))
+        let dashboard = self.dashboard.iter().map(|dashboard| &dashboard.row);
+        Code::of(!self.profiles.iter().chain(dashboard).any(Row::is_wrong))
     }
 
     /// Gives the exit code of the question whether all that is wanted is ready.
@@ -216,4 +286,6 @@ pub struct Report {
     pub volume: Option<String>,
     /// A row for each profile or slot: `default`, then the others by name.
     pub profiles: Vec<Row>,
+    /// The dashboard; `None` if the tree has none, or if it was not asked for.
+    pub dashboard: Option<Dashboard>,
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::hermes::container::Command;
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Said;
-use crate::s6::supervision::{STATUS_TIME, deaths, supervised};
+use crate::s6::supervision::{CRASH_LOOP_DEATHS, STATUS_TIME, deaths, supervised};
 use crate::settings::Settings;
 use crate::tree::detect::detect;
 use crate::tree::held::{called_by, held, intent};
@@ -83,6 +83,7 @@ fn report_on(
         manager,
         volume: None,
         profiles,
+        dashboard: None,
     })
 }
 
@@ -143,6 +144,7 @@ impl Look<'_> {
             Vec::new()
         };
         let nothing = Said::default();
+        let selection = format!("-p {name}");
         let seen = Seen {
             now: self.now,
             watched: self.watched,
@@ -156,6 +158,8 @@ impl Look<'_> {
             }),
             intent: &intent,
             called_by: &calls,
+            selection: &selection,
+            deaths: CRASH_LOOP_DEATHS,
         };
         judge(&mut row, &seen);
         // While another tree runs this profile, its logger has the log too. What does not run says nothing.
@@ -199,13 +203,7 @@ impl Look<'_> {
         let slot = self.scandir.slot(name).ok()??;
         let logger = Logger::of(&self.settings.root, &slot).ok()??;
         let fault = fault(&logger, place, self.now);
-        Some(Log {
-            written: fault.is_none(),
-            since: fault.as_ref().and(place.written),
-            reason: fault.as_ref().map(|fault| fault.cause.clone()),
-            remedy: fault.map(|fault| fault.remedy),
-            losses: logger.losses,
-        })
+        Some(Log::of(&logger, place, fault))
     }
 
     fn slot(&self, name: &ProfileName, wanted: bool) -> Result<Option<Slot>> {

@@ -4,7 +4,7 @@ use crate::error::{Result, escaped};
 use crate::report::{first_few, groups};
 use crate::s6::storm::death_text;
 use crate::tree::detect::Detection;
-use crate::view::row::{Report, Row, State};
+use crate::view::row::{Dashboard, Report, Row, State};
 
 const HEAD: [&str; 8] = [
     "PROFILE",
@@ -17,7 +17,8 @@ const HEAD: [&str; 8] = [
     "PORT",
 ];
 
-/// Writes the status as a table, and below it the notes of profiles that have one; with `colour` for a terminal.
+/// Writes the status as a table, below it the dashboard, and the notes of those that have one; with `colour` for a
+/// terminal.
 pub fn table(report: &Report, colour: bool) -> String {
     let rows: Vec<_> = report.profiles.iter().map(cells).collect();
     let head = HEAD.map(str::to_owned);
@@ -49,8 +50,17 @@ pub fn table(report: &Report, colour: bool) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    if let Some(dashboard) = &report.dashboard {
+        let Dashboard { row, url, .. } = dashboard;
+        text.extend(["\nDashboard: ", &row.state.words()]);
+        for (pid, seconds) in row.pid.iter().zip(row.seconds) {
+            text.extend([", pid ", &pid.to_string(), ", ", &duration(seconds)]);
+        }
+        text.extend([", ", url, "\n"]);
+    }
     let mut gap = "\n";
-    for note in notes(&report.profiles) {
+    let dashboard = report.dashboard.iter().map(|dashboard| &dashboard.row);
+    for note in notes(report.profiles.iter().chain(dashboard)) {
         text.extend([gap, &note, "\n"]);
         gap = "";
     }
@@ -58,8 +68,8 @@ pub fn table(report: &Report, colour: bool) -> String {
 }
 
 /// Gives the notes of profiles that have one. A note that is the same for several profiles comes once.
-fn notes(rows: &[Row]) -> Vec<String> {
-    let noted = rows.iter().flat_map(|row| {
+fn notes<'r>(rows: impl Iterator<Item = &'r Row>) -> Vec<String> {
+    let noted = rows.flat_map(|row| {
         let notes = [row.note.clone(), row.log_note(), row.intent_note()];
         let notes = notes.into_iter().flatten();
         // Each begins with the name.

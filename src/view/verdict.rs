@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::{Intent, Said};
 use crate::s6::storm::{death_text, storm};
-use crate::s6::supervision::{CRASH_LOOP_DEATHS, CRASH_LOOP_WINDOW, Death, Status};
+use crate::s6::supervision::{CRASH_LOOP_WINDOW, Death, Status};
 use crate::system::process::Holder;
 use crate::tree::held::Held;
 use crate::tree::slot::EXIT_LOCKED;
@@ -46,6 +46,10 @@ pub struct Seen<'a> {
     pub said: &'a Said,
     /// The slot of the gateway, if it has one; or why it cannot be looked at, as the rest of a sentence.
     pub slot: std::result::Result<Option<Slot>, String>,
+    /// The option that selects it on a command line, such as `-p coder`.
+    pub selection: &'a str,
+    /// How many deaths make a crash loop.
+    pub deaths: usize,
 }
 
 /// What was seen of a slot.
@@ -161,7 +165,7 @@ fn observe(row: &mut Row, seen: &Seen) -> &'static str {
     // With a down file, exit code 0 does not mean that the gateway ended by itself: a command told it to end, and
     // was killed before it could start the gateway again.
     let was_told = slot.is_registered_down && matches!(deaths.last(), Some((_, Death::Exit(0))));
-    if let Some((reason, advice)) = parked(seen.lock, seen.intent, deaths).filter(|_| !was_told) {
+    if let Some((reason, advice)) = parked(seen, deaths).filter(|_| !was_told) {
         row.reason = Some(reason);
         row.state = State::Parked;
         return advice;
@@ -220,16 +224,17 @@ fn compare(row: &mut Row, seen: &Seen, advice: &str) {
         State::Unsupervised if row.wanted => "reconcile",
         State::Down if row.wanted && matches!(held, Some(Held::Unknown(_))) => "reconcile",
         State::Down if row.wanted && held == Some(&Held::Unserved) => "start -p default",
-        State::Down | State::Stopping | State::Unregistered if row.wanted => "start -p ",
-        State::Parked => "start -p ",
-        State::Unresponsive if row.wanted => "restart -p ",
-        _ if is_unwanted => "stop -p ",
+        State::Down | State::Stopping | State::Unregistered if row.wanted => "start ",
+        State::Parked => "start ",
+        State::Unresponsive if row.wanted => "restart ",
+        _ if is_unwanted => "stop ",
         _ => "",
     };
     let name = row.profile.as_str();
     row.remedy = (!command.is_empty()).then(|| {
-        let name = if command.ends_with(' ') { name } else { "" };
-        ["hermes-s6 ", command, name].concat()
+        let is_of_it = command.ends_with(' ');
+        let selection = if is_of_it { seen.selection } else { "" };
+        ["hermes-s6 ", command, selection].concat()
     });
     if !is_odd && row.reason.is_none() {
         return;
@@ -271,11 +276,8 @@ fn unresponsive(said: &Said, pid: u32) -> Option<String> {
 /// Gives the reason why the `finish` script parked a gateway, and what to do before it is started again.
 ///
 /// `None` means that the script did not park it. The conditions are those of `templates/finish.execline`.
-fn parked(
-    lock: Option<&Lock>,
-    intent: &Intent,
-    deaths: &[(SystemTime, Death)],
-) -> Option<(String, &'static str)> {
+fn parked(seen: &Seen, deaths: &[(SystemTime, Death)]) -> Option<(String, &'static str)> {
+    let lock = seen.lock;
     let (last, death) = deaths.last()?;
     let counts = |death: &Death| match death {
         Death::Exit(code) => (1..=127).contains(code) && ![75, 111].contains(code),
@@ -298,8 +300,10 @@ fn parked(
             (format!("exit {EXIT_LOCKED} ({holder})"), advice)
         }
         Death::Exit(78) => ("exit 78 (configuration)".to_owned(), "fix it, then "),
-        Death::Exit(0) if intent.wants_running() => ("exit 0 (it ended by itself)".to_owned(), ""),
-        _ if crashes >= CRASH_LOOP_DEATHS => {
+        Death::Exit(0) if seen.intent.wants_running() => {
+            ("exit 0 (it ended by itself)".to_owned(), "")
+        }
+        _ if crashes >= seen.deaths => {
             let reason = format!("crash loop ({crashes} deaths in two minutes)");
             (reason, "fix it, then ")
         }

@@ -38,6 +38,7 @@ mod caller;
 mod calls;
 mod cli;
 mod config;
+mod dashboard;
 mod doctor;
 mod environment;
 mod golden;

@@ -376,12 +376,16 @@ fn the_end_of_a_log_is_read_whatever_is_there() {
 
 #[test]
 fn the_json_has_the_documented_fields_and_no_others() {
-    let env = TestEnv::new();
-    env.running("coder");
+    let mut env = TestEnv::new();
+    env.set("HERMES_DASHBOARD", "1").running("coder");
+    // It is not there for its page: whether it runs does not matter.
+    env.write(&env.home.join("dashboard"), "78");
     let _tree = env.supervise();
     env.await_state("coder", "ready");
-    let ran = env.run("status --json -p coder");
-    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let ran = env.run("status --json");
+    let mut status: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let coder = status["profiles"].as_array_mut().unwrap().remove(1);
+    status["profiles"][0] = coder;
     let mut fields = BTreeSet::new();
     let mut collect = |prefix: &str, object: &Value| {
         for name in object.as_object().unwrap().keys() {
@@ -392,6 +396,8 @@ fn the_json_has_the_documented_fields_and_no_others() {
     collect("profiles[].", &status["profiles"][0]);
     collect("profiles[].log.", &status["profiles"][0]["log"]);
     collect("profiles[].paths.", &status["profiles"][0]["paths"]);
+    collect("dashboard.", &status["dashboard"]);
+    collect("dashboard.paths.", &status["dashboard"]["paths"]);
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/status.md");
     let page = fs::read_to_string(page).unwrap();
     let (_, schema) = page.split_once("### JSON, version 1").unwrap();

@@ -3,6 +3,7 @@
 //! It changes nothing. If a check cannot be made, that is a finding too, and the other checks are made all the
 //! same.
 
+pub mod dashboard;
 pub mod finding;
 pub mod tree;
 pub mod volume;
@@ -206,6 +207,7 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     tree::capacity(slots.len(), room, found);
     if let Some(scandir) = scandir.as_ref().filter(|_| runs) {
         tree::tender(settings, scandir, found);
+        dashboard::examine(settings, rights, scandir, found);
     }
     tree::profiles(settings, scandir.as_ref(), &survey, found);
 }

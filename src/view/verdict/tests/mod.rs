@@ -6,6 +6,7 @@ mod state;
 use super::*;
 use crate::hermes::name::name;
 use crate::hermes::state::{Heartbeat, Source};
+use crate::s6::supervision::CRASH_LOOP_DEATHS;
 use crate::view::row::Paths;
 use Death::{Exit, Signal};
 use State::{
@@ -257,6 +258,8 @@ fn judged(case: &Case) -> Row {
     let called_by: Vec<ProfileName> = case.called_by.iter().map(|text| name(text)).collect();
     let called_by: Vec<&ProfileName> = called_by.iter().collect();
     let seen = Seen {
+        selection: "-p coder",
+        deaths: CRASH_LOOP_DEATHS,
         now: now(),
         called_by: &called_by,
         watched: case.watched,

@@ -1,5 +1,7 @@
 //! What a gateway does, since when, and how often it has ended.
 
+use crate::s6::supervision::CRASH_LOOP_DEATHS;
+
 use super::*;
 
 #[test]
@@ -161,6 +163,8 @@ fn what_happens_while_it_is_looked_at_is_now() {
         ..Slot::default()
     };
     let seen = Seen {
+        selection: "-p coder",
+        deaths: CRASH_LOOP_DEATHS,
         now: now(),
         called_by: &[],
         watched: true,
