@@ -16,7 +16,7 @@ use crate::system::wait::wait_until;
 use crate::tree::dashboard::{DASHBOARD, STOP_TIME};
 use crate::tree::lifecycle::request::Verb;
 use crate::view::dashboard::look;
-use crate::view::row::Dashboard;
+use crate::view::row::Row;
 
 /// How long the dashboard may take to get ready, unless the caller says.
 const START_TIME: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ const END_MARGIN: Duration = Duration::from_secs(3);
 struct Answer<'a> {
     version: u32,
     ok: bool,
-    dashboard: &'a Dashboard,
+    dashboard: &'a Row,
 }
 
 /// Starts, stops or restarts the dashboard, and waits for that.
@@ -110,15 +110,18 @@ pub fn await_end(tree: &Tree, limit: Option<Duration>) {
 }
 
 /// Says what has come of it.
-fn said(verb: Verb, no_wait: bool, is_done: bool, seen: &Dashboard) -> String {
+fn said(verb: Verb, no_wait: bool, is_done: bool, seen: &Row) -> String {
     let pid = seen
         .pid
         .map_or_else(String::new, |pid| format!(" (pid {pid})"));
     match (is_done, verb) {
         (true, _) if no_wait => format!("dashboard is {}{pid}", seen.state.words()),
         (true, Verb::Stop) => "dashboard is down".to_owned(),
-        (true, _) => format!("dashboard is ready{pid}: {}", seen.url),
-        (false, _) => seen.row.note.clone().unwrap_or_else(|| {
+        (true, _) => format!(
+            "dashboard is ready{pid}: {}",
+            seen.url.as_deref().unwrap_or_default()
+        ),
+        (false, _) => seen.note.clone().unwrap_or_else(|| {
             format!(
                 "dashboard is {}{pid}: see hermes-s6 logs --dashboard",
                 seen.state.words()

@@ -13,7 +13,7 @@ use crate::tree::dashboard::{DASHBOARD, DEATHS, LABEL, log};
 use crate::tree::logger::{Logger, fault};
 use crate::tree::scandir::ScanDir;
 use crate::view::logs;
-use crate::view::row::{Dashboard, Log, Paths, Row, State};
+use crate::view::row::{Log, Paths, Row, State};
 use crate::view::verdict::{Seen, Service, Slot, judge};
 use crate::volume::log::LogPlace;
 
@@ -31,7 +31,7 @@ pub fn look(
     scandir: &ScanDir,
     watched: bool,
     with_log: bool,
-) -> Result<Option<Dashboard>> {
+) -> Result<Option<Row>> {
     let place = scandir.owner()?.and_then(|owner| owner.choices.dashboard);
     let Some(place) = place else {
         return Ok(None);
@@ -48,7 +48,8 @@ pub fn look(
             explain(settings, &mut row);
         }
     }
-    Ok(Some(Dashboard::new(row, &place)))
+    row.url = Some(place.to_string());
+    Ok(Some(row))
 }
 
 fn row(settings: &Settings, scandir: &ScanDir, watched: bool) -> Result<Row> {

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::error::{Code, word};
-use crate::hermes::dashboard::Dashboard as Place;
 use crate::hermes::name::ProfileName;
 use crate::hermes::state::Intent;
 use crate::s6::supervision::Death;
@@ -87,6 +86,9 @@ pub struct Row {
     pub log: Option<Log>,
     /// The paths of the profile.
     pub paths: Paths,
+    /// What a browser opens, if this is the dashboard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// What a person should know about the profile: the warning, or why the gateway is held down.
     #[serde(skip)]
     pub note: Option<String>,
@@ -154,6 +156,7 @@ impl Row {
             port,
             log: None,
             paths,
+            url: None,
             note: None,
             changed: None,
         }
@@ -204,67 +207,14 @@ impl Row {
     }
 }
 
-/// The status of the dashboard. What the fields mean is said at [`Row`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "they are those of a row")]
-pub struct Dashboard {
-    pub state: State,
-    pub reason: Option<String>,
-    pub warning: Option<String>,
-    pub remedy: Option<String>,
-    pub pid: Option<u32>,
-    pub seconds: Option<u64>,
-    pub last_exit: Option<Death>,
-    pub restarts: Option<usize>,
-    /// What a browser opens.
-    pub url: String,
-    pub log: Option<Log>,
-    pub paths: Places,
-    /// The row that all of this is from.
-    #[serde(skip)]
-    pub row: Row,
-}
-
-/// The paths of the dashboard.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Places {
-    /// The service directory.
-    pub slot: String,
-    /// The log directory.
-    pub log: String,
-}
-
-impl Dashboard {
-    /// Makes the status from a row, which says what the service does, and from the place where it listens.
-    pub fn new(row: Row, place: &Place) -> Self {
-        Self {
-            state: row.state,
-            reason: row.reason.clone(),
-            warning: row.warning.clone(),
-            remedy: row.remedy.clone(),
-            pid: row.pid,
-            seconds: row.seconds,
-            last_exit: row.last_exit,
-            restarts: row.restarts,
-            url: place.to_string(),
-            log: row.log.clone(),
-            paths: Places {
-                slot: row.paths.slot.clone(),
-                log: row.paths.log.clone(),
-            },
-            row,
-        }
-    }
-}
-
 impl Report {
     /// Gives the exit code of what shows this.
     pub fn code(&self) -> Code {
         if self.volume.is_some() {
             return Code::System;
         }
-        let dashboard = self.dashboard.iter().map(|dashboard| &dashboard.row);
-        Code::of(!self.profiles.iter().chain(dashboard).any(Row::is_wrong))
+        let mut rows = self.profiles.iter().chain(&self.dashboard);
+        Code::of(!rows.any(Row::is_wrong))
     }
 
     /// Gives the exit code of the question whether all that is wanted is ready.
@@ -287,5 +237,5 @@ pub struct Report {
     /// A row for each profile or slot: `default`, then the others by name.
     pub profiles: Vec<Row>,
     /// The dashboard; `None` if the tree has none, or if it was not asked for.
-    pub dashboard: Option<Dashboard>,
+    pub dashboard: Option<Row>,
 }

@@ -4,7 +4,7 @@ use crate::error::{Result, escaped};
 use crate::report::{first_few, groups};
 use crate::s6::storm::death_text;
 use crate::tree::detect::Detection;
-use crate::view::row::{Dashboard, Report, Row, State};
+use crate::view::row::{Report, Row, State};
 
 const HEAD: [&str; 8] = [
     "PROFILE",
@@ -50,17 +50,18 @@ pub fn table(report: &Report, colour: bool) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    if let Some(dashboard) = &report.dashboard {
-        let Dashboard { row, url, .. } = dashboard;
+    if let Some(row) = &report.dashboard {
         text.extend(["\nDashboard: ", &row.state.words()]);
         for (pid, seconds) in row.pid.iter().zip(row.seconds) {
             text.extend([", pid ", &pid.to_string(), ", ", &duration(seconds)]);
         }
-        text.extend([", ", url, "\n"]);
+        if let Some(url) = &row.url {
+            text.extend([", ", url]);
+        }
+        text.push('\n');
     }
     let mut gap = "\n";
-    let dashboard = report.dashboard.iter().map(|dashboard| &dashboard.row);
-    for note in notes(report.profiles.iter().chain(dashboard)) {
+    for note in notes(report.profiles.iter().chain(&report.dashboard)) {
         text.extend([gap, &note, "\n"]);
         gap = "";
     }

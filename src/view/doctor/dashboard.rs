@@ -14,12 +14,12 @@ pub fn examine(settings: &Settings, rights: &Rights, scandir: &ScanDir, found: &
     let with_log = !matches!(rights, Rights::Direct(_));
     match look(settings, scandir, true, with_log) {
         Ok(Some(seen)) => {
-            let notes = [seen.row.note.clone(), seen.row.log_note()];
+            let notes = [seen.note.clone(), seen.log_note()];
             for note in notes.iter().flatten() {
                 found.sentence(Level::Problem, note);
             }
-            let state = seen.state.words();
-            found.conclude(format!("the dashboard is {state}: {}", seen.url));
+            let url = seen.url.unwrap_or_default();
+            found.conclude(format!("the dashboard is {}: {url}", seen.state.words()));
         }
         Ok(None) if settings.dashboard.is_some() => {
             let command = Command::detect(&settings.root);
