@@ -484,6 +484,11 @@ fn gateway_run_as_a_module_starts_the_supervised_gateway() {
 
 /// Checks that Hermes is what it was without the bridge, and gives what it said about that.
 fn is_out(container: &Container) -> String {
+    others_are_out(container, "set()")
+}
+
+/// Checks that Hermes is what it was without the bridge, but for a service manager from these modules.
+fn others_are_out(container: &Container, but: &str) -> String {
     let code = format!(
         "{NAMES}
 from hermes_cli import gateway, profile_distribution
@@ -493,7 +498,8 @@ print({{getattr(each, '__wrapped__', each).__module__ for each in ours if hasatt
     or not each.__module__.startswith('hermes_cli.')}})"
     );
     let ran = python(container, &code);
-    assert_eq!((ran.code, &ran.stdout[..]), (0, "set()\n"), "{ran:?}");
+    let expected = format!("{but}\n");
+    assert_eq!((ran.code, &ran.stdout[..]), (0, &expected[..]), "{ran:?}");
     ran.stderr
 }
 
@@ -508,10 +514,10 @@ fn what_it_does_not_know_stays_as_it_is() {
     container.sh(&format!(
         "sed -i.old 's/0\\.19\\.0/0.19.99/' {HERMES}/__init__.py"
     ));
-    let said = is_out(&container);
+    let said = others_are_out(&container, "{'hermes_s6_bridge'}");
     assert_eq!(
         said,
-        format!("{warning}it knows Hermes 0.19.0, and this is 0.19.99\n")
+        "hermes-s6 knows Hermes 0.19.0, and this is 0.19.99: only its service manager is replaced\n"
     );
     container.sh(&format!("cd {HERMES} && mv __init__.py.old __init__.py"));
     // A name that is missing in one of them concerns those that were changed before.
@@ -538,6 +544,77 @@ print(sm.S6ServiceManager.__module__, profiles.rename_profile.__module__, hasatt
         &container,
         "assert type(sm.get_service_manager()).__module__ == 'hermes_s6_bridge'",
     );
+}
+
+/// A stand-in for a Hermes whose service manager is in the package `gateway`, as far as the bridge sees it.
+const NEW_LAYOUT: &str = "mkdir -p /tmp/new/hermes_cli /tmp/new/gateway && cd /tmp/new
+echo '__version__ = \"0.99.0\"' >hermes_cli/__init__.py
+echo 'def rename_profile(old, new): return old' >hermes_cli/profiles.py
+touch gateway/__init__.py
+cat >gateway/service_manager.py <<'END'
+def _s6_running():
+    return False
+def get_service_manager():
+    from gateway.s6_manager import S6ServiceManager
+    assert _s6_running()
+    return S6ServiceManager()
+END
+cat >gateway/s6_manager.py <<'END'
+from pathlib import Path
+S6_SERVICE_PREFIX = 'gateway-'
+class S6Error(RuntimeError):
+    pass
+class GatewayNotRegisteredError(S6Error):
+    pass
+class S6CommandError(S6Error):
+    def __init__(self, *, service, action, returncode, stderr):
+        super().__init__(f'{action} {service}: {stderr}')
+def validate_profile_name(name):
+    pass
+class S6ServiceManager:
+    kind = 's6'
+    def __init__(self, scandir=Path('/run/service')):
+        self.scandir = scandir
+    def _service_dir(self, profile):
+        return self.scandir / f'gateway-{profile}'
+END
+";
+
+#[test]
+fn the_service_manager_is_found_in_either_place() {
+    volume!(volume, "profile default; profile coder");
+    let container = volume.begin(&[], &[]);
+    container.sh(NEW_LAYOUT);
+    let code = "
+from gateway import service_manager
+from hermes_cli import profiles
+manager = service_manager.get_service_manager()
+print(type(manager).__module__, manager.scandir, profiles.rename_profile.__module__)
+manager.start('gateway-coder')
+print(manager.is_running('gateway-coder'))
+manager.stop('gateway-coder')
+try:
+    manager.start('gateway-absent')
+except Exception as error:
+    print(type(error).__name__)
+";
+    let run = || {
+        let env = ["env", "PYTHONPATH=/tmp/new", PYTHON, "-c", code];
+        container.exec_as("hermes", &env)
+    };
+    let known =
+        "hermes-s6 knows Hermes 0.19.0, and this is 0.99.0: only its service manager is replaced\n";
+    run().is(
+        0,
+        "hermes_s6_bridge /run/hermes-s6/service hermes_cli.profiles\nTrue\nGatewayNotRegisteredError\n",
+        known,
+    );
+    // What is missing there is said, once, and nothing is replaced.
+    container.sh("sed -i 's/class S6ServiceManager/class Manager/' /tmp/new/gateway/s6_manager.py");
+    let ran = run();
+    assert_ne!(ran.code, 0, "{ran:?}");
+    let said = "Hermes does not use hermes-s6: gateway.s6_manager has no S6ServiceManager\n";
+    assert_eq!(ran.stderr.matches(said).count(), 1, "{ran:?}");
 }
 
 #[test]

@@ -11,10 +11,13 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
+from importlib import import_module
 from pathlib import Path
 
 BINARY = "/usr/local/bin/hermes-s6"
-# The bridge changes code of Hermes, so it accepts only the versions that the tests have seen.
+# The bridge changes code of Hermes, so it accepts only the versions that the tests have seen; of others, the service
+# manager alone, whose methods are made for a stranger to call.
 VERSIONS = {"0.19.0"}
 SCANDIR = "/run/hermes-s6/service"
 # In seconds, for a hermes-s6 that hangs: otherwise its own waits are limited, and it answers questions at once.
@@ -26,10 +29,16 @@ SUBCOMMANDS = {"start", "stop", "restart", "status", "list", "install", "uninsta
 # call hermes-s6 again.
 BRIDGED = "HERMES_S6_BRIDGED"
 
+# The state file of a gateway, the largest that is read, and the names of profiles.
+STATE_FILE = "gateway_state.json"
+STATE_LIMIT = 1 << 20
+PROFILE = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
+
 # Read before Hermes replaces HERMES_HOME by the home of `-p`: in a gateway, this is the gateway's own home.
 OWN_HOME = os.environ.get("HERMES_HOME", "")
 
 _changed = []
+_said = set()
 
 
 def find_spec(ours, name, path, target):
@@ -59,18 +68,28 @@ def find_spec(ours, name, path, target):
 def change(module):
     """Replaces functions and classes of a module of Hermes by ours; undoes all replacements if one fails."""
     try:
-        version = sys.modules["hermes_cli"].__version__
-        if version not in VERSIONS:
-            raise LookupError(f"it knows Hermes {', '.join(sorted(VERSIONS))}, and this is {version}")
+        version = import_module("hermes_cli").__version__
+        if version not in VERSIONS and module.__name__ not in SERVICE_MANAGERS:
+            known = ", ".join(sorted(VERSIONS))
+            warn_once(f"hermes-s6 knows Hermes {known}, and this is {version}: only its service manager is replaced")
+            return
         ours = MODULES[module.__name__](module)
         theirs = {name: getattr(module, name) for name in ours}
         for name, value in ours.items():
             _changed.append((module, name, theirs[name]))
             setattr(module, name, value)
-    except Exception:
+    except Exception as error:
         while _changed:
             setattr(*_changed.pop())
+        if isinstance(error, AttributeError):
+            raise LookupError(f"{module.__name__} has no {error.name}") from error
         raise
+
+
+def warn_once(what):
+    if what not in _said:
+        _said.add(what)
+        logging.getLogger("hermes_s6").warning(what)
 
 
 def run(*words):
@@ -116,6 +135,15 @@ def complaint(ran):
 
 
 def change_service_manager(theirs):
+    """Hermes up to 0.19 has all of it in one module."""
+    return {**change_detection(theirs), **change_s6_manager(theirs)}
+
+
+def change_detection(_theirs):
+    return {"_s6_running": supervises}
+
+
+def change_s6_manager(theirs):
     original = theirs.S6ServiceManager
 
     class S6ServiceManager(original):
@@ -135,7 +163,7 @@ def change_service_manager(theirs):
 
         def _fail(self, action, profile, ran):
             raise theirs.S6CommandError(
-                service=self._service_name(profile),
+                service=theirs.S6_SERVICE_PREFIX + profile,
                 action=action,
                 returncode=ran.returncode,
                 stderr=complaint(ran),
@@ -185,14 +213,14 @@ def change_service_manager(theirs):
                 self.unregister_profile_gateway(profile)
                 raise theirs.S6Error(f"unable to write the environment of {slot}: {error}") from error
             if start_now:
-                self.start(self._service_name(profile))
+                self.start(theirs.S6_SERVICE_PREFIX + profile)
 
         def unregister_profile_gateway(self, profile):
             ran = self._do("unregister", profile)
             if ran.returncode and not is_absent(ran, profile):
                 self._fail("unregister", profile, ran)
 
-    return {"S6ServiceManager": S6ServiceManager, "_s6_running": supervises}
+    return {"S6ServiceManager": S6ServiceManager}
 
 
 def is_absent(ran, profile):
@@ -346,9 +374,177 @@ def change_profile_distribution(theirs):
     return {"install_distribution": install_distribution}
 
 
-MODULES = {
+def change_web_server(theirs):
+    """Mends two faults of Hermes 0.19, each only where it is."""
+    ours = {}
+    arguments = theirs._profile_cli_args
+    if not arguments("default"):
+
+        @functools.wraps(arguments)
+        def _profile_cli_args(profile):
+            # Without -p, Hermes takes the active profile, and not the one that the page shows.
+            from hermes_cli.profiles import get_active_profile_name
+
+            name = (profile or "").strip()
+            if name.lower() in ("", "current"):
+                name = get_active_profile_name()
+            return ["-p", "default"] if name.lower() == "default" else arguments(None if name == "custom" else name)
+
+        ours["_profile_cli_args"] = _profile_cli_args
+    if not status_follows_profile():
+        ours.update(follow_profile(theirs))
+    return ours
+
+
+def status_follows_profile():
+    """Tells whether Hermes looks for the state of a gateway in the home that a request is about."""
+    import hermes_constants
+    from gateway import status
+
+    token = hermes_constants.set_hermes_home_override("/hermes-s6")
+    try:
+        return status._get_pid_path().parent == Path("/hermes-s6")
+    finally:
+        hermes_constants.reset_hermes_home_override(token)
+
+
+def follow_profile(theirs):
+    from hermes_constants import get_hermes_home_override
+
+    def asked(file):
+        home = get_hermes_home_override()
+        return Path(home) / file if home else None
+
+    def of_home(find):
+        @functools.wraps(find)
+        def found(pid_path=None, **options):
+            path = asked("gateway.pid")
+            if pid_path is None and path is not None:
+                # A page that is looked at removes nothing.
+                return find(path, **{"cleanup_stale": False, **options})
+            return find(pid_path, **options)
+
+        return found
+
+    read, running = theirs.read_runtime_status, theirs.get_runtime_status_running_pid
+
+    @functools.wraps(read)
+    def read_runtime_status(path=None):
+        return read(path or asked("gateway_state.json"))
+
+    @functools.wraps(running)
+    def get_runtime_status_running_pid(runtime=None, *, expected_home=None):
+        home = expected_home or asked("")
+        return running(read_runtime_status() if runtime is None else runtime, expected_home=home)
+
+    return {
+        "get_running_pid": of_home(theirs.get_running_pid),
+        "get_running_pid_cached": of_home(theirs.get_running_pid_cached),
+        "read_runtime_status": read_runtime_status,
+        "get_runtime_status_running_pid": get_runtime_status_running_pid,
+    }
+
+
+def change_backup(theirs):
+    run_import, detect_prefix, find_root = theirs.run_import, theirs._detect_prefix, theirs.get_default_hermes_root
+
+    @functools.wraps(run_import)
+    def import_backup(args):
+        homes = homes_in(Path(args.zipfile).expanduser(), detect_prefix, find_root())
+        before = {home: written(home, files) for home, (files, _) in homes.items()}
+        run_import(args)
+        # If the answer was no, or a home could not be written, it is as it was.
+        restored = [home for home, (files, _) in homes.items() if written(home, files) != before[home]]
+        if not restored or not supervises():
+            return
+        for home in restored:
+            try:
+                keep_intent(home, homes[home][1])
+            except OSError as error:
+                print(f"⚠ Could not keep the intent of {home}: {error.strerror}")
+        warn(run("reconcile"), "register")
+        print("\nGateways, as hermes-s6 list shows them:")
+        print("\n".join(f"  {line}" for line in run("list").stdout.splitlines()))
+
+    return {"run_import": import_backup}
+
+
+def homes_in(path, detect_prefix, root):
+    """Returns the homes in a backup, each with the files that show whether it was restored, and its intent."""
+    homes = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            prefix = detect_prefix(archive)
+            for member in archive.infolist():
+                *place, file = member.filename.removeprefix(prefix).split("/")
+                if place and (len(place) != 2 or place[0] != "profiles" or not PROFILE.fullmatch(place[1])):
+                    continue
+                files, intent = homes.get(root.joinpath(*place), ([], None))
+                if file == STATE_FILE and member.file_size <= STATE_LIMIT:
+                    intent = intent_in(archive.read(member))
+                elif file in ("SOUL.md", "config.yaml", ".env"):
+                    files = [*files, file]
+                homes[root.joinpath(*place)] = files, intent
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        # Hermes says what is wrong with it.
+        return {}
+    return homes
+
+
+def intent_in(content):
+    """Reads the intent out of a state file, as hermes-s6 does."""
+    try:
+        state = json.loads(content)
+        intent, last = state.get("desired_state"), state.get("gateway_state")
+    except (ValueError, AttributeError):
+        return None
+    if intent is None and last in ("running", "draining", "degraded"):
+        intent = "running"
+    return intent if intent in ("running", "stopped") else None
+
+
+def written(home, files):
+    """Tells when files were written; None for those that are not there."""
+
+    def time(file):
+        try:
+            return os.lstat(home / file).st_mtime_ns
+        except OSError:
+            return None
+
+    return [time(file) for file in files]
+
+
+def keep_intent(home, intent):
+    """Writes an intent into a home that has no state file; what is there, is of this machine, and stays."""
+    if intent is None:
+        return
+    place = os.open(home, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        owner = os.fstat(place)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(STATE_FILE, flags, 0o600, dir_fd=place)
+        with open(file, "w", encoding="utf-8") as out:
+            if os.geteuid() == 0:
+                os.fchown(file, owner.st_uid, owner.st_gid)
+            json.dump({"desired_state": intent}, out)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(place)
+
+
+# The newest Hermes has its service manager in the package `gateway`.
+SERVICE_MANAGERS = {
     "hermes_cli.service_manager": change_service_manager,
+    "gateway.service_manager": change_detection,
+    "gateway.s6_manager": change_s6_manager,
+}
+MODULES = {
+    **SERVICE_MANAGERS,
     "hermes_cli.gateway": change_gateway,
     "hermes_cli.profiles": change_profiles,
     "hermes_cli.profile_distribution": change_profile_distribution,
+    "hermes_cli.web_server": change_web_server,
+    "hermes_cli.backup": change_backup,
 }
