@@ -69,7 +69,8 @@ image: build
 	@tests/setup/image '$(PROGRAM)' '$(TAG)'
 
 test-image: image
-	@HERMES_S6_TEST_IMAGE='$(TAG)' cargo test --locked --test it -- image::
+	@browser=$$(tests/setup/browser)
+	HERMES_S6_TEST_IMAGE='$(TAG)' HERMES_S6_TEST_BROWSER=$$browser cargo test --locked --test it -- image::
 
 bench:
 	@hermes=$$(tests/setup/hermes)

@@ -10,6 +10,7 @@ use crate::command::context::Tree;
 use crate::error::{Code, Error, Result};
 use crate::report;
 use crate::rights::Rights;
+use crate::rights::ask::reach;
 use crate::s6::supervision::{Status, deaths, supervised};
 use crate::system::beneath::Dir;
 use crate::system::wait::wait_until;
@@ -73,7 +74,9 @@ pub fn operate(common: &Common, verb: Verb, waiting: Waiting) -> Result<Code> {
             };
             is_done || (verb != Verb::Stop && is_parked(&status))
         });
-    let with_log = !matches!(tree.rights(), Rights::Direct(_));
+    let settings = tree.settings();
+    let with_log =
+        !matches!(tree.rights(), Rights::Direct(_)) && reach(settings, &settings.home).is_ok();
     let seen = look(tree.settings(), &tree.scandir, true, with_log)?;
     let seen = seen.ok_or_else(|| none(&tree))?;
     if waiting.json {

@@ -30,6 +30,7 @@ mod doors;
 mod limits;
 mod log;
 mod owner;
+mod page;
 mod pair;
 mod real;
 mod seed;
