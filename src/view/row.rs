@@ -222,7 +222,8 @@ impl Report {
         if self.volume.is_some() {
             return Code::System;
         }
-        Code::of(self.manager.is_s6() && self.profiles.iter().all(Row::is_ready_if_wanted))
+        let mut rows = self.profiles.iter().chain(&self.dashboard);
+        Code::of(self.manager.is_s6() && rows.all(Row::is_ready_if_wanted))
     }
 }
 

@@ -62,6 +62,7 @@ fn a_dashboard_is_supervised_beside_the_gateways_and_ends_with_the_tree() {
         .ends(0)
         .says(format!("\nDashboard: ready, pid {pid}, "))
         .says(format!(", {url}\n"));
+    env.run("status --ready").ends(0);
     // It is no profile, and has nothing to do with one.
     let ran = env.run("status -p coder").ends(0);
     assert!(!ran.stdout.contains("Dashboard"), "{ran:?}");
@@ -106,6 +107,7 @@ fn a_dashboard_is_started_stopped_and_restarted_by_name() {
         .ends(1)
         .says("dashboard wants running, is down: it was told to go down")
         .says(": hermes-s6 start --dashboard\n");
+    env.run("status --ready").ends(1);
     // A reconcile does not undo that.
     env.run("reconcile").ends(0);
     assert_eq!(field(&env, "state"), "down");

@@ -60,7 +60,7 @@ impl<'a> Browser<'a> {
         let options = json!({"goog:chromeOptions": {"args": arguments}});
         let wanted = json!({"capabilities": {"alwaysMatch": options}});
         let made = browser.ask("POST", "/session", Some(&wanted)).unwrap();
-        browser.session = made["sessionId"].as_str().unwrap().to_owned();
+        browser.session = made["sessionId"].as_str().unwrap_or_default().into();
         browser
     }
 
