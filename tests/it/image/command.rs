@@ -78,8 +78,12 @@ fn a_command_runs_as_hermes_with_hermes_home_where_docker_put_it() {
     let expected = "/tmp\nhermes\nhermes\n/opt/data\n0022\n";
     assert_eq!(ran.stdout, expected, "{ran:?}");
     // Where it did not, that is the data root, but not for root: it would run what hermes puts there.
-    let ran = volume.run(&[], &["pwd"]);
-    assert_eq!(ran.stdout, "/opt/data\n", "{ran:?}");
+    // A shell would set PWD anew.
+    let ask = "import os; print(os.getcwd(), os.environ['PWD'])";
+    let ran = volume.run(&[], &["python3", "-c", ask]);
+    assert_eq!(ran.stdout, "/opt/data /opt/data\n", "{ran:?}");
+    let ran = volume.run(&["--workdir=/tmp"], &["python3", "-c", ask]);
+    assert_eq!(ran.stdout, "/tmp /tmp\n", "{ran:?}");
     let container = volume.start(&[], &[]);
     assert_eq!(container.exec("pwd").stdout, "/\n");
 }

@@ -1,7 +1,7 @@
 //! Containers that may do less: read-only ones, without capabilities, never root, and what cannot work.
 
 use super::{TREE, Volume, init_is_ours};
-use crate::support::has;
+use crate::support::{Ran, begins, has};
 
 /// What root needs, and why: CHOWN to make the scan directory hermes', SETUID and SETGID to become
 /// hermes, KILL to tell the container's command, which is hermes', to end.
@@ -164,9 +164,75 @@ fn a_read_only_container_without_a_run_of_its_own_is_refused() {
     refused(100, &["--read-only"], &["--tmpfs /run:exec"]);
 }
 
+/// Runs the image behind another init; with s6-overlay, checks that it refuses this, and nothing is there to see.
+fn behind_another_init(volume: &Volume, options: &[&str], command: &[&str]) -> Option<Ran> {
+    let ran = volume.run(&[&["--init"], options].concat(), command);
+    if init_is_ours() {
+        return Some(ran);
+    }
+    ran.ends(100).warns("can only run as pid 1");
+    None
+}
+
 #[test]
-fn another_init_in_front_is_refused() {
-    refused(100, &["--init"], &["without --init"]);
+fn behind_another_init_the_command_runs_on_a_volume_that_is_hermes_and_nothing_is_supervised() {
+    volume!(volume, "profile default running; profile coder running");
+    volume.script("0", "chown root:root /opt/data");
+    let script =
+        "id -un; pwd; printenv PWD WORD; touch written; hermes-s6 status >/tmp/status; echo $?
+        grep Manager /tmp/status; exit 7";
+    let command = ["sh", "-c", script];
+    // Whatever somebody left where s6 keeps the environment, it is not that of this container.
+    let left = "--tmpfs=/run/s6/container_environment:exec,mode=777";
+    let options = ["--env=WORD=said", left];
+    let Some(ran) = behind_another_init(&volume, &options, &command) else {
+        return;
+    };
+    let expected = "hermes\n/opt/data\n/opt/data\nsaid\n1\nManager: none";
+    assert_eq!(ran.code, 7, "{ran:?}");
+    begins(&ran.stdout, expected);
+    ran.warns("hermes-setup: giving /opt/data to hermes");
+    ran.warns("main-wrapper: warning: PID 1 is docker-init, not s6: no gateway is supervised here");
+    let events = volume.script("0", "ls /opt/data/events 2>/dev/null || true");
+    assert_eq!(events, "");
+    // And so where root never was.
+    let never_root = ["--user=10000:10000", "--cap-drop=ALL"];
+    let ran = behind_another_init(&volume, &never_root, &["id", "-un"]).unwrap();
+    assert_eq!((ran.code, &*ran.stdout), (0, "hermes\n"), "{ran:?}");
+}
+
+#[test]
+fn behind_another_init_a_gateway_as_the_command_ends_with_the_container_in_its_own_way() {
+    volume!(volume);
+    if !init_is_ours() {
+        return;
+    }
+    let container = volume.start(&["--init"], &["gateway", "run"]);
+    let state = || volume.script("0", "cat /opt/data/gateway_state.json || true");
+    container.wait_for("Hermes to serve", || {
+        state().contains("\"gateway_state\":\"running\"")
+    });
+    // Of Hermes, which was told to end by nobody that it knows; 137 would be docker's.
+    assert_eq!(container.stop(), 1, "{}", container.said());
+    has(&state(), "\"gateway_state\":\"running\"");
+}
+
+#[test]
+fn behind_another_init_without_a_command_there_is_nothing_to_run() {
+    volume!(volume, "profile default running");
+    let Some(ran) = behind_another_init(&volume, &[], &[]) else {
+        return;
+    };
+    assert_eq!((ran.code, &*ran.stdout), (100, ""), "{ran:?}");
+    ran.warns("main-wrapper: fatal: PID 1 is docker-init, not s6");
+    ran.warns("without --init");
+    let Some(ran) = behind_another_init(&volume, &["--read-only"], &["true"]) else {
+        return;
+    };
+    assert_eq!((ran.code, &*ran.stdout), (100, ""), "{ran:?}");
+    ran.warns(
+        "init: fatal: unable to prepare /run: in a read-only container, add --tmpfs /run:exec\n",
+    );
 }
 
 #[test]

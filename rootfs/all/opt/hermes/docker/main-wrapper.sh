@@ -1,10 +1,21 @@
-#!/command/with-contenv /bin/sh
+#!/bin/sh
 # Runs the container's command as the user hermes: a program, or else a subcommand of Hermes.
 #
-# Who runs me: the container's init, when the tree of the gateways is up, with the command as arguments.
-# Rights: root's, dropped here, or those of the user hermes. stdin, stdout and the working directory are
-# the command's. When the command ends, the container ends.
+# Who runs me: the container's init, when the tree of the gateways is up, with the command as arguments; or, where
+# another init is PID 1 and so no tree comes up, whoever runs the command there. Rights: root's, dropped here, or
+# those of the user hermes. stdin, stdout and the working directory are the command's. When the command ends, the
+# container ends.
 set -u
+
+say() { echo "main-wrapper: $*" >&2; }
+# s6 as PID 1 has put the container's environment into files. Where it is not PID 1, the environment is mine, and
+# such files could be anybody's.
+pid1=
+read -r pid1 </proc/1/comm
+if [ "$pid1" = s6-svscan ] && [ -z "${HERMES_S6_CONTENV:-}" ]; then
+  exec /command/with-contenv /usr/bin/env HERMES_S6_CONTENV=1 /bin/sh "$0" "$@"
+fi
+unset HERMES_S6_CONTENV
 
 home=${HERMES_HOME:-/opt/data}
 home=${home%/}
@@ -25,11 +36,24 @@ export PATH="$PATH:$home/.local/bin"
 # Becomes a program, as hermes: in the working directory that the container was started with. The default is /,
 # where hermes has no files; then it is the data root.
 become() {
-  [ "$(pwd)" != / ] || set -- /command/cd "$home" "$@"
+  if [ "$(pwd)" = / ]; then
+    set -- /command/cd "$home" "$@"
+    PWD=$home
+  fi
+  export PWD
   # shellcheck disable=SC2086 # several words
   exec $as_hermes "$@"
 }
 
+if [ "$pid1" != s6-svscan ]; then
+  if [ $# -eq 0 ] && ! [ -t 0 ]; then
+    say "fatal: PID 1 is $pid1, not s6: gateways cannot be supervised here, and there is no command to run; start the" \
+      "container without --init (init: true), or give it a command such as gateway run"
+    exit 100
+  fi
+  say "warning: PID 1 is $pid1, not s6: no gateway is supervised here, only the command runs; start the container" \
+    "without --init (init: true) if you can"
+fi
 if [ $# -eq 0 ]; then
   # With a terminal, somebody wants to talk to Hermes; without one, the gateways are all there is to run.
   if [ -t 0 ]; then become "$hermes"; else become /bin/sleep infinity; fi
