@@ -66,20 +66,14 @@ RUN set -e; mkdir /out; [ "$INIT" = s6-overlay ] || exit 0; \
   printf '%s  s6-overlay-%s.tar.xz\n' "$S6_OVERLAY_SHA256_NOARCH" noarch "$sum" "$arch" >sums; \
   sha256sum --check sums; \
   for part in noarch "$arch"; do tar -C /out -xpf "s6-overlay-$part.tar.xz"; done
-# The bundle of services that s6-overlay starts: since 3.2.3.2 it has a place of its own, which does not
-# count where the earlier one is there.
-RUN etc=etc/s6-overlay bundle=s6-rc.d/user; \
-  if [ ! -d "/$etc/s6-rc.d/user" ] && { [ -d "/out/$etc/user-bundles.d/user" ] || [ -d "/$etc/user-bundles.d/user" ]; }; \
-  then bundle=user-bundles.d/user; fi; \
-  contents=rootfs/s6-overlay/$etc/$bundle/contents.d; \
-  mkdir -p "$contents" && touch "$contents/hermes-s6"
 # Modes: whatever the umask was of whoever cloned the repository.
 RUN chmod -R u+rw,go=rX rootfs \
   && cp -a rootfs/all/. "rootfs/$INIT/." /out/
 
 
-# What an image needs that has s6-overlay and Hermes Agent already: one that has this copies its / to /. Its
-# own scripts prepare its volume, and not 01-hermes-setup; what made slots for Hermes is replaced.
+# What an image needs that has s6-overlay and Hermes Agent already: one that has this copies its / to /, and runs
+# /usr/libexec/hermes-s6/add. Its own scripts prepare its volume, and not 01-hermes-setup; what made slots for
+# Hermes is replaced.
 FROM rootfs AS addition
 WORKDIR /build/rootfs/all
 RUN mkdir -p opt/hermes/bin /addition \
@@ -171,8 +165,10 @@ RUN set -- ca-certificates python3; [ "$INIT" != debian ] || set -- "$@" s6 exec
   && install -d -o hermes -g hermes /opt/data /run/hermes-s6
 COPY --from=hermes /opt/hermes /opt/hermes
 COPY --from=rootfs /out/ /
-# Hermes' Python loads the bridge, whichever version it is; see docs/bridge.md.
-RUN for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
+# Hermes' Python loads the bridge, whichever version it is; see docs/bridge.md. With s6-overlay, this is also
+# where the tree becomes one of the services that are started.
+RUN if [ "$INIT" != debian ]; then exec /usr/libexec/hermes-s6/add; fi; \
+  for place in /opt/hermes/.venv/lib/python3*/site-packages; do \
     ln -s /usr/share/hermes-s6/python/hermes-s6.pth "$place/" || exit 1; \
   done
 # Our hermes comes before that of the virtual environment. What hermes has on the volume is only in hermes' own PATH.

@@ -69,8 +69,13 @@ image: build
 	@tests/setup/image '$(PROGRAM)' '$(TAG)'
 
 test-image: image
-	@browser=$$(tests/setup/browser)
-	HERMES_S6_TEST_IMAGE='$(TAG)' HERMES_S6_TEST_BROWSER=$$browser cargo test --locked --test it -- image::
+	@case $$INIT in
+	  add) HERMES_S6_TEST_ADDITION='$(TAG)' cargo test --locked --test it -- image::add:: ;;
+	  *)
+	    browser=$$(tests/setup/browser)
+	    HERMES_S6_TEST_IMAGE='$(TAG)' HERMES_S6_TEST_BROWSER=$$browser cargo test --locked --test it -- image::
+	    ;;
+	esac
 
 bench:
 	@hermes=$$(tests/setup/hermes)

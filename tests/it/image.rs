@@ -1,6 +1,7 @@
 //! Real containers of the image that `HERMES_S6_TEST_IMAGE` names: `make test-image`.
 //!
-//! The gateways are the stand-in of the other tests, unless a test says otherwise. Modules: `boot` what
+//! The gateways are the stand-in of the other tests, unless a test says otherwise. Modules: `add` images that
+//! hermes-s6 is added to, with what `HERMES_S6_TEST_ADDITION` names; `boot` what
 //! comes back with a container, `bridge` Hermes' own code in its own process, `stop` how it ends, `owner`
 //! whose the files and processes are, `limits` containers that may do less, `command` the container's
 //! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
@@ -21,6 +22,7 @@ macro_rules! volume {
     };
 }
 
+mod add;
 mod boot;
 mod bridge;
 mod command;
@@ -113,6 +115,8 @@ fn docker_ok(words: &(impl Words + ?Sized)) -> String {
 /// A data root of its own for each test, gone when the test is over.
 struct Volume {
     name: String,
+    /// The image of its containers.
+    image: String,
 }
 
 impl Volume {
@@ -123,13 +127,19 @@ impl Volume {
 
     /// Makes one with options of `docker volume create`.
     fn made(options: &[&str]) -> Option<Self> {
-        if image().is_none() {
+        let Some(image) = image() else {
             skip("no image: make test-image");
             return None;
-        }
+        };
+        Some(Self::of(image, options))
+    }
+
+    /// Makes one for containers of another image than the one to test.
+    fn of(image: &str, options: &[&str]) -> Self {
         let name = name();
         docker_ok(&[&["volume", "create"], options, &[&*name]].concat());
-        Some(Self { name })
+        let image = image.to_owned();
+        Self { name, image }
     }
 
     /// Makes one as a script leaves it, which runs as the user hermes of the image.
@@ -144,7 +154,7 @@ impl Volume {
         let script = format!("{FUNCTIONS}{script}");
         let data = format!("{}:/opt/data", self.name);
         let what = ["run", "--rm", "--user", user, "--volume", &data];
-        let how = ["--entrypoint", "sh", image().unwrap(), "-c", &script];
+        let how = ["--entrypoint", "sh", &self.image, "-c", &script];
         docker_ok(&[&what[..], &how].concat())
     }
 
@@ -155,7 +165,7 @@ impl Volume {
         let data = format!("{}:/opt/data", self.name);
         let ours = ["--name", name, "--volume", &data, "--volume", stand_in];
         let gateway = ["--env", "HERMES_S6_HERMES=/stand-in/hermes"];
-        let all = [&ours[..], &gateway, options, &[image().unwrap()], command].concat();
+        let all = [&ours[..], &gateway, options, &[&self.image], command].concat();
         all.into_iter().map(str::to_owned).collect()
     }
 
