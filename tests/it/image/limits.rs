@@ -262,6 +262,19 @@ fn what_is_missing_is_said_as_the_documentation_has_it() {
 }
 
 #[test]
+fn the_init_leaves_a_container_alone_in_which_it_runs_already() {
+    volume!(volume, "profile default running");
+    let container = volume.begin(&[], &["default"]);
+    let pid = container.pid("default");
+    for user in ["root", "hermes"] {
+        let ran = container.exec_as(user, &["/init", "echo", "it runs"]);
+        assert_eq!((ran.code, &*ran.stdout), (100, ""), "{user} {ran:?}");
+    }
+    container.await_states("ready", &["default"]);
+    assert_eq!(container.pid("default"), pid);
+}
+
+#[test]
 fn without_setuid_root_says_what_it_lacks() {
     let lacking: Vec<&str> = CAPABILITIES
         .into_iter()
