@@ -52,6 +52,7 @@ impl Renderer<'_> {
             container_environment: environment.as_ref(),
             data_root: Word::new(&self.settings.home),
             milliseconds: STOP_TIME.as_millis(),
+            place: Word::new(self.settings.scandir.join(DASHBOARD).join("data")),
             host: Word::new(&dashboard.host),
             port: dashboard.port,
             drop_to: drop_to.as_ref(),
@@ -78,6 +79,8 @@ struct Run<'a> {
     container_environment: Option<&'a Word>,
     data_root: Word,
     milliseconds: u128,
+    /// Where its lock is.
+    place: Word,
     host: Word,
     port: u16,
     drop_to: Option<&'a Word>,

@@ -325,11 +325,13 @@ fn the_real_dashboard_has_the_login_of_the_containers_environment() {
     let Some((mut env, port)) = real() else {
         return;
     };
+    let secret = env.place.join("secret");
+    env.write(&secret, "a good long password\n");
     env.set("HERMES_DASHBOARD_HOST", "0.0.0.0")
         .set("HERMES_DASHBOARD_BASIC_AUTH_USERNAME", "admin")
         .set(
-            "HERMES_DASHBOARD_BASIC_AUTH_PASSWORD",
-            "a good long password",
+            "HERMES_DASHBOARD_BASIC_AUTH_PASSWORD_FILE",
+            secret.to_str().unwrap(),
         );
     let _tree = env.supervise();
     await_state(&env, "ready");
