@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use super::{Container, Volume};
 use crate::support::{PATIENCE, has, is_root, skip, wait_for, wait_some};
 
+/// The page of all profiles. Without a profile that is chosen, it is drawn anew when it knows the active one, and a
+/// dialog of before is gone then.
+const PROFILES: &str = "/profiles?profile=default";
+
 /// What the code that runs in the page has at hand.
 const FUNCTIONS: &str = r"
 const shown = selector => [...document.querySelectorAll(selector)].filter(one => one.offsetParent);
@@ -162,7 +166,7 @@ impl<'a> Browser<'a> {
 
     /// Chooses an action of a profile, on the page of all profiles.
     fn choose(&self, profile: &str, action: &str) {
-        self.open("/profiles");
+        self.open(PROFILES);
         let code = format!(
             "const one = card('{profile}'); if (one) one.querySelector('button[aria-label=Actions]').click(); return !!one"
         );
@@ -210,7 +214,7 @@ fn agree(browser: &Browser, profile: &str, state: &str, before: Option<u64>) -> 
     );
     let code = format!("return text(document.querySelector('main')).includes('{badge}')");
     browser.await_code(&format!("{profile}: {badge}"), &code);
-    browser.open("/profiles");
+    browser.open(PROFILES);
     let word = if pid.is_some() { "running" } else { "stopped" };
     let code = format!(
         "const one = card('{profile}'); return !!one && text(one).includes('Gateway {word}')"
@@ -311,8 +315,7 @@ fn what_is_clicked_happens_and_the_page_says_what_hermes_s6_says() {
     assert_eq!(container.list(), before);
 
     // A new profile, a new name, and the end.
-    browser.open("/profiles");
-    // The page is drawn anew when it knows the profiles, and a dialog of before is gone then.
+    browser.open(PROFILES);
     browser.await_code(
         "the dialog for a new profile",
         "const is_open = shown('#profile-name').length > 0;
@@ -340,7 +343,7 @@ fn what_is_clicked_happens_and_the_page_says_what_hermes_s6_says() {
     );
 
     // Webhooks are those of the dashboard's own profile, which is restarted for them.
-    browser.open("/webhooks");
+    browser.open("/webhooks?profile=default");
     browser.click("ENABLE WEBHOOKS");
     agree("default", "ready", None);
     has(&container.sh("cat /opt/data/config.yaml"), "webhook:");
