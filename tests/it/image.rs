@@ -6,7 +6,8 @@
 //! whose the files and processes are, `limits` containers that may do less, `command` the container's
 //! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
 //! `log` what keeps its logs from being written, `doors` its own commands, by its name and as a module, `seed` what a
-//! volume begins with, `dashboard` the dashboard beside the gateways, `page` its page in a real browser.
+//! volume begins with, `dashboard` the dashboard beside the gateways, `page` its page in a real browser, `examples` those
+//! of the documentation.
 
 /// Makes a volume of a name, as a script leaves it; without an image, the test ends here.
 macro_rules! volume {
@@ -29,6 +30,7 @@ mod command;
 mod content;
 mod dashboard;
 mod doors;
+mod examples;
 mod limits;
 mod log;
 mod owner;

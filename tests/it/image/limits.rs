@@ -274,6 +274,52 @@ fn the_init_leaves_a_container_alone_in_which_it_runs_already() {
     assert_eq!(container.pid("default"), pid);
 }
 
+/// Gives the first column of the rows below a line of the documentation, without its quotes.
+fn rows_below(head: &str) -> Vec<&'static str> {
+    let page = include_str!("../../../docs/image.md");
+    let (_, table) = page.split_once(head).unwrap();
+    let rows = table.lines().skip_while(|line| !line.starts_with("|--"));
+    let rows = rows.skip(1).take_while(|line| line.starts_with("| `"));
+    rows.map(|row| row[3..].split_once('`').unwrap().0)
+        .collect()
+}
+
+#[test]
+fn the_setup_warns_in_the_words_of_the_documentation() {
+    let causes: [&[&str]; 5] = [
+        &["--env=PUID=0"],
+        &["--user=10000:10000", "--env=PUID=1500"],
+        &["--env=PUID=1500", "--read-only", "--tmpfs=/run:exec"],
+        &["--tmpfs=/opt/data/profiles:mode=755"],
+        &["--env=HERMES_HOME=/opt/data/x"],
+    ];
+    if !init_is_ours() {
+        return;
+    }
+    let warnings = rows_below("| warning | when |");
+    assert_eq!(warnings.len(), causes.len(), "{warnings:?}");
+    for (warning, options) in warnings.into_iter().zip(causes) {
+        volume!(volume, "profile default");
+        let ran = volume.run(options, &["true"]);
+        let wanted = format!("hermes-setup: warning: {warning}");
+        let is_it = |line: &str| match wanted.strip_suffix('\u{2026}') {
+            Some(start) => line.starts_with(start),
+            None => line == wanted,
+        };
+        assert!(
+            ran.stderr.lines().any(is_it),
+            "{options:?}: {wanted}: {ran:?}"
+        );
+    }
+    volume!(volume);
+    let ran = volume.run(&["--env=HERMES_HOME=/usr"], &["true"]);
+    let (_, block) = include_str!("../../../docs/image.md")
+        .split_once("a mounted home directory is given away:\n\n```\n")
+        .unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    has(&ran.stderr, block);
+}
+
 #[test]
 fn without_setuid_root_says_what_it_lacks() {
     let lacking: Vec<&str> = CAPABILITIES
