@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::umask;
 
 use crate::error::{Code, Error, Result, escaped};
+use crate::hermes::config::is_of_an_account;
 use crate::hermes::program::path_with_programs;
 use crate::report;
 
@@ -27,8 +28,16 @@ const SECRETS: [&[u8]; 5] = [
 /// More than any secret is long, in bytes: a service account of a cloud has a few thousand.
 const SECRET_LIMIT: u64 = 1 << 16;
 
+/// Files of secrets that programs read by themselves, and that are exchanged while they run.
+const READ_BY_OTHERS: [&[u8]; 2] = [
+    b"AWS_WEB_IDENTITY_TOKEN_FILE",
+    b"AZURE_FEDERATED_TOKEN_FILE",
+];
+
 /// Completes the environment of a program, and sets the umask.
-pub fn complete(program: &mut Command) -> Result<()> {
+///
+/// A gateway needs the accounts that it is told of: it fails if it `must_have` them, and their secrets cannot be read.
+pub fn complete(program: &mut Command, must_have: bool) -> Result<()> {
     let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     for (name, value) in &variables {
         if is_leftover(name.as_bytes()) {
@@ -38,7 +47,11 @@ pub fn complete(program: &mut Command) -> Result<()> {
             && std::env::var_os(secret).is_none_or(|value| value.is_empty())
             && !value.is_empty()
         {
-            program.env(secret, read_secret(name, Path::new(value))?);
+            match read_secret(name, Path::new(value)) {
+                Ok(value) => drop(program.env(secret, value)),
+                Err(error) if must_have && is_of_an_account(name.as_bytes()) => return Err(error),
+                Err(error) => report::warning(&error.to_string()),
+            }
         }
     }
     // A program that is told another directory than its own believes it.
@@ -71,7 +84,8 @@ fn is_leftover(name: &[u8]) -> bool {
 /// Gives the variable whose value is in the file that a variable names; `None` if it names no secret's file.
 fn secret_in_file(name: &OsStr) -> Option<&OsStr> {
     let secret = name.as_bytes().strip_suffix(b"_FILE")?;
-    let is_one = SECRETS.iter().any(|end| secret.ends_with(end));
+    let is_one = SECRETS.iter().any(|end| secret.ends_with(end))
+        && !READ_BY_OTHERS.contains(&name.as_bytes());
     is_one.then(|| OsStr::from_bytes(secret))
 }
 
@@ -86,7 +100,8 @@ fn read_secret(name: &OsStr, file: &Path) -> Result<OsString> {
     let remedy = format!("let hermes read the file that {name} names, or leave {name} out");
     read.map_err(|cause| Error::system("read", file, cause).remedy(remedy))?;
     content.truncate(content.trim_ascii_end().len());
-    if content.len() as u64 > SECRET_LIMIT || content.contains(&0) {
+    let is_too_long = content.len() as u64 > SECRET_LIMIT;
+    if is_too_long || content.is_empty() || content.contains(&0) {
         let what = format!(
             "{name} names a file that has no secret in it: {}",
             file.display()
@@ -129,6 +144,7 @@ mod tests {
             ("API_SERVER_KEY_FILE", Some("API_SERVER_KEY")),
             ("OPENAI_API_KEY_FILE", Some("OPENAI_API_KEY")),
             ("SSL_CERT_FILE", None),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", None),
             ("TLS_KEY_FILE", None),
             ("TELEGRAM_BOT_TOKEN", None),
             ("_FILE", None),

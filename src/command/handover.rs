@@ -6,10 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::command::chain::command;
+use crate::command::environment::complete;
 use crate::error::{Error, Result};
 use crate::hermes::config::truth;
 use crate::hermes::program::path_with_programs;
-use crate::rights::apart::{Dropping, Purpose};
+use crate::report;
+use crate::rights::apart::{Dropping, Purpose, working_directory};
 use crate::rights::ask::reach;
 use crate::s6::tool::{Tools, real_hermes};
 use crate::settings::Settings;
@@ -40,7 +42,8 @@ impl Call<'_> {
         let account = self.account.as_ref().filter(|_| !is_set(AS_ROOT));
         let remedy = "name the real Hermes with HERMES_S6_HERMES";
         match (self.real_words(&[]), account) {
-            (Ok(words), Some(account)) => self.become_it(account, words),
+            // What it gets from its environment is for that user to read.
+            (Ok(_), Some(account)) => self.become_hermes(account),
             (Ok(words), None) => {
                 let mut command = self.own(&words);
                 let cause = command.exec();
@@ -84,8 +87,8 @@ impl Call<'_> {
         };
         // docker exec starts in "/", where the user has no files: the data root is a better working directory.
         let home = settings.root.at(&settings.home);
-        let mut place = std::env::current_dir().ok();
-        if std::env::current_dir().is_ok_and(|place| place == Path::new("/"))
+        let mut place = working_directory(account);
+        if place.as_deref().is_none_or(|place| place == Path::new("/"))
             && reach(settings, &settings.home).is_ok()
             && home.is_dir()
         {
@@ -113,6 +116,9 @@ impl Call<'_> {
         let mut command = command(words);
         command.env_remove(CONTAINER_COMMAND);
         if !rustix::process::geteuid().is_root() {
+            if let Err(error) = complete(&mut command, false) {
+                report::warning(&error.to_string());
+            }
             self.add_programs(&mut command);
         }
         command

@@ -106,7 +106,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
             {
                 prog.env(name, value);
             }
-            environment::complete(&mut prog)?;
+            environment::complete(&mut prog, true)?;
             return chain::hold_lock(&Root::new("/"), &directory, limit, prog);
         }
         Command::ChooseLog { directory, words } => {

@@ -7,8 +7,9 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, exit};
 
 use rustix::fs::OFlags;
@@ -16,7 +17,8 @@ use rustix::process::{Uid, setsid};
 use rustix::stdio::stdin;
 use rustix::termios::isatty;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+use crate::report;
 use crate::s6::tool::Tools;
 use crate::settings::Settings;
 use crate::system::account::Account;
@@ -86,7 +88,13 @@ impl Dropping<'_> {
         }
         let program = command.get_program().to_owned();
         match streams.run(command, Uid::from_raw(self.account.uid)) {
-            Ok(status) => end_as(status),
+            Ok(ended) => {
+                if let Some(cause) = ended.unwritten {
+                    report::fatal(&Error::system("write", "the output", cause));
+                    exit(Code::System as i32);
+                }
+                end_as(ended.status)
+            }
             Err(cause) => Error::exec(program, cause),
         }
     }
@@ -117,8 +125,28 @@ impl Dropping<'_> {
             Command::new(chain.remove(0))
         };
         command.args(chain);
+        // A directory that the account could not enter shows what is in it all the same.
+        if working_directory(self.account).is_none() {
+            command.current_dir("/");
+        }
         Ok(command)
     }
+}
+
+/// Gives the working directory if an account could enter it by its path.
+pub fn working_directory(account: &Account) -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let may_enter = |directory: &Path| {
+        fs::metadata(directory).is_ok_and(|meta| {
+            let shift = match (meta.uid() == account.uid, meta.gid() == account.gid) {
+                (true, _) => 6,
+                (_, true) => 3,
+                _ => 0,
+            };
+            meta.mode() >> shift & 1 == 1
+        })
+    };
+    here.ancestors().all(may_enter).then_some(here)
 }
 
 /// Leaves the session, and takes the terminal on stdin as that of the new one, if it is a terminal.

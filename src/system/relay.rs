@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, Uid, kill_process};
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::isatty;
-use signal_hook::consts::{SIGCHLD, SIGWINCH};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGWINCH};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
@@ -79,11 +79,12 @@ fn is_same(one: BorrowedFd, other: BorrowedFd) -> bool {
 pub struct Streams([Stream; 3]);
 
 impl Streams {
-    /// Looks at our own streams. A child that `reads` can read what is typed on our terminal.
+    /// Looks at our own streams. A child that does not `read` gets no stdin.
     pub fn look(reads: bool) -> Self {
-        let stdin = match Stream::like(stdin()) {
-            Stream::Terminal | Stream::Pipe if !reads => Stream::Null,
-            stdin => stdin,
+        let stdin = if reads {
+            Stream::like(stdin())
+        } else {
+            Stream::Null
         };
         Self([stdin, Stream::like(stdout()), Stream::like(stderr())])
     }
@@ -104,13 +105,13 @@ impl Streams {
     }
 
     /// Runs a child with its streams until it ends. A terminal that it gets belongs to `owner`.
-    pub fn run(self, mut command: Command, owner: Uid) -> io::Result<ExitStatus> {
+    pub fn run(self, mut command: Command, owner: Uid) -> io::Result<Ended> {
         let signals = Signals::catch()?;
         let ours = [stdin(), stdout(), stderr()];
         let outer = (0..3).find(|stream| self.0[*stream] == Stream::Terminal);
         let outer = outer.map(|stream| ours[stream]);
         let types = self.0[0] == Stream::Terminal;
-        let (master, slave) = match outer.map(|outer| terminal::like(outer, types, owner)) {
+        let (mut master, slave) = match outer.map(|outer| terminal::like(outer, types, owner)) {
             Some(terminal) => terminal.map(|(master, slave)| (Some(master), Some(slave)))?,
             None => (None, None),
         };
@@ -144,41 +145,57 @@ impl Streams {
         for (from, to) in outputs {
             flows.extend(from.map(|from| Flow::out(from, to)).transpose()?);
         }
-        // Until this function ends.
-        let typed = outer.filter(|_| types).map(Raw::set).transpose()?.flatten();
         if let (Some(master), Some(outer)) = (&master, outer) {
-            flows.push(Flow::out(master.try_clone()?, outer)?);
-            if typed.is_some() {
-                let typed = outer.try_clone_to_owned()?;
-                flows.push(Flow::new(typed, master.try_clone()?, true));
-            }
+            let from = Flow::out(master.try_clone()?, outer)?;
+            flows.push(Flow {
+                kind: Kind::FromTerminal,
+                ..from
+            });
         }
         if let Some(to) = child.stdin.take() {
-            flows.push(Flow::new(stdin().try_clone_to_owned()?, to.into(), true));
+            let from = stdin().try_clone_to_owned()?;
+            flows.push(Flow::new(from, to.into(), Kind::Input));
         }
 
         let pid = Pid::from_child(&child);
         let mut ended: Option<(ExitStatus, Instant)> = None;
+        let mut unwritten = None;
+        // Until this function ends.
+        let mut typed = None;
         loop {
+            // A job in the background may come to the foreground later.
+            if let (Some(outer), Some(master), true, None) = (outer, &master, types, &typed) {
+                typed = Raw::set(outer)?;
+                if typed.is_some() {
+                    let from = outer.try_clone_to_owned()?;
+                    flows.push(Flow::new(from, master.try_clone()?, Kind::Input));
+                }
+            }
             if ended.is_none() {
                 ended = child.try_wait()?.map(|status| (status, Instant::now()));
             }
             if let Some((_, time)) = &ended {
-                flows.retain(|flow| !flow.is_input);
+                flows.retain(|flow| flow.kind != Kind::Input);
                 let is_late = time.elapsed() > REST_TIME;
                 flows.retain(|flow| !is_late || !flow.pending.is_empty());
             }
             let is_waited_for =
                 ended.is_none() || flows.iter().any(|flow| !flow.pending.is_empty());
-            let is_idle = !pass_on(&mut flows, &signals.woken, is_waited_for)?;
+            let is_idle = !pass_on(&mut flows, &signals.woken, is_waited_for, &mut unwritten)?;
+            // Nobody has the terminal any more: the child's is hung up.
+            if !flows.iter().any(|flow| flow.kind == Kind::FromTerminal) && master.take().is_some()
+            {
+                flows.retain(|flow| flow.kind != Kind::Input);
+            }
             for signal in signals.caught() {
                 let _ended_just_now = kill_process(pid, signal);
                 match ended {
                     // Nobody wants to see the rest.
-                    Some((status, _)) => return Ok(status),
+                    Some((status, _)) => return Ok(Ended { status, unwritten }),
                     // The child may be unable to end: its user can stop it. By this signal, the caller gets away.
                     None if signal == Signal::QUIT => {
-                        return Ok(ExitStatus::from_raw(signal.as_raw()));
+                        let status = ExitStatus::from_raw(signal.as_raw());
+                        return Ok(Ended { status, unwritten });
                     }
                     None => {}
                 }
@@ -192,15 +209,29 @@ impl Streams {
                 && is_idle
                 && !is_waited_for
             {
-                return Ok(status);
+                return Ok(Ended { status, unwritten });
             }
         }
     }
 }
 
+/// How a child has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What its parent learns.
+    pub status: ExitStatus,
+    /// Why not all that it has written could be passed on. A reader that goes away is no reason.
+    pub unwritten: Option<io::Error>,
+}
+
 /// Passes on what can be passed on now, and waits for that or for a signal if `waits`. Tells whether there was
 /// something.
-fn pass_on(flows: &mut Vec<Flow>, woken: &UnixStream, waits: bool) -> io::Result<bool> {
+fn pass_on(
+    flows: &mut Vec<Flow>,
+    woken: &UnixStream,
+    waits: bool,
+    unwritten: &mut Option<io::Error>,
+) -> io::Result<bool> {
     let mut polled = vec![PollFd::new(woken, PollFlags::IN)];
     for flow in flows.iter() {
         polled.push(if flow.pending.is_empty() {
@@ -222,7 +253,16 @@ fn pass_on(flows: &mut Vec<Flow>, woken: &UnixStream, waits: bool) -> io::Result
         let _emptied = (&*woken).read(&mut [0; 64]);
     }
     let mut ready = ready.into_iter();
-    flows.retain_mut(|flow| ready.next() != Some(true) || flow.step().is_ok());
+    flows.retain_mut(|flow| {
+        if ready.next() != Some(true) || flow.step().is_ok() {
+            return true;
+        }
+        let lost = flow.lost.take().filter(|_| flow.kind != Kind::Input);
+        if unwritten.is_none() {
+            *unwritten = lost;
+        }
+        false
+    });
     Ok(true)
 }
 
@@ -232,17 +272,30 @@ struct Flow {
     to: File,
     /// What was read, and is not written yet.
     pending: Vec<u8>,
-    /// Whether the child reads it.
-    is_input: bool,
+    kind: Kind,
+    /// Why something that was read could not be written.
+    lost: Option<io::Error>,
+}
+
+/// What a flow is to the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The child reads it.
+    Input,
+    /// The child writes it.
+    Output,
+    /// The child writes it on the terminal that it has.
+    FromTerminal,
 }
 
 impl Flow {
-    fn new(from: OwnedFd, to: OwnedFd, is_input: bool) -> Self {
+    fn new(from: OwnedFd, to: OwnedFd, kind: Kind) -> Self {
         Self {
             from: from.into(),
             to: to.into(),
             pending: Vec::new(),
-            is_input,
+            kind,
+            lost: None,
         }
     }
 
@@ -255,7 +308,7 @@ impl Flow {
             Some(to) => to.into(),
             None => to.try_clone_to_owned()?,
         };
-        Ok(Self::new(from, to, false))
+        Ok(Self::new(from, to, Kind::Output))
     }
 
     /// Reads once, or writes once; fails at the end.
@@ -280,7 +333,13 @@ impl Flow {
         match self.to.write(&self.pending) {
             Ok(length) => drop(self.pending.drain(..length)),
             Err(cause) if is_later(&cause) => {}
-            Err(cause) => return Err(cause),
+            Err(cause) => {
+                let is_gone = [Errno::PIPE, Errno::IO].map(|errno| Some(errno.raw_os_error()));
+                if !is_gone.contains(&cause.raw_os_error()) {
+                    self.lost = Some(cause);
+                }
+                return Err(io::ErrorKind::Other.into());
+            }
         }
         Ok(())
     }
@@ -312,7 +371,7 @@ impl Signals {
         }
         flag::register(SIGWINCH, Arc::clone(&is_resized))?;
         let numbers = caught.iter().map(|(signal, _)| signal.as_raw());
-        for signal in numbers.chain([SIGWINCH, SIGCHLD]) {
+        for signal in numbers.chain([SIGWINCH, SIGCHLD, SIGCONT]) {
             pipe::register(signal, waker.try_clone()?)?;
         }
         Ok(Self {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::pid1::{Container, DIRECT, TREE, tree_service, volume};
-use crate::support::{Process, Ran, TestEnv, kill, programs, skip};
+use crate::support::{Process, Ran, TestEnv, chmod, kill, programs, skip};
 
 /// Commands that root gives, which drop root's rights in one layout or the other.
 const COMMANDS: [&str; 9] = [
@@ -80,11 +80,12 @@ fn has_terminals() -> bool {
     are_there
 }
 
-/// Makes a directory with files that are root's alone.
+/// Makes a directory with files that are root's alone, in which root's shell works.
 fn roots(env: &TestEnv) -> PathBuf {
     let roots = env.place.join("roots");
     fs::create_dir(&roots).unwrap();
     fs::write(roots.join("file"), "").unwrap();
+    chmod(&roots, 0o700);
     roots
 }
 
@@ -92,7 +93,7 @@ fn roots(env: &TestEnv) -> PathBuf {
 fn on_roots_terminal(env: &TestEnv, container: &Container, script: &str) -> Ran {
     let place = env.place.display();
     let file = env.place.join("script");
-    let script = format!("exec 7<>{place}/roots/file\n{script}");
+    let script = format!("cd {place}/roots && exec 7<>file\n{script}");
     fs::write(&file, script).unwrap();
     let line = format!("bash {}", file.display());
     let ran = container.run("root", &["script", "-qec", &line, "/dev/null"]);
@@ -117,16 +118,8 @@ fn traced_in(scandir: &str, prepare: &str) {
     for command in COMMANDS {
         let line = format!("{} {command} --scandir {scandir}", program.display());
         for _ in 0..3 {
-            // On the terminal, and with its output in a file of root's.
-            script += &[
-                &line,
-                "\n",
-                &line,
-                " >>",
-                roots.to_str().unwrap(),
-                "/said 2>&1\n",
-            ]
-            .concat();
+            // On the terminal, and with files of root's.
+            script += &[&line, "\n", &line, " >>said 2>&1 <file\n"].concat();
         }
     }
     // script(1) has typed that there is no more input, which ends a read.
@@ -242,4 +235,25 @@ fn a_tree_that_root_starts_on_a_terminal_has_no_part_of_it_and_ends_with_its_sig
     kill(relay, "TERM");
     assert_eq!(script.end().code, 0);
     assert_eq!(env.count("coder", "saved"), 1);
+}
+
+#[test]
+fn what_root_cannot_write_of_it_is_told() {
+    let Some(env) = volume() else { return };
+    env.running("coder");
+    let container = Container::start(&env, "web-1", &tree_service());
+    container.await_state(TREE, "coder", "ready");
+    let program = programs().join("hermes-s6").display().to_string();
+    for command in ["status", "reconcile --dry-run", "list --json"] {
+        let line = format!("{program} {command} >/dev/full");
+        let ran = container.run("root", &["sh", "-c", &line]);
+        ran.is(
+            111,
+            "",
+            "hermes-s6: fatal: unable to write the output: No space left on device\n",
+        );
+    }
+    // A reader that goes away is no fault.
+    let line = format!("{program} status | true; {program} status >/dev/null; echo $?");
+    container.run("root", &["sh", "-c", &line]).is(0, "0\n", "");
 }

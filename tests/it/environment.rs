@@ -38,6 +38,9 @@ fn a_secret_in_a_file_is_read_at_each_start_and_is_in_the_gateway_alone() {
         String::from_utf8(ran.stdout).unwrap()
     };
     assert_eq!(grep(&env.slot("default").join("..")), "");
+    // The stand-in notes its token there itself.
+    let events = format!("{}/events\n", env.home.display());
+    assert_eq!(grep(&env.home), events);
     env.write(&file, "second-secret");
     env.run("restart -p default").ends(0);
     assert!(has("default", "TELEGRAM_BOT_TOKEN=second-secret"));

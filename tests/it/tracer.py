@@ -74,6 +74,8 @@ def look(pid, roots):
         if target.startswith(("/dev/pts/", "/dev/console", "/dev/tty")) and os.stat(path).st_uid != os.getuid():
             report(f"descriptor {name} of root's terminal", pid)
             type_on(pid, int(name))
+    if os.readlink(f"/proc/{pid}/cwd").startswith(roots):
+        report("root's working directory", pid)
     if controlling != b"0":
         name = f"/dev/pts/{int(controlling) & 0xFF | int(controlling) >> 12 & 0xFFF00}"
         if not os.path.exists(name) or os.stat(name).st_uid != os.getuid():

@@ -237,6 +237,7 @@ fn behind_another_init_without_a_command_there_is_nothing_to_run() {
 
 #[test]
 fn what_is_missing_is_said_as_the_documentation_has_it() {
+    volume!(_is_there);
     if !init_is_ours() {
         return;
     }
@@ -293,6 +294,7 @@ fn the_setup_warns_in_the_words_of_the_documentation() {
         &["--tmpfs=/opt/data/profiles:mode=755"],
         &["--env=HERMES_HOME=/opt/data/x"],
     ];
+    volume!(_is_there);
     if !init_is_ours() {
         return;
     }

@@ -235,6 +235,14 @@ fn no_key_is_made_where_none_is_asked_for_or_one_is_given() {
             "true",
             &["--env=API_SERVER_ENABLED=true", &*format!("--env={given}")],
         ),
+        // It comes with each start of the gateway, and one in .env would override it.
+        (
+            "true",
+            &[
+                "--env=API_SERVER_ENABLED=true",
+                "--env=API_SERVER_KEY_FILE=/run/secrets/key",
+            ],
+        ),
         (
             &*format!("printf 'export API_SERVER_ENABLED=1\\n{given}' >/opt/data/.env"),
             &[],

@@ -108,6 +108,9 @@ def migrate():
             shutil.copyfile(copy, path)
             copy.unlink()
         raise Problem(f"{config} {outdated}, but cannot be migrated, and is as before: {error}") from error
+    for path, copy in kept.items():
+        if path != config and path.read_bytes() == copy.read_bytes():
+            copy.unlink()
     say(f"{config} {outdated}: migrated, what was there is in {kept[config].name}")
 
 
@@ -130,7 +133,9 @@ def api_key():
         # The variables of the container are those of the default profile.
         return environment.get(name) or (os.environ.get(name) if IS_DEFAULT else None) or ""
 
-    if not is_truthy_value(value("API_SERVER_ENABLED")) or value("API_SERVER_KEY"):
+    # A key in a file comes with the gateway; one in .env would override it.
+    is_given = value("API_SERVER_KEY") or value("API_SERVER_KEY_FILE")
+    if not is_truthy_value(value("API_SERVER_ENABLED")) or is_given:
         return
     config = HOME / "config.yaml"
     # A key there would be overridden by one in .env.
@@ -219,7 +224,9 @@ def write_new(path, store, replace=False):
             # Unlike a rename, a link replaces nothing that has come meanwhile. Not all file systems have links.
             try:
                 os.link(place, path)
-            except PermissionError:
+            except FileExistsError:
+                raise
+            except OSError:
                 os.rename(place, path)
     finally:
         if os.path.lexists(place):
