@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{docker, image, init_is_ours, name};
-use crate::support::{Ran, Run, skip, wait_for};
+use crate::support::{Ran, Run, skip, wait_for, wait_some};
 
 const PAGE: &str = include_str!("../../../docs/image.md");
 
@@ -214,8 +214,14 @@ fn the_examples_of_the_documentation_print_what_is_shown() {
     for ((section, examples), (_, prepare)) in examples.into_iter().zip(SECTIONS) {
         let world = World::new();
         for command in prepare {
-            let ran = world.run(command);
-            assert_eq!(ran.code, 0, "{section}: {command}: {ran:?}");
+            // The tree of a container takes a moment to start.
+            let what = format!("{section}: {command}");
+            let ran = wait_some(
+                &what,
+                || Some(world.run(command)).filter(|ran| ran.code != 102),
+                String::new,
+            );
+            assert_eq!(ran.code, 0, "{what}: {ran:?}");
         }
         // The name of a backup has the time in it.
         let mut backup: Option<String> = None;
