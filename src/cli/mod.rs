@@ -225,6 +225,15 @@ pub enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         prog: Vec<OsString>,
     },
+    /// Run PROG, which ends when its parent does (used by root, to drop its rights)
+    #[command(hide = true)]
+    WithParent {
+        /// The pid of the parent
+        parent: i32,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        prog: Vec<OsString>,
+    },
     /// Run PROG without the messaging tokens of the default profile (used by run scripts)
     #[command(hide = true)]
     OwnEnv {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::getppid;
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::config::{is_of_an_account, truth};
@@ -19,7 +20,7 @@ use crate::rights::apart;
 use crate::s6::storm::storm;
 use crate::s6::supervision::{Status, deaths};
 use crate::system::beneath::Dir;
-use crate::system::process::start_time;
+use crate::system::process::{end_with_parent, start_time};
 use crate::system::root::Root;
 use crate::system::socket::listens;
 use crate::system::time::time_of_start;
@@ -58,6 +59,15 @@ pub fn own_session(prog: &[OsString]) -> Error {
         Ok(()) => exec(command(prog)),
         Err(error) => error,
     }
+}
+
+/// Executes a program that ends when its parent does, if that is still the one with this pid; returns only an error.
+pub fn with_parent(pid: i32, prog: &[OsString]) -> Error {
+    end_with_parent();
+    if getppid().is_none_or(|parent| parent.as_raw_pid() != pid) {
+        return Error::new(Code::No, "the process that has started this one is gone");
+    }
+    exec(command(prog))
 }
 
 /// Waits before the service in the current directory is started again, if it has ended several times in a row; then

@@ -90,6 +90,7 @@ pub fn run(common: &Common, command: Command) -> Result<u8> {
         Command::Doctor { json } => diagnose(common, json),
         Command::List { json } => list(common, json),
         Command::Port { profile } => port(common, profile.profile),
+        Command::WithParent { parent, prog } => return Err(chain::with_parent(parent, &prog)),
         Command::OwnSession { prog } => return Err(chain::own_session(&prog)),
         Command::BackOff { prog } => return Err(chain::back_off(&prog)),
         Command::OwnEnv { prog } => return Err(chain::own_env(&prog)),

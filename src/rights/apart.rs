@@ -76,6 +76,11 @@ impl Dropping<'_> {
         // Where it is a service, the tree has the place for the lines of its gateways, whatever that is: also the
         // terminal of a container, whose keys are for the user of the gateways too.
         let is_direct = !has_terminal && (is_tree || streams.are_ours());
+        let words = if is_direct {
+            words
+        } else {
+            self.with_us(words)
+        };
         let mut command = match self.command(!is_direct, notification, prefix, words) {
             Ok(command) => command,
             Err(error) => return error,
@@ -97,6 +102,14 @@ impl Dropping<'_> {
             }
             Err(cause) => Error::exec(program, cause),
         }
+    }
+
+    /// Has a program end with this process. Only in it, since the kernel forgets this when rights change.
+    fn with_us(&self, words: Vec<OsString>) -> Vec<OsString> {
+        let itself = self.settings.root.at(&self.tools.hermes_s6);
+        let us = std::process::id().to_string();
+        let with_us = [itself.into_os_string(), "with-parent".into(), us.into()];
+        with_us.into_iter().chain(words).collect()
     }
 
     fn command(

@@ -723,13 +723,24 @@ fn gateway_run_at_docker_exec_starts_the_supervised_gateway_and_blocks() {
         let exec = ["exec", "--detach", "--user", door.user, &container.name];
         docker_ok(&[&exec[..], &["sh", "-c", &script]].concat());
         container.await_states("ready", &[tag]);
+        // Root's own process passes on to root's file what is printed.
+        let blocks = if door.user == "root" {
+            "hermes\n"
+        } else {
+            "sleep\n"
+        };
         container.wait_for("what blocks", || {
-            container.sh(&format!("cat /proc/$(cat /tmp/{tag}.pid)/comm")) == "sleep\n"
+            let sleeps = container.sh("pgrep -fc '^[a-z/]*sleep infinity$' || true");
+            container.sh(&format!("cat /proc/$(cat /tmp/{tag}.pid)/comm")) == blocks
+                && sleeps == "2\n"
         });
         let said = container.sh(&format!("cat /tmp/{tag}"));
         assert!(said.contains("--no-supervise"), "{door}: {said}");
         // What ends it does not end the gateway.
         container.sh(&format!("kill -KILL $(cat /tmp/{tag}.pid)"));
+        container.wait_for("nothing to be left of it", || {
+            container.sh("pgrep -fc '^[a-z/]*sleep infinity$'") == "1\n"
+        });
         assert_eq!(supervised(&container, tag), UP, "{door}");
         assert_eq!(life(&container, tag), [1, 0, 0, 0], "{door}");
     }
