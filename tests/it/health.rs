@@ -111,7 +111,8 @@ fn the_question_whether_all_is_ready_has_no_for_an_answer_until_it_is() {
     env.hold("coder", "ready");
     let tree = env.supervise();
     env.await_state("coder", "starting");
-    env.run("status").ends(0);
+    // Its log takes a moment to be there.
+    env.wait_for("a status of 0", || env.run("status").code == 0);
     env.run("status --ready").ends(1).says("coder");
     env.run("status --ready -p viewer").ends(0);
     env.let_go("coder", "ready");
