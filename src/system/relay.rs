@@ -52,9 +52,12 @@ impl Stream {
         if isatty(ours) {
             return Self::Terminal;
         }
-        let Ok(stat) = fstat(ours) else {
+        let stat = match fstat(ours) {
+            Ok(stat) => stat,
             // A stream that is closed gives nothing away.
-            return Self::Same;
+            Err(Errno::BADF) => return Self::Same,
+            // What cannot be looked at may be a file.
+            Err(_) => return Self::Pipe,
         };
         let is_read_only =
             || fcntl_getfl(ours).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDONLY);

@@ -195,12 +195,7 @@ pub(super) fn add(
     mode: u32,
     text: askama::Result<String>,
 ) -> Result<()> {
-    let text = text.map_err(|_| {
-        let what = "a path or name with a NUL or non-byte cannot be rendered";
-        Error::new(Code::Usage, what)
-    })?;
-    // askama drops the last newline of a template.
-    let content = (text + "\n").into_bytes();
+    let content = line(text)?;
     files.insert(path, File { mode, content });
     Ok(())
 }
@@ -213,9 +208,12 @@ pub fn down(reason: &str) -> Result<File> {
     })
 }
 
-/// Ends a rendered text with a newline.
-pub fn line(text: askama::Result<String>) -> Result<Vec<u8>> {
-    let text = text.map_err(|error| Error::new(Code::Bug, error.to_string()))?;
+/// Ends a rendered text with a newline: askama drops the last one of a template.
+fn line(text: askama::Result<String>) -> Result<Vec<u8>> {
+    let text = text.map_err(|_| {
+        let what = "a path or name with a NUL or non-byte cannot be rendered";
+        Error::new(Code::Usage, what)
+    })?;
     Ok((text + "\n").into_bytes())
 }
 

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::s6::word::Word;
 use crate::system::beneath::Dir;
 use crate::tree::owner::Choices;
-use crate::tree::slot::{File, Files, LOGGER_MARGIN, line};
+use crate::tree::slot::{Files, LOGGER_MARGIN, add};
 
 /// The name of the service in a scan directory.
 pub const TENDER: &str = "hermes-s6-tender";
@@ -51,13 +51,7 @@ pub fn render(choices: &Choices, drop_to: Option<&str>) -> Result<Files> {
         ("timeout-finish", 0o644, timeout.render()),
         ("type", 0o644, Type.render()),
     ] {
-        files.insert(
-            path,
-            File {
-                mode,
-                content: line(text)?,
-            },
-        );
+        add(&mut files, path, mode, text)?;
     }
     Ok(files)
 }
