@@ -97,7 +97,11 @@ pub fn operate(common: &Common, verb: Verb, waiting: Waiting) -> Result<Code> {
 
 /// Tells the dashboard to end, because the container ends; a tree without one is told nothing.
 pub fn begin_to_end(tree: &Tree) {
-    let _without = service(tree).and_then(|service| tell(tree, &service, "-d"));
+    if let Err(error) = service(tree).and_then(|service| tell(tree, &service, "-d"))
+        && error.code() != Code::No
+    {
+        report::warning(&error.to_string());
+    }
 }
 
 /// Waits until the dashboard has ended, for as long as it can take, and at most for `limit`.
@@ -105,11 +109,10 @@ pub fn await_end(tree: &Tree, limit: Option<Duration>) {
     let Ok(service) = service(tree) else { return };
     let usual = STOP_TIME + END_MARGIN;
     let is_down = || status(tree, &service).is_ok_and(|status| status.is_down());
-    wait_until(
-        limit.unwrap_or(usual).min(usual),
-        "the dashboard to end",
-        is_down,
-    );
+    let limit = limit.unwrap_or(usual).min(usual);
+    if !wait_until(limit, "the dashboard to end", is_down) {
+        report::warning("the dashboard was not seen to end: hermes-s6 status");
+    }
 }
 
 /// Says what has come of it.
@@ -144,7 +147,10 @@ fn service(tree: &Tree) -> Result<Dir> {
 
 /// Makes the error for a tree whose dashboard is not there.
 fn none(tree: &Tree) -> Error {
-    let owner = tree.scandir.owner().ok().flatten();
+    let owner = match tree.scandir.owner() {
+        Ok(owner) => owner,
+        Err(error) => return error,
+    };
     let what = "there is no dashboard in this tree";
     Error::new(Code::No, what).remedy(match owner.and_then(|owner| owner.choices.dashboard) {
         Some(_) => "hermes-s6 reconcile",
