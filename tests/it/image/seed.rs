@@ -115,6 +115,24 @@ fn what_a_killed_start_has_left_is_removed_when_no_other_start_can_still_need_it
 }
 
 #[test]
+fn a_new_volume_without_room_for_the_skills_gets_all_else() {
+    volume!(volume);
+    let container = volume.begin(
+        &[
+            "--env=HERMES_HOME=/srv/small",
+            "--tmpfs=/srv/small:size=1m,mode=755",
+        ],
+        &[],
+    );
+    let names = container.sh("cd /srv/small && ls -d .env config.yaml SOUL.md workspace");
+    assert_eq!(names, ".env\nSOUL.md\nconfig.yaml\nworkspace\n");
+    let left = container.sh("cd /srv/small && ls -d skills .hermes-new.* 2>/dev/null || true");
+    assert_eq!(left, "");
+    let said = container.said();
+    assert!(said.contains("No space left on device"), "{said}");
+}
+
+#[test]
 fn whoever_wants_no_skills_gets_none() {
     volume!(volume, "touch /opt/data/.no-bundled-skills");
     boot(&volume, &[]);
