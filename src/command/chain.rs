@@ -154,8 +154,10 @@ pub fn check_listens(root: &Root) -> Result<bool> {
     let is_over = Instant::now() + CHECK_TIME;
     loop {
         let status = Status::read(&service)?;
-        let pid = status.and_then(|status| status.pid);
-        let is_ready = pid.is_some_and(|pid| listens(root, pid));
+        let is_ready = match status.and_then(|status| status.pid) {
+            Some(pid) => listens(root, pid)?,
+            None => false,
+        };
         if is_ready || Instant::now() >= is_over {
             return Ok(is_ready);
         }

@@ -40,15 +40,16 @@ pub fn proc_bytes(path: &Path) -> io::Result<Vec<u8>> {
 /// these.
 pub fn proc_if_seen(path: &Path) -> Result<Vec<u8>> {
     match proc_bytes(path) {
-        Err(cause)
-            if is_not_there(&cause)
-                || cause.kind() == io::ErrorKind::PermissionDenied
-                || cause.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
-        {
+        Err(cause) if is_gone(&cause) || cause.kind() == io::ErrorKind::PermissionDenied => {
             Ok(Vec::new())
         }
         read => read.map_err(|cause| Error::system("read", path, cause)),
     }
+}
+
+/// Tells whether an error means that something of /proc is not there, or not any more.
+pub fn is_gone(cause: &io::Error) -> bool {
+    is_not_there(cause) || cause.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// Reads a file of /proc as text. The name of a process, which is in some of them, can have any bytes.
