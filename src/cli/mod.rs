@@ -225,11 +225,12 @@ pub enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         prog: Vec<OsString>,
     },
-    /// Run PROG, which ends when its parent does (used by root, to drop its rights)
+    /// Run PROG, which ends when its parent does (used by run scripts, and by root to drop its rights)
     #[command(hide = true)]
     WithParent {
-        /// The pid of the parent
-        parent: i32,
+        /// The pid of the parent, which may be gone already; without it, whoever is the parent now
+        #[arg(long, value_name = "PID")]
+        parent: Option<i32>,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         prog: Vec<OsString>,

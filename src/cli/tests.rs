@@ -65,8 +65,10 @@ own-env hermes --home /x -- y
     OwnEnv { prog: ["hermes", "--home", "/x", "--", "y"] }
 own-env -- hermes -h
     OwnEnv { prog: ["hermes", "-h"] }
-with-parent 7 hermes-s6 status
-    WithParent { parent: 7, prog: ["hermes-s6", "status"] }
+with-parent hermes-s6 status
+    WithParent { parent: None, prog: ["hermes-s6", "status"] }
+with-parent --parent=7 hermes-s6 status
+    WithParent { parent: Some(7), prog: ["hermes-s6", "status"] }
 own-session s6-setuidgid -- hermes
     OwnSession { prog: ["s6-setuidgid", "--", "hermes"] }
 back-off s6-envdir env

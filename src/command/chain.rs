@@ -61,10 +61,12 @@ pub fn own_session(prog: &[OsString]) -> Error {
     }
 }
 
-/// Executes a program that ends when its parent does, if that is still the one with this pid; returns only an error.
-pub fn with_parent(pid: i32, prog: &[OsString]) -> Error {
+/// Executes a program that ends when its parent does, if that is still the one that has this pid; returns only an
+/// error. Without a pid, whoever is the parent now is meant.
+pub fn with_parent(pid: Option<i32>, prog: &[OsString]) -> Error {
     end_with_parent();
-    if getppid().is_none_or(|parent| parent.as_raw_pid() != pid) {
+    let is_gone = |pid| getppid().is_none_or(|parent| parent.as_raw_pid() != pid);
+    if pid.is_some_and(is_gone) {
         return Error::new(Code::No, "the process that has started this one is gone");
     }
     exec(command(prog))

@@ -107,7 +107,7 @@ impl Dropping<'_> {
     /// Has a program end with this process. Only in it, since the kernel forgets this when rights change.
     fn with_us(&self, words: Vec<OsString>) -> Vec<OsString> {
         let itself = self.settings.root.at(&self.tools.hermes_s6);
-        let us = std::process::id().to_string();
+        let us = format!("--parent={}", std::process::id());
         let with_us = [itself.into_os_string(), "with-parent".into(), us.into()];
         with_us.into_iter().chain(words).collect()
     }

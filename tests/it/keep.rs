@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::pid1::{Container, TREE, tree_service, volume};
-use crate::support::{Process, Run, TestEnv, Tree, chmod, is_root, names, programs, skip};
+use crate::support::{Process, Run, TestEnv, Tree, chmod, is_root, kill, names, programs, skip};
 
 /// How long s6's programs may wait, in milliseconds.
 const PATIENCE_MILLISECONDS: &str = "120000";
@@ -443,4 +443,18 @@ fn a_tender_that_is_missing_or_down_is_found_and_brought_back() {
             .stdout
             .contains("hermes-s6-tender looks after the logs")
     });
+}
+
+#[test]
+fn a_killed_supervisor_of_the_tender_leads_to_one_tender() {
+    let env = TestEnv::new();
+    let _tree = env.supervise();
+    let tenders = || env.processes_named("loopwhilex");
+    env.wait_for("a tender", || tenders().len() == 1);
+    let before = tenders().remove(0);
+    kill(before.parent, "KILL");
+    env.wait_for(
+        "another tender, alone",
+        || matches!(&tenders()[..], [tender] if tender.pid != before.pid),
+    );
 }
