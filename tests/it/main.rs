@@ -10,6 +10,7 @@
 //! | `volume`, `warn` | what bad input on a volume costs; what is said of many profiles |
 //! | `multiplex` | one gateway for all profiles, and what happens where nobody can tell |
 //! | `lifecycle` | start, stop, restart |
+//! | `chaos` | random commands at once, while whatever runs is killed |
 //! | `health` | gateways that do not serve, or end again and again |
 //! | `keep` | logs that cannot be written |
 //! | `look` | what is said where a look fails |
@@ -36,6 +37,7 @@ mod apart;
 mod argv;
 mod caller;
 mod calls;
+mod chaos;
 mod cli;
 mod config;
 mod dashboard;
@@ -54,6 +56,7 @@ mod multiplex;
 mod name;
 mod pid1;
 mod print;
+mod random;
 mod s6;
 mod status;
 mod tidy;

@@ -65,8 +65,13 @@ pub fn is_root() -> bool {
 
 /// Says that a test cannot run here, and why.
 pub fn skip(reason: &str) {
+    say(&format!("skipped: {reason}"));
+}
+
+/// Prints a line.
+pub fn say(line: &str) {
     // Not through eprintln, which the test harness would keep to itself.
-    writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
+    writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
 /// Tells which signals a process ignores, as its `status` in /proc says: one bit each, from 1 on.
