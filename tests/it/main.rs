@@ -12,6 +12,7 @@
 //! | `lifecycle` | start, stop, restart |
 //! | `chaos` | random commands at once, while whatever runs is killed |
 //! | `health` | gateways that do not serve, or end again and again |
+//! | `power` | disks as they are between two system calls |
 //! | `keep` | logs that cannot be written |
 //! | `look` | what is said where a look fails |
 //! | `status`, `logs`, `doctor` | what is said of a tree, of gateways, and of what is wrong |
@@ -55,6 +56,7 @@ mod look;
 mod multiplex;
 mod name;
 mod pid1;
+mod power;
 mod print;
 mod random;
 mod s6;
