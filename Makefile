@@ -20,7 +20,7 @@ help:
 	echo 'make test          all tests, on three versions of s6 and with the real Hermes Agent'
 	echo 'make image         a container image, $(TAG): INIT=debian (s6-overlay, base, add), TOOLS=standard'
 	echo '                  (minimal, full), BASE_IMAGE=, TAG=, WHEELS=, CA_BUNDLE='
-	echo 'make test-image    build that image, and test it in real containers'
+	echo 'make test-image    build that image, and test it in real containers; TESTS=image::stop:: for some of the tests'
 	echo 'make bench         measure against the original'
 	echo 'make lint          check form: Rust, shell, execline, Dockerfiles'
 	echo 'make fmt           format the Rust code'
@@ -68,12 +68,18 @@ export INIT TOOLS BASE_IMAGE WHEELS CA_BUNDLE
 image: build
 	@tests/setup/image '$(PROGRAM)' '$(TAG)'
 
-test-image: image
-	@case $$INIT in
-	  add) HERMES_S6_TEST_ADDITION='$(TAG)' cargo test --locked --test it -- image::add:: ;;
+# An image with INIT=base needs one with s6-overlay: where none is given, it is made.
+test-image: build
+	@if [ "$$INIT" = base ] && [ -z "$${BASE_IMAGE:-}" ]; then
+	  made=$$(tests/setup/overlay-image later)
+	  export BASE_IMAGE=$${made%%$$'\n'*}
+	fi
+	tests/setup/image '$(PROGRAM)' '$(TAG)'
+	case $$INIT in
+	  add) HERMES_S6_TEST_ADDITION='$(TAG)' cargo test --locked --test it -- $${TESTS:-image::add::} ;;
 	  *)
 	    browser=$$(tests/setup/browser)
-	    HERMES_S6_TEST_IMAGE='$(TAG)' HERMES_S6_TEST_BROWSER=$$browser cargo test --locked --test it -- image::
+	    HERMES_S6_TEST_IMAGE='$(TAG)' HERMES_S6_TEST_BROWSER=$$browser cargo test --locked --test it -- $${TESTS:-image::}
 	    ;;
 	esac
 

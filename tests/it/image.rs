@@ -71,13 +71,56 @@ fn image() -> Option<&'static str> {
         .as_deref()
 }
 
-/// Tells whether PID 1 is Debian's s6-svscan with the scripts of `rootfs/debian`, and not s6-overlay.
-fn init_is_ours() -> bool {
-    static OURS: OnceLock<bool> = OnceLock::new();
-    *OURS.get_or_init(|| {
-        let test = format!("run --rm --entrypoint test {}", image().unwrap());
-        docker(&*format!("{test} -x /usr/libexec/hermes-s6/boot")).code == 0
+/// Who starts and ends the containers of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Init {
+    /// Debian's s6-svscan with the scripts of `rootfs/debian`.
+    Ours,
+    /// s6-overlay.
+    Overlay,
+    /// What `tests/overlay` puts in its place where its release cannot be fetched.
+    StandIn,
+}
+
+/// Asks the image.
+fn init() -> Init {
+    static INIT: OnceLock<Init> = OnceLock::new();
+    *INIT.get_or_init(|| {
+        let has = |program: &str| {
+            let test = format!("run --rm --entrypoint test {}", image().unwrap());
+            docker(&*format!("{test} -x {program}")).code == 0
+        };
+        match (has("/usr/libexec/hermes-s6/boot"), has("/command/s6-rc")) {
+            (true, _) => Init::Ours,
+            (false, true) => Init::Overlay,
+            (false, false) => Init::StandIn,
+        }
     })
+}
+
+fn init_is_ours() -> bool {
+    init() == Init::Ours
+}
+
+/// Gives a volume on if the init of the image is our own; else the test is skipped, for a reason.
+fn only_ours(volume: Option<Volume>, reason: &str) -> Option<Volume> {
+    let volume = volume?;
+    if init_is_ours() {
+        return Some(volume);
+    }
+    skip(reason);
+    None
+}
+
+/// Options of containers that were never root's. s6-overlay can give them `/run`, its stand-in cannot.
+fn never_root() -> &'static [&'static str] {
+    match init() {
+        Init::Ours | Init::Overlay => &["--user=10000:10000"],
+        Init::StandIn => &[
+            "--user=10000:10000",
+            "--tmpfs=/run:exec,uid=10000,gid=10000",
+        ],
+    }
 }
 
 /// A name that no other container or volume has.

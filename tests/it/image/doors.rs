@@ -19,7 +19,7 @@
 use std::fmt;
 
 use super::bridge::{PYTHON, hermes as python, processes, slots};
-use super::{Container, FUNCTIONS, TREE, docker_ok, docker_with_input};
+use super::{Container, FUNCTIONS, TREE, docker_ok, docker_with_input, never_root};
 use crate::support::Ran;
 
 /// A way to run Hermes in a container.
@@ -977,7 +977,7 @@ fn a_real_gateway_follows_its_profile_when_it_is_renamed_and_ends_when_it_is_del
 #[test]
 fn root_runs_nothing_that_hermes_could_name_and_nothing_without_dropping() {
     volume!(volume, "profile default");
-    let container = volume.start(&["--user=10000:10000"], &["tail", "-f", "/dev/null"]);
+    let container = volume.start(never_root(), &["tail", "-f", "/dev/null"]);
     container.await_tree();
     // In such a container, its environment belongs to hermes.
     let evil = "printf '#!/bin/sh\\necho evil $(id -u)\\n' >/opt/data/evil; chmod +x /opt/data/evil

@@ -1,6 +1,6 @@
 //! Containers that may do less: read-only ones, without capabilities, never root, and what cannot work.
 
-use super::{TREE, Volume, init_is_ours};
+use super::{TREE, Volume, init_is_ours, only_ours};
 use crate::support::{Ran, begins, has};
 
 /// What root needs, and why: CHOWN to make the scan directory hermes', SETUID and SETGID to become
@@ -203,10 +203,9 @@ fn behind_another_init_the_command_runs_on_a_volume_that_is_hermes_and_nothing_i
 
 #[test]
 fn behind_another_init_a_gateway_as_the_command_ends_with_the_container_in_its_own_way() {
-    volume!(volume);
-    if !init_is_ours() {
+    let Some(volume) = only_ours(Volume::new(), "s6-overlay refuses another init") else {
         return;
-    }
+    };
     let container = volume.start(&["--init"], &["gateway", "run"]);
     let state = || volume.script("0", "cat /opt/data/gateway_state.json || true");
     container.wait_for("Hermes to serve", || {
@@ -237,8 +236,7 @@ fn behind_another_init_without_a_command_there_is_nothing_to_run() {
 
 #[test]
 fn what_is_missing_is_said_as_the_documentation_has_it() {
-    volume!(_is_there);
-    if !init_is_ours() {
+    if only_ours(Volume::new(), "s6-overlay has messages of its own").is_none() {
         return;
     }
     let page = include_str!("../../../docs/image.md");
@@ -294,8 +292,7 @@ fn the_setup_warns_in_the_words_of_the_documentation() {
         &["--tmpfs=/opt/data/profiles:mode=755"],
         &["--env=HERMES_HOME=/opt/data/x"],
     ];
-    volume!(_is_there);
-    if !init_is_ours() {
+    if only_ours(Volume::new(), "s6-overlay has messages of its own").is_none() {
         return;
     }
     let warnings = rows_below("| warning | when |");

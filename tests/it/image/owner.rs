@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 
-use super::{Container, Volume};
+use super::{Container, Volume, never_root};
 use crate::support::has;
 
 /// What on the volume is not a user's, as `uid:gid`.
@@ -129,7 +129,7 @@ fn hermes_uid_wins_over_puid() {
 #[test]
 fn a_container_that_was_never_roots_runs_its_gateways_and_ends_in_order() {
     volume!(volume, "profile coder running; profile halted");
-    let container = volume.begin(&["--user=10000:10000"], &["coder"]);
+    let container = volume.begin(never_root(), &["coder"]);
     assert_eq!(owners(&container, "coder"), "10000:10000\n10000:10000\n");
     let of_root =
         container.sh("find /proc -maxdepth 1 -name '[0-9]*' -user root ! -path \"/proc/$$\"");

@@ -1,6 +1,6 @@
 //! How gateways end, in order and otherwise.
 
-use super::{Container, TREE, Volume, docker_ok, init_is_ours};
+use super::{Container, TREE, Volume, docker_ok, only_ours};
 use crate::support::{PATIENCE_SECONDS, skip};
 
 #[test]
@@ -20,7 +20,7 @@ fn a_stop_gives_each_gateway_one_sigterm_and_the_time_that_it_needs_to_save() {
 
 #[test]
 fn a_stop_that_comes_before_s6_svscan_is_up_is_not_lost() {
-    let Some(volume) = only_ours(Volume::with("profile coder running")) else {
+    let Some(volume) = only_ours(Volume::with("profile coder running"), OWN_STOP) else {
         return;
     };
     // The first program that /init runs, held.
@@ -105,15 +105,8 @@ END
     assert!(container.runs(), "the container itself has survived");
 }
 
-/// What only our own `/init` sees to.
-fn only_ours(volume: Option<Volume>) -> Option<Volume> {
-    let volume = volume?;
-    if init_is_ours() {
-        return Some(volume);
-    }
-    skip("s6-overlay has a stop of its own");
-    None
-}
+/// Why what only our own init sees to is not tested with another one.
+const OWN_STOP: &str = "s6-overlay has a stop of its own";
 
 /// More time for a stop than docker gives: what waits for nothing is killed.
 pub const LONG: &str = "--env=HERMES_S6_STOP_TIMEOUT=600";
@@ -127,7 +120,7 @@ fn saves(container: &Container) {
 
 #[test]
 fn a_stop_is_in_order_also_when_run_is_full() {
-    let Some(volume) = only_ours(Volume::with("profile default running")) else {
+    let Some(volume) = only_ours(Volume::with("profile default running"), OWN_STOP) else {
         return;
     };
     for (size, fill) in [
@@ -152,7 +145,7 @@ fn a_stop_is_in_order_also_when_run_is_full() {
 
 #[test]
 fn the_exit_code_of_the_command_is_kept_when_run_is_full() {
-    let Some(volume) = only_ours(Volume::with("")) else {
+    let Some(volume) = only_ours(Volume::with(""), OWN_STOP) else {
         return;
     };
     let options = ["--tmpfs", "/run:exec,size=2m"];
@@ -164,7 +157,7 @@ fn the_exit_code_of_the_command_is_kept_when_run_is_full() {
 
 #[test]
 fn a_service_that_is_a_link_is_stopped_like_others() {
-    let Some(volume) = only_ours(Volume::with("")) else {
+    let Some(volume) = only_ours(Volume::with(""), OWN_STOP) else {
         return;
     };
     let container = volume.begin(&[], &[]);
@@ -188,7 +181,7 @@ fn a_service_that_is_a_link_is_stopped_like_others() {
 
 #[test]
 fn a_stop_is_in_order_also_after_the_supervisor_of_the_tree_was_killed() {
-    let Some(volume) = only_ours(Volume::with("profile default running")) else {
+    let Some(volume) = only_ours(Volume::with("profile default running"), OWN_STOP) else {
         return;
     };
     let container = volume.begin(&[LONG], &["default"]);
@@ -205,7 +198,7 @@ fn a_stop_is_in_order_also_after_the_supervisor_of_the_tree_was_killed() {
 
 #[test]
 fn times_are_decimal_whatever_zeros_they_begin_with() {
-    let Some(volume) = only_ours(Volume::with("profile default running")) else {
+    let Some(volume) = only_ours(Volume::with("profile default running"), OWN_STOP) else {
         return;
     };
     let options = [
@@ -218,8 +211,10 @@ fn times_are_decimal_whatever_zeros_they_begin_with() {
 
 #[test]
 fn a_gateway_that_is_the_command_has_a_gateways_time() {
-    let Some(volume) = only_ours(Volume::with("profile default; behaviour default 'save 5'"))
-    else {
+    let Some(volume) = only_ours(
+        Volume::with("profile default; behaviour default 'save 5'"),
+        OWN_STOP,
+    ) else {
         return;
     };
     // By way of sh, so that it is none that hermes-s6 takes over.
