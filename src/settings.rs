@@ -65,6 +65,8 @@ pub struct Settings {
     pub watchdog: bool,
     /// Where the dashboard is to listen; `None` if none is asked for.
     pub dashboard: Option<Dashboard>,
+    /// Whether it has a login but no address, as where nobody has to name 0.0.0.0.
+    pub dashboard_seems_hidden: bool,
     /// Whether every `gateway run` counts as one with `--no-supervise`.
     pub no_supervise: bool,
     /// Whether one gateway serves all profiles, if the environment sets that.
@@ -143,11 +145,16 @@ impl Settings {
             ports
         });
         let dashboard = dashboard(&environment, &mut ignore);
+        let is_set = |name: &str| environment.text(name).is_some();
+        let has_login = is_set("HERMES_DASHBOARD_BASIC_AUTH_USERNAME")
+            || is_set("HERMES_DASHBOARD_OAUTH_CLIENT_ID");
+        let dashboard_seems_hidden = has_login && !is_set("HERMES_DASHBOARD_HOST");
         Ok(Self {
             home,
             home_profile,
             scandir,
             dashboard,
+            dashboard_seems_hidden,
             ports: ports.unwrap_or(PORTS),
             user: environment
                 .text("HERMES_S6_USER")
@@ -370,6 +377,7 @@ impl Settings {
             bootstrap: false,
             watchdog: false,
             dashboard: None,
+            dashboard_seems_hidden: false,
             no_supervise: false,
             multiplex: None,
             api_server_port: None,

@@ -12,6 +12,13 @@ pub const HOST: &str = "127.0.0.1";
 /// The port of the dashboard, unless HERMES_DASHBOARD_PORT is set.
 pub const PORT: u16 = 9119;
 
+/// What is said of a dashboard that has a login, but an address only by default.
+pub const HIDDEN: &str = "HERMES_DASHBOARD_HOST is not set, so the dashboard is for this container alone, without a login";
+
+/// What to do about that.
+pub const HIDDEN_REMEDY: &str =
+    "set it to 0.0.0.0 to publish the port, or to 127.0.0.1 if that is meant";
+
 /// Where the dashboard listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dashboard {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::container::Command;
-use crate::hermes::dashboard::left_out;
+use crate::hermes::dashboard::{HIDDEN, HIDDEN_REMEDY, left_out};
 use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::rights::{Rights, make_scandir};
@@ -246,6 +246,9 @@ impl<'a> Session<'a> {
             if let Some(why) = why {
                 report::note(&format!("HERMES_DASHBOARD is left out, since {why}"));
             }
+        }
+        if is_new && self.choices.dashboard.is_some() && self.settings.dashboard_seems_hidden {
+            report::warning(&format!("{HIDDEN}: {HIDDEN_REMEDY}"));
         }
         let slots = apply.slots(&plan);
         let tender = tender::render(&self.choices, self.rights.drop_to());

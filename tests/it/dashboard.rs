@@ -266,6 +266,24 @@ fn the_dashboard_in_roots_tree_runs_as_the_user_of_the_gateways() {
         .warns(&culprit);
 }
 
+#[test]
+fn a_login_without_an_address_is_found_by_the_start_and_by_doctor() {
+    let (mut env, _port) = asked();
+    let found = "HERMES_DASHBOARD_HOST is not set, so the dashboard is for this container alone, without a login";
+    env.set("HERMES_DASHBOARD_BASIC_AUTH_USERNAME", "admin");
+    let ran = env.run("reconcile").ends(0);
+    assert_eq!(ran.stderr.matches(found).count(), 1, "{ran:?}");
+    let ran = env.run("reconcile").ends(0);
+    assert!(!ran.stderr.contains(found), "{ran:?}");
+    let _tree = env.supervise();
+    await_state(&env, "ready");
+    env.run("doctor").ends(1).says(found);
+    // Somebody who names the address means it.
+    let mut doctor = env.hermes_s6("doctor");
+    let ran = doctor.env("HERMES_DASHBOARD_HOST", "127.0.0.1").ran();
+    assert!(!ran.stdout.contains(found), "{ran:?}");
+}
+
 /// Asks the real dashboard something, and gives the answer.
 fn ask(port: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;

@@ -1,7 +1,7 @@
 //! The check of the dashboard.
 
 use crate::hermes::container::Command;
-use crate::hermes::dashboard::left_out;
+use crate::hermes::dashboard::{HIDDEN, HIDDEN_REMEDY, left_out};
 use crate::rights::Rights;
 use crate::settings::Settings;
 use crate::tree::scandir::ScanDir;
@@ -17,6 +17,9 @@ pub fn examine(settings: &Settings, rights: &Rights, scandir: &ScanDir, found: &
             let notes = [seen.note.clone(), seen.log_note()];
             for note in notes.iter().flatten() {
                 found.sentence(Level::Problem, note);
+            }
+            if settings.dashboard_seems_hidden {
+                found.add(Level::Warning, HIDDEN.to_owned(), HIDDEN_REMEDY);
             }
             let url = seen.url.unwrap_or_default();
             found.conclude(format!("the dashboard is {}: {url}", seen.state.words()));

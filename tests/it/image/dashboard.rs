@@ -40,8 +40,13 @@ fn the_dashboard_runs_as_hermes_beside_the_gateways_and_ends_with_the_container(
     let said = container.said();
     has(&said, "dashboard: HERMES_DASHBOARD_READY port=9119");
     container.hermes_s6("doctor");
-    let server = processes(&container, " -p default dashboard ").remove(0);
+    // As it is looked for in the original image, by people and by Hermes itself.
+    let server = processes(&container, "hermes dashboard ").remove(0);
     let pid = server.split_whitespace().next().unwrap();
+    container
+        .exec_as("hermes", "hermes dashboard --status")
+        .ends(0)
+        .says(format!("PID {pid}"));
     let owner = docker_ok(&["top", &container.name, "-o", "pid,uid", "-p", pid]);
     has(&owner, " 10000\n");
     assert_eq!(container.stop(), 0);
