@@ -172,7 +172,7 @@ impl<'a> Session<'a> {
             .iter()
             .filter(|change| !change.steps.is_empty());
         let settled = self.settle(&VolumeChanges {
-            boot_log: done.map(ToString::to_string).collect(),
+            boot_log: done.map(later).collect(),
             ..VolumeChanges::default()
         })?;
         unwritten.extend(settled.failures);
@@ -203,7 +203,7 @@ impl<'a> Session<'a> {
                 reason: Some("unregistered".to_owned()),
                 ..Change::new(name, None, Action::Removed)
             };
-            boot_log.push(change.to_string());
+            boot_log.push(later(&change));
         }
         self.settle_or_warn(&VolumeChanges {
             boot_log,
@@ -433,9 +433,13 @@ fn boot_log(plan: &Plan, world: &World) -> Vec<String> {
         .changes
         .iter()
         .filter(|change| is_boot || !change.steps.is_empty());
-    boot.into_iter()
-        .chain(changes.map(ToString::to_string))
-        .collect()
+    let line = if is_boot { Change::to_string } else { later };
+    boot.into_iter().chain(changes.map(line)).collect()
+}
+
+/// Writes a change of a tree that runs. Whoever waits for a boot looks for `profile=`, as in the original's log.
+fn later(change: &Change) -> String {
+    change.to_string().replacen("profile=", "slot=", 1)
 }
 
 /// Prints the warnings and failures of an outcome.

@@ -435,6 +435,32 @@ fn nothing_is_written_through_a_link_on_the_volume() {
 }
 
 #[test]
+fn what_is_changed_after_a_boot_is_not_taken_for_a_boot() {
+    let env = TestEnv::new();
+    env.running("coder");
+    let _tree = env.supervise();
+    env.await_ready(&["coder"]);
+    env.profile("late", "");
+    env.run("register -p late").ends(0);
+    env.run("unregister -p late").ends(0);
+    env.run("reconcile").ends(0);
+    let log = fs::read_to_string(env.home.join("logs/container-boot.log")).unwrap();
+    let later = [
+        "slot=late prior_state=None action=registered",
+        "slot=late prior_state=None action=removed reason=unregistered",
+        "slot=late prior_state=None action=registered",
+    ];
+    let said = log.lines().filter_map(|line| line.split_once(' '));
+    let (boot, changes): (Vec<_>, Vec<_>) = said
+        .map(|(_, line)| line)
+        .partition(|line| !line.starts_with("slot="));
+    assert_eq!(changes, later, "{log}");
+    assert!(boot[0].starts_with("boot profiles="), "{log}");
+    has(&log, "profile=coder prior_state=running action=started");
+    assert!(!log.contains("profile=late"), "{log}");
+}
+
+#[test]
 fn the_boot_log_is_put_aside_when_it_is_full() {
     let env = TestEnv::new();
     fs::create_dir(env.home.join("logs")).unwrap();
