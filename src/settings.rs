@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::cli::Common;
 use crate::error::{Result, escaped};
 use crate::hermes::config::truth;
-use crate::hermes::dashboard::{Dashboard, HOST, PORT};
+use crate::hermes::dashboard::{Dashboard, HIDDEN, HOST, PORT};
 use crate::hermes::name::ProfileName;
 use crate::system::mount::may_hang;
 use crate::system::root::{ROOT_VARIABLE, Root, absolute};
@@ -65,8 +65,8 @@ pub struct Settings {
     pub watchdog: bool,
     /// Where the dashboard is to listen; `None` if none is asked for.
     pub dashboard: Option<Dashboard>,
-    /// Whether it has a login but no address, as where nobody has to name 0.0.0.0.
-    pub dashboard_seems_hidden: bool,
+    /// What is to be said of where it listens.
+    pub dashboard_note: Option<&'static str>,
     /// Whether every `gateway run` counts as one with `--no-supervise`.
     pub no_supervise: bool,
     /// Whether one gateway serves all profiles, if the environment sets that.
@@ -145,16 +145,12 @@ impl Settings {
             ports
         });
         let dashboard = dashboard(&environment, &mut ignore);
-        let is_set = |name: &str| environment.text(name).is_some();
-        let has_login = is_set("HERMES_DASHBOARD_BASIC_AUTH_USERNAME")
-            || is_set("HERMES_DASHBOARD_OAUTH_CLIENT_ID");
-        let dashboard_seems_hidden = has_login && !is_set("HERMES_DASHBOARD_HOST");
         Ok(Self {
             home,
             home_profile,
             scandir,
             dashboard,
-            dashboard_seems_hidden,
+            dashboard_note: dashboard_seems_hidden(&environment).then_some(HIDDEN),
             ports: ports.unwrap_or(PORTS),
             user: environment
                 .text("HERMES_S6_USER")
@@ -241,6 +237,14 @@ fn dashboard(
             .text("HERMES_DASHBOARD_HOST")
             .unwrap_or_else(|| HOST.to_owned()),
     })
+}
+
+/// Tells whether the dashboard has a login but no address, as where nobody has to name 0.0.0.0.
+fn dashboard_seems_hidden(environment: &Environment) -> bool {
+    let is_set = |name: &str| environment.text(name).is_some();
+    let has_login = is_set("HERMES_DASHBOARD_BASIC_AUTH_USERNAME")
+        || is_set("HERMES_DASHBOARD_OAUTH_CLIENT_ID");
+    has_login && !is_set("HERMES_DASHBOARD_HOST")
 }
 
 /// Reads a range of ports, such as `9200-9799`.
@@ -377,7 +381,7 @@ impl Settings {
             bootstrap: false,
             watchdog: false,
             dashboard: None,
-            dashboard_seems_hidden: false,
+            dashboard_note: None,
             no_supervise: false,
             multiplex: None,
             api_server_port: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error, Result};
 use crate::hermes::container::Command;
-use crate::hermes::dashboard::{HIDDEN, HIDDEN_REMEDY, left_out};
+use crate::hermes::dashboard::{HIDDEN_REMEDY, left_out};
 use crate::hermes::name::ProfileName;
 use crate::report::{self, Warning};
 use crate::rights::{Rights, make_scandir};
@@ -212,6 +212,23 @@ impl<'a> Session<'a> {
         Ok(failures)
     }
 
+    /// Says at the start of a tree what of the dashboard is not as its operator may expect.
+    fn speak_of_dashboard(&self) {
+        if self.settings.dashboard.is_none() {
+            return;
+        }
+        if self.choices.dashboard.is_some() {
+            if let Some(note) = self.settings.dashboard_note {
+                report::warning(&format!("{note}: {HIDDEN_REMEDY}"));
+            }
+            return;
+        }
+        let command = Command::detect(&self.settings.root);
+        if let Some(why) = left_out(&command, self.settings.no_supervise) {
+            report::note(&format!("HERMES_DASHBOARD is left out, since {why}"));
+        }
+    }
+
     /// Converges the slots of all profiles, or only those of `only`.
     ///
     /// `starting` says that this process becomes the s6-svscan, which then gets all the room that it can have.
@@ -240,15 +257,8 @@ impl<'a> Session<'a> {
             instance: instance(self.settings)?,
             choices: self.choices.clone(),
         })?;
-        if is_new && self.choices.dashboard.is_none() && self.settings.dashboard.is_some() {
-            let command = Command::detect(&self.settings.root);
-            let why = left_out(&command, self.settings.no_supervise);
-            if let Some(why) = why {
-                report::note(&format!("HERMES_DASHBOARD is left out, since {why}"));
-            }
-        }
-        if is_new && self.choices.dashboard.is_some() && self.settings.dashboard_seems_hidden {
-            report::warning(&format!("{HIDDEN}: {HIDDEN_REMEDY}"));
+        if is_new {
+            self.speak_of_dashboard();
         }
         let slots = apply.slots(&plan);
         let tender = tender::render(&self.choices, self.rights.drop_to());

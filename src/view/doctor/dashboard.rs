@@ -1,7 +1,7 @@
 //! The check of the dashboard.
 
 use crate::hermes::container::Command;
-use crate::hermes::dashboard::{HIDDEN, HIDDEN_REMEDY, left_out};
+use crate::hermes::dashboard::{HIDDEN_REMEDY, left_out};
 use crate::rights::Rights;
 use crate::settings::Settings;
 use crate::tree::scandir::ScanDir;
@@ -18,8 +18,8 @@ pub fn examine(settings: &Settings, rights: &Rights, scandir: &ScanDir, found: &
             for note in notes.iter().flatten() {
                 found.sentence(Level::Problem, note);
             }
-            if settings.dashboard_seems_hidden {
-                found.add(Level::Warning, HIDDEN.to_owned(), HIDDEN_REMEDY);
+            if let Some(note) = settings.dashboard_note {
+                found.add(Level::Warning, note.to_owned(), HIDDEN_REMEDY);
             }
             let url = seen.url.unwrap_or_default();
             found.conclude(format!("the dashboard is {}: {url}", seen.state.words()));
