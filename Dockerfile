@@ -94,7 +94,7 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 
 
-# What Hermes' wheel lacks: its skills. The lock has the hash of the source distribution, too. It is in
+# What Hermes' wheel lacks: its skills; and its licence, where people look for it. The lock has the hash of the source distribution, too. It is in
 # target/image/wheels, or comes from PyPI: pip runs its setup.py then, so only what has that hash leaves this stage.
 FROM python AS source
 ARG HERMES_VERSION
@@ -109,6 +109,7 @@ RUN name=hermes_agent-${HERMES_VERSION} \
   && sum=$(sha256sum "/build/$name.tar.gz") \
   && grep -q -e "--hash=sha256:${sum%% *}" "/build/hermes-agent-${HERMES_VERSION}.txt" \
   && tar --no-same-owner --strip-components=1 -xzf "/build/$name.tar.gz" "$name/skills" "$name/optional-skills" \
+    "$name/LICENSE" \
   && chmod -R u+rw,go=rX .
 
 
@@ -175,8 +176,8 @@ RUN if [ "$INIT" != debian ]; then exec /usr/libexec/hermes-s6/add; fi; \
 ENV PATH=/command:/usr/local/sbin:/usr/local/bin:/opt/hermes/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   HERMES_HOME=/opt/data \
   HERMES_BUNDLED_SKILLS=/opt/hermes/skills HERMES_OPTIONAL_SKILLS=/opt/hermes/optional-skills \
-  HERMES_DISABLE_LAZY_INSTALLS=1 HERMES_LAZY_INSTALL_TARGET=/opt/data/lazy-packages \
-  PYTHONDONTWRITEBYTECODE=1 \
+  HERMES_DISABLE_LAZY_INSTALLS=1 HERMES_LAZY_INSTALL_TARGET=/opt/data/lazy-packages HERMES_WRITE_SAFE_ROOT=/opt/data \
+  PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
   S6_BEHAVIOUR_IF_STAGE2_FAILS=2
 # Not the volume: from a working directory that hermes can write, root's programs load hermes' code.
 WORKDIR /

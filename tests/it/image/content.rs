@@ -170,6 +170,31 @@ fn root_finds_no_program_that_hermes_has_made() {
 }
 
 #[test]
+fn the_file_tools_of_an_agent_write_on_the_volume_and_where_else_it_is_allowed() {
+    volume!(volume);
+    let ask = "from agent.file_safety import is_write_denied as is_denied
+print(is_denied('/opt/data/workspace/x'), is_denied('/work/x'), is_denied('/tmp/x'))";
+    for (options, expected) in [
+        (&[][..], "False True True\n"),
+        (
+            &["--env=HERMES_WRITE_SAFE_ROOT=/opt/data:/work"],
+            "False False True\n",
+        ),
+        (&["--env=HERMES_WRITE_SAFE_ROOT="], "False False False\n"),
+    ] {
+        let ran = volume.run(&[&["--rm"], options].concat(), &["python3", "-c", ask]);
+        assert_eq!(ran.ends(0).stdout, expected, "{options:?}");
+    }
+}
+
+#[test]
+fn the_licence_of_hermes_is_in_the_image() {
+    volume!(volume);
+    let licence = volume.script("10000:10000", "cat /opt/hermes/LICENSE");
+    assert!(licence.contains("Nous Research"), "{licence}");
+}
+
+#[test]
 fn hermes_update_explains_that_an_image_is_replaced() {
     volume!(volume);
     let container = volume.begin(&[], &[]);

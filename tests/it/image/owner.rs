@@ -332,6 +332,19 @@ fn a_new_volume_becomes_hermes_without_what_its_file_system_keeps_there() {
 }
 
 #[test]
+fn a_link_with_the_name_of_a_file_of_hermes_is_a_sign_of_a_data_root_too() {
+    volume!(volume);
+    volume.script(
+        "0",
+        "ln -s ../away/auth.json /opt/data/auth.json; chown 0:0 /opt/data",
+    );
+    let container = volume.start(&[], &["gateway", "run"]);
+    container.await_states("ready", &["default"]);
+    let owners = container.sh("cd /opt/data && stat -c %U . auth.json; ls -d ../away || true");
+    assert_eq!(owners, "hermes\nroot\n");
+}
+
+#[test]
 fn a_data_root_that_is_not_there_yet_is_made() {
     for home in ["/srv/hermes", "/opt/data/.hermes"] {
         volume!(volume, "");
@@ -374,6 +387,29 @@ fn what_hermes_can_write_is_not_mounted_on_the_volume_without_a_warning() {
         assert_eq!(ran.stderr.matches(warning).count(), count, "{ran:?}");
         assert_eq!(ran.code, 0, "{ran:?}");
     }
+}
+
+#[test]
+fn hermes_is_in_the_group_of_a_gpu_unless_that_is_roots() {
+    volume!(volume, "profile default running");
+    // Devices that every machine has, one of the group tty and one of root's.
+    let options = [
+        "--device=/dev/tty:/dev/dri/renderD128",
+        "--device=/dev/null:/dev/dri/card0",
+    ];
+    let container = volume.begin(&options, &["default"]);
+    let pid = container.pid("default");
+    let groups = container.sh(&format!("grep ^Groups: /proc/{pid}/status"));
+    has(&groups, "\t5 10000");
+    let said = container.said();
+    has(
+        &said,
+        "hermes-setup: hermes is in the group 5 of /dev/dri/renderD128",
+    );
+    has(
+        &said,
+        "hermes-setup: warning: /dev/dri/card0 is for the group root, which hermes does not join",
+    );
 }
 
 #[test]

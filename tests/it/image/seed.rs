@@ -183,6 +183,22 @@ fn links_on_the_volume_are_neither_followed_nor_replaced() {
 }
 
 #[test]
+fn a_login_that_a_link_keeps_from_its_place_is_spoken_of() {
+    let option = r#"--env=HERMES_AUTH_JSON_BOOTSTRAP={"providers": {}}"#;
+    let no_login = "/opt/data/auth.json is a symbolic link: no login is put there";
+    volume!(volume, "ln -s ../away/auth.json /opt/data/auth.json");
+    let said = boot(&volume, &[option]);
+    assert_eq!(said.matches(no_login).count(), 1, "{said}");
+    // A login that is there already is where its operator wants it.
+    volume!(
+        volume,
+        "cd /opt/data; mkdir aside; echo {} >aside/auth.json; ln -s aside/auth.json auth.json"
+    );
+    let said = boot(&volume, &[option]);
+    assert!(!said.contains("auth.json"), "{said}");
+}
+
+#[test]
 fn files_that_never_end_keep_no_container_from_starting() {
     volume!(
         volume,
