@@ -7,7 +7,7 @@
 //! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
 //! `log` what keeps its logs from being written, `doors` its own commands, by its name and as a module, `seed` what a
 //! volume begins with, `dashboard` the dashboard beside the gateways, `page` its page in a real browser, `examples` those
-//! of the documentation.
+//! of the documentation, `migration` what it says of the image of the Hermes project.
 
 /// Makes a volume of a name, as a script leaves it; without an image, the test ends here.
 macro_rules! volume {
@@ -33,6 +33,7 @@ mod doors;
 mod examples;
 mod limits;
 mod log;
+mod migration;
 mod owner;
 mod page;
 mod pair;

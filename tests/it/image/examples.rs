@@ -87,14 +87,14 @@ fn examples() -> Vec<(&'static str, Vec<Example>)> {
 }
 
 /// The containers and volumes of one section, under names of their own.
-struct World {
+pub(super) struct World {
     prefix: String,
     /// The working directory.
     place: PathBuf,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let prefix = name();
         let place = std::env::temp_dir().join(&prefix);
         std::fs::create_dir(&place).unwrap();
@@ -110,8 +110,8 @@ impl World {
         };
         let own = words.iter().enumerate().map(|(index, word)| {
             let (start, end) = word.split_once(':').unwrap_or((word, ""));
-            let is_container =
-                ["exec", "logs", "--name"].contains(&before(index, 1)) || before(index, 2) == "-u";
+            let is_container = ["exec", "logs", "--name"].contains(&before(index, 1))
+                || ["-u", "--format"].contains(&before(index, 2));
             let is_place = end.starts_with('/');
             match NAMES.contains(&start) {
                 true if is_place => format!("{}-{word}", self.prefix),
@@ -124,7 +124,7 @@ impl World {
     }
 
     /// Runs a command line, with both outputs in one, as a person sees them.
-    fn run(&self, command: &str) -> Ran {
+    pub(super) fn run(&self, command: &str) -> Ran {
         let line = format!("exec 2>&1; {}", self.own(command));
         let mut shell = Command::new("timeout");
         shell.args(["120", "sh", "-c", &line]);
