@@ -392,15 +392,27 @@ fn what_hermes_can_write_is_not_mounted_on_the_volume_without_a_warning() {
 #[test]
 fn hermes_is_in_the_group_of_a_gpu_unless_that_is_roots() {
     volume!(volume, "profile default running");
-    // Devices that every machine has, one of the group tty and one of root's.
+    // A stand-in of the group tty, and one of root's.
+    let place = std::env::temp_dir().join(format!("hermes-s6-gpu-{}", std::process::id()));
+    let mut mknod = std::process::Command::new("mknod");
+    assert!(
+        mknod
+            .arg(&place)
+            .args(["c", "1", "3"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    chown(&place, Some(0), Some(5)).unwrap();
     let options = [
-        "--device=/dev/tty:/dev/dri/renderD128",
+        &*format!("--device={}:/dev/dri/renderD128", place.display()),
         "--device=/dev/null:/dev/dri/card0",
     ];
     let container = volume.begin(&options, &["default"]);
+    std::fs::remove_file(&place).unwrap();
     let pid = container.pid("default");
     let groups = container.sh(&format!("grep ^Groups: /proc/{pid}/status"));
-    has(&groups, "\t5 10000");
+    has(&groups, "Groups:\t5 10000");
     let said = container.said();
     has(
         &said,
