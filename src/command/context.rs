@@ -109,7 +109,8 @@ impl Context {
             }
             survey => (survey?, None),
         };
-        let report = status::report(&self.settings, &scandir, &survey)?;
+        let again = || self.survey(&[]);
+        let report = status::report(&self.settings, &scandir, &survey, again)?;
         let watched = report.manager.is_s6() || matches!(scandir.watcher(), Ok(Some(_)));
         // Root reads no log on the volume: its owner could have replaced it by anything.
         let with_log = failure.is_none() && !matches!(self.rights, Rights::Direct(_));

@@ -152,18 +152,21 @@ pub fn care(
 }
 
 /// Tells why the log of a slot is not written; `None` if it is, or if that cannot be told.
-pub fn fault(logger: &Logger, place: &LogPlace, now: SystemTime) -> Option<Fault> {
+///
+/// `seconds` is for how long the process has been up whose log it is.
+pub fn fault(logger: &Logger, place: &LogPlace, seconds: u64, now: SystemTime) -> Option<Fault> {
     let status = logger.status.as_ref();
-    let age = status.map(|status| now.duration_since(status.since).unwrap_or_default());
+    // Of a new slot, s6-svscan starts both supervisors at the same time, and that of the gateway may be the first.
+    let age = status.map_or(Duration::from_secs(seconds), |status| {
+        now.duration_since(status.since).unwrap_or_default()
+    });
+    let is_young = age < START_TIME;
     let Some(process) = &logger.process else {
-        let is_starting = age.is_some_and(|age| age < START_TIME);
         let is_hidden = status.is_some_and(|status| status.pid.is_some());
-        return (!is_starting && !is_hidden)
+        return (!is_young && !is_hidden)
             .then(|| Fault::new("its logger does not run", "hermes-s6 reconcile"));
     };
-    let is_starting =
-        status.is_some_and(|status| !status.ready) && age.is_some_and(|age| age < START_TIME);
-    if is_starting {
+    if is_young && status.is_some_and(|status| !status.ready) {
         return None;
     }
     let writes_file = place
@@ -190,4 +193,110 @@ pub fn has_unread(root: &Root, pid: i32) -> bool {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let pipe = openat(CWD, stdin, flags, Mode::empty());
     pipe.is_ok_and(|pipe| ioctl_fionread(&pipe).is_ok_and(|bytes| bytes > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A time of day, and one so many seconds before it.
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+    }
+
+    fn before(seconds: u64) -> SystemTime {
+        now() - Duration::from_secs(seconds)
+    }
+
+    fn file(inode: u64) -> FileId {
+        FileId { device: 1, inode }
+    }
+
+    /// A logger that has been up for so many seconds, and has the file with this number open.
+    fn logger(seconds: u64, inode: u64) -> Logger {
+        let process = LoggerProcess {
+            pid: 77,
+            files: BTreeSet::from([file(inode)]),
+            ..LoggerProcess::default()
+        };
+        Logger {
+            status: Some(Status {
+                pid: Some(77),
+                wanted_up: true,
+                ready: true,
+                finishing: false,
+                since: before(seconds),
+                last_exit: None,
+            }),
+            process: Some(process),
+            losses: 0,
+        }
+    }
+
+    /// The same, when it has not said yet that it reads.
+    fn unready(seconds: u64) -> Logger {
+        let mut logger = logger(seconds, 9);
+        logger.status = logger.status.map(|status| Status {
+            ready: false,
+            ..status
+        });
+        logger
+    }
+
+    /// A logger without a process, whose supervisor has said so many seconds ago that it has none.
+    fn down(seconds: u64) -> Logger {
+        let status = Status {
+            pid: None,
+            ready: false,
+            since: before(seconds),
+            last_exit: None,
+            wanted_up: true,
+            finishing: false,
+        };
+        Logger {
+            status: Some(status),
+            process: None,
+            losses: 0,
+        }
+    }
+
+    #[test]
+    fn a_logger_that_starts_is_no_fault_and_one_that_does_not_is() {
+        let nobody = Logger {
+            status: None,
+            process: None,
+            losses: 0,
+        };
+        let hidden = Logger {
+            process: None,
+            ..logger(60, 1)
+        };
+        let written = LogPlace {
+            exists: true,
+            current: Some(file(1)),
+            ..LogPlace::default()
+        };
+        let none = LogPlace::default();
+        let does_not_run = Some("its logger does not run");
+        // The logger, its directory, and for how many seconds its gateway has been up.
+        #[rustfmt::skip]
+        let rows = [
+            (logger(60, 1), &written, 60, None, "it writes"),
+            (logger(60, 9), &written, 60, Some("another process writes there"), "it has another file"),
+            (logger(60, 9), &none, 60, Some("its directory was removed"), "it has a file that is nowhere"),
+            (unready(0), &none, 0, None, "it gets ready, and has made nothing yet"),
+            (unready(9), &none, 60, None, "however long its gateway has been up"),
+            (unready(10), &none, 0, Some("its directory was removed"), "that has an end, also beside a new gateway"),
+            (down(0), &written, 60, None, "between two of its processes"),
+            (down(10), &written, 0, does_not_run, "it is down, and has been for long"),
+            (nobody.clone(), &none, 0, None, "of a new slot, its supervisor may be the second one that starts"),
+            (nobody.clone(), &none, 9, None, "on a slow machine, later"),
+            (nobody, &none, 10, does_not_run, "it has had the time"),
+            (hidden, &written, 60, None, "its process is another user's, and cannot be seen"),
+        ];
+        for (logger, place, seconds, cause, sentence) in rows {
+            let found = fault(&logger, place, seconds, now()).map(|fault| fault.cause);
+            assert_eq!(found.as_deref(), cause, "{sentence}");
+        }
+    }
 }

@@ -43,7 +43,14 @@ pub fn look(
         row = self::row(settings, scandir, watched)?;
     }
     if with_log {
-        row.log = row.pid.and_then(|_| written(settings, scandir));
+        let seconds = row.seconds.unwrap_or_default();
+        let log = || written(settings, scandir, seconds);
+        row.log = row.pid.and_then(|_| log());
+        if row.log_note().is_some() {
+            // It may just have taken a new file.
+            thread::sleep(STATUS_TIME);
+            row.log = log();
+        }
         if row.state == State::Parked {
             explain(settings, &mut row);
         }
@@ -94,13 +101,13 @@ fn service(settings: &Settings, scandir: &ScanDir) -> Result<Option<Slot>> {
     }))
 }
 
-/// Looks whether its log is written; `None` if that cannot be told.
-fn written(settings: &Settings, scandir: &ScanDir) -> Option<Log> {
+/// Looks whether its log is written, when it has been up for so many seconds; `None` if that cannot be told.
+fn written(settings: &Settings, scandir: &ScanDir, seconds: u64) -> Option<Log> {
     let service = scandir.dir().dir_if_there(DASHBOARD).ok()??;
     let logger = Logger::of(&settings.root, &service).ok()??;
     let logs = Dir::open(&settings.root.at(&settings.home)).and_then(|home| home.dir("logs"));
     let place = LogPlace::of(logs.as_ref(), LABEL);
-    let fault = fault(&logger, &place, SystemTime::now());
+    let fault = fault(&logger, &place, seconds, SystemTime::now());
     (!place.is_hidden).then(|| Log::of(&logger, &place, fault))
 }
 

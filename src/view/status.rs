@@ -25,8 +25,26 @@ use crate::volume::problem::Answer;
 use crate::volume::survey::{Skipped, Survey, UNREADABLE};
 
 /// Reports on all slots and profiles, and on their logs.
-pub fn report(settings: &Settings, scandir: &ScanDir, survey: &Survey) -> Result<Report> {
-    report_on(settings, scandir, survey, &[], true)
+///
+/// A log that is not written is looked at twice, with what `again` finds on the volume: between one look at the volume
+/// and that at s6, a logger may have been started, or have taken a new file.
+pub fn report(
+    settings: &Settings,
+    scandir: &ScanDir,
+    survey: &Survey,
+    again: impl FnOnce() -> Result<Survey>,
+) -> Result<Report> {
+    let look = |survey: &Survey| report_on(settings, scandir, survey, &[], true);
+    Ok(settled(look(survey)?, || look(&again()?)))
+}
+
+/// Gives the report, or that of a second look if a log is not written in it and there can be one.
+fn settled(report: Report, again: impl FnOnce() -> Result<Report>) -> Report {
+    if report.profiles.iter().all(|row| row.log_note().is_none()) {
+        return report;
+    }
+    thread::sleep(STATUS_TIME);
+    again().unwrap_or(report)
 }
 
 /// Reports on the slots and profiles that are in `only`, or on all if `only` is empty, and looks at no log.
@@ -166,7 +184,7 @@ impl Look<'_> {
         let has_log = self.with_logs && row.pid.is_some() && row.state != State::WaitingForLock;
         let place = profile.map(|profile| &profile.log);
         if let Some(place) = place.filter(|place| has_log && !place.is_hidden) {
-            row.log = self.log(name, place);
+            row.log = self.log(name, place, row.seconds.unwrap_or_default());
         }
         row
     }
@@ -198,11 +216,12 @@ impl Look<'_> {
             && self.survey.profiles.keys().any(may_run)
     }
 
-    /// Looks at the logger of a slot, whose log directory is `place`; `None` if it cannot be told what it does.
-    fn log(&self, name: &ProfileName, place: &LogPlace) -> Option<Log> {
+    /// Looks at the logger of a slot, whose log directory is `place` and whose gateway has been up for so many seconds;
+    /// `None` if it cannot be told what it does.
+    fn log(&self, name: &ProfileName, place: &LogPlace, seconds: u64) -> Option<Log> {
         let slot = self.scandir.slot(name).ok()??;
         let logger = Logger::of(&self.settings.root, &slot).ok()??;
-        let fault = fault(&logger, place, self.now);
+        let fault = fault(&logger, place, seconds, self.now);
         Some(Log::of(&logger, place, fault))
     }
 
@@ -243,8 +262,11 @@ mod tests {
     use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
 
     use super::*;
+    use crate::error::{Code, Error as Failure};
+    use crate::hermes::state::Intent;
     use crate::system::beneath::scratch::Scratch;
     use crate::system::root::Root;
+    use crate::tree::detect::Detection;
     use crate::volume::survey::survey;
 
     /// Counts how often a status with so many wanted slots that are down lists the processes.
@@ -279,7 +301,7 @@ mod tests {
         // What is closed between two walks keeps their events apart.
         let flags = WatchFlags::OPEN | WatchFlags::CLOSE_NOWRITE;
         add_watch(&watch, scratch.path().join("proc"), flags)?;
-        let report = report(&settings, &scandir, &survey)?;
+        let report = report(&settings, &scandir, &survey, || Ok(survey.clone()))?;
         assert_eq!(report.profiles.len(), slots + 1, "and default");
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = Reader::new(&watch, &mut buffer);
@@ -289,6 +311,59 @@ mod tests {
             walks += usize::from(is_directory && event.events().contains(ReadFlags::OPEN));
         }
         Ok(walks)
+    }
+
+    /// A report on one gateway, whose log is written or not.
+    fn with_log(written: bool) -> Result<Report> {
+        let paths = Paths {
+            home: String::new(),
+            slot: String::new(),
+            log: String::new(),
+        };
+        let mut row = Row::new("coder".parse()?, &Intent::running(), None, paths);
+        row.log = Some(Log {
+            written,
+            reason: None,
+            since: None,
+            remedy: None,
+            losses: 0,
+        });
+        Ok(Report {
+            manager: Detection::none(String::new()),
+            volume: None,
+            profiles: vec![row],
+            dashboard: None,
+        })
+    }
+
+    #[test]
+    fn a_log_that_is_not_written_is_looked_at_twice() -> Result<()> {
+        let (fine, fault) = (with_log(true)?, with_log(false)?);
+        let failure = || Err(Failure::new(Code::System, "no volume"));
+        for (first, second, expected, sentence) in [
+            (&fine, None, &fine, "it is written"),
+            (
+                &fault,
+                Some(Ok(fine.clone())),
+                &fine,
+                "its logger had just been started",
+            ),
+            (&fault, Some(Ok(fault.clone())), &fault, "it is not written"),
+            (&fault, Some(failure()), &fault, "the volume is gone"),
+        ] {
+            let mut looks = 0;
+            let is_second = second.is_some();
+            let report = settled(first.clone(), || {
+                looks += 1;
+                second.unwrap_or_else(failure)
+            });
+            assert_eq!(
+                (&report, looks),
+                (expected, usize::from(is_second)),
+                "{sentence}"
+            );
+        }
+        Ok(())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{TestEnv, has};
+use crate::support::{Process, TestEnv, has, kill};
 
 #[test]
 fn a_gateway_whose_heartbeat_has_stopped_is_unresponsive_and_is_left_alone() {
@@ -104,6 +104,32 @@ fn an_unresponsive_gateway_is_restarted_where_the_operator_asks_for_that() {
 }
 
 #[test]
+fn a_gateway_whose_log_is_about_to_start_is_no_fault() {
+    let env = TestEnv::new();
+    let tree = env.supervise();
+    env.running("coder");
+    env.run("start -p coder").ends(0);
+    // Of a new slot, s6-svscan starts two supervisors, one after the other. Here, that of the log is still to come.
+    kill(tree.pid(), "STOP");
+    let of_log = |process: &Process| process.cmdline.contains("gateway-coder/log");
+    let supervisors = env.processes_named("s6-supervise");
+    supervisors
+        .iter()
+        .find(|one| of_log(one))
+        .unwrap()
+        .kill("KILL");
+    let has_supervisor = || env.processes_named("s6-supervise").iter().any(of_log);
+    env.wait_for("its end", || !has_supervisor());
+    env.run("restart -p coder").ends(0).says("is ready");
+    env.run("status -p coder").ends(0);
+    env.run("status").ends(0);
+    env.run("status --ready").ends(0);
+    assert!(!has_supervisor());
+    kill(tree.pid(), "CONT");
+    env.wait_for("the supervisor of the log", has_supervisor);
+}
+
+#[test]
 fn the_question_whether_all_is_ready_has_no_for_an_answer_until_it_is() {
     let env = TestEnv::new();
     env.running("coder").profile("viewer", "");
@@ -111,8 +137,7 @@ fn the_question_whether_all_is_ready_has_no_for_an_answer_until_it_is() {
     env.hold("coder", "ready");
     let tree = env.supervise();
     env.await_state("coder", "starting");
-    // Its log takes a moment to be there.
-    env.wait_for("a status of 0", || env.run("status").code == 0);
+    env.run("status").ends(0);
     env.run("status --ready").ends(1).says("coder");
     env.run("status --ready -p viewer").ends(0);
     env.let_go("coder", "ready");

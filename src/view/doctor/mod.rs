@@ -174,8 +174,8 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
     if matches!((rights, tools), (Rights::Direct(_), None)) {
         return;
     }
-    let looked = survey_as(settings, rights, tools, &[]);
-    let mut survey = match looked {
+    let look = || survey_as(settings, rights, tools, &[]);
+    let mut survey = match look() {
         Ok(survey) => survey,
         Err(error) => return found.error(Level::Problem, &error),
     };
@@ -209,7 +209,7 @@ fn look(settings: &Settings, rights: &Rights, found: &mut Findings) {
         tree::tender(settings, scandir, found);
         dashboard::examine(settings, rights, scandir, found);
     }
-    tree::profiles(settings, scandir.as_ref(), &survey, found);
+    tree::profiles(settings, scandir.as_ref(), &survey, look, found);
 }
 
 /// Checks that every profile has a port of its own.

@@ -328,15 +328,16 @@ pub fn capacity(needed: usize, room: Result<Option<usize>>, found: &mut Findings
     found.conclude(format!("{needed} profiles have room"));
 }
 
-/// Finds the gateways that should run but do not, and the profiles that cannot be used.
+/// Finds the gateways that should run but do not, and the profiles that cannot be used; `again` surveys the volume anew.
 pub fn profiles(
     settings: &Settings,
     scandir: Option<&ScanDir>,
     survey: &Survey,
+    again: impl FnOnce() -> Result<Survey>,
     found: &mut Findings,
 ) {
     found.check = "profiles";
-    match scandir.map(|scandir| status::report(settings, scandir, survey)) {
+    match scandir.map(|scandir| status::report(settings, scandir, survey, again)) {
         Some(Ok(report)) => {
             gateways(&report, found);
             memory(&settings.root, &report, found);
