@@ -38,7 +38,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
 use crate::error::{Code, Error, Result};
@@ -111,5 +111,18 @@ fn usage(error: &clap::Error) -> Result<u8> {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command is given",
         _ => message.strip_prefix("error: ").unwrap_or(&message),
     };
-    Err(Error::new(Code::Usage, message).remedy("see hermes-s6 --help"))
+    let remedy = profile_option(error).unwrap_or_else(|| "see hermes-s6 --help".to_owned());
+    Err(Error::new(Code::Usage, message).remedy(remedy))
+}
+
+/// Gives the remedy for the name of a profile without its option: with the option, the command line can be parsed.
+fn profile_option(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(name) = error.get(ContextKind::InvalidArg)? else {
+        return None;
+    };
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let place = words.iter().rposition(|word| **word == **name)?;
+    words.insert(place, "-p".into());
+    let is_it = error.kind() == ErrorKind::UnknownArgument && Cli::try_parse_from(words).is_ok();
+    is_it.then(|| format!("name a profile with -p {name}"))
 }

@@ -164,13 +164,16 @@ pub fn unprinted() -> Option<&'static Error> {
     UNPRINTED.get()
 }
 
-/// Tells whether data on stdout may be coloured: stdout is a terminal, and `NO_COLOR` is not set.
+/// Tells whether data on stdout may be coloured: stdout is a terminal that knows colours, and `NO_COLOR` is not set.
 pub fn colour() -> bool {
     may_colour(io::stdout().is_terminal())
 }
 
 fn may_colour(terminal: bool) -> bool {
-    terminal && std::env::var_os("NO_COLOR").is_none()
+    // Without a kind, it may be any, as with an environment that was emptied.
+    let knows_colours =
+        || std::env::var_os("TERM").is_some_and(|kind| !kind.is_empty() && kind != "dumb");
+    terminal && std::env::var_os("NO_COLOR").is_none() && knows_colours()
 }
 
 /// Prints the result of a command for one profile: on stdout if it was done, else on stderr.

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::error::{Code, Error, Result, shown};
 use crate::rights::apart::{Dropping, Purpose};
-use crate::settings::{SCANDIR, Settings};
+use crate::settings::{CHOOSE_SCANDIR, SCANDIR, Settings};
 use crate::system::account::Account;
 use crate::system::trust::{is_not_there, name_of, only_root_changes};
 
@@ -56,7 +56,9 @@ impl Rights {
                 ),
             )
             .remedy("name the owner with HERMES_S6_USER, or run as that user")),
-            Err(cause) if !is_not_there(&cause) => Err(Error::system("stat", scandir, cause)),
+            Err(cause) if !is_not_there(&cause) => {
+                Err(Error::system("stat", scandir, cause).remedy(CHOOSE_SCANDIR))
+            }
             // A new tree at our own place belongs to the account; one at another place, such as /run/service,
             // belongs to root.
             Err(_) if settings.scandir == Path::new(SCANDIR) => Ok(Self::Drop(account)),
@@ -85,17 +87,14 @@ impl Rights {
 /// Makes the scan directory if it does not exist, and gives it to its owner.
 pub fn make_scandir(settings: &Settings, rights: &Rights) -> Result<()> {
     let scandir = settings.root.at(&settings.scandir);
-    let exists = scandir.try_exists();
-    if exists.map_err(|cause| Error::system("stat", &scandir, cause))? {
+    let unseen = |cause| Error::system("stat", &scandir, cause).remedy(CHOOSE_SCANDIR);
+    if scandir.try_exists().map_err(unseen)? {
         return Ok(());
     }
     if rustix::process::geteuid().is_root() {
         only_root_changes(scandir.parent().unwrap_or(&scandir))?;
     }
-    let failed = |cause| {
-        Error::system("create", &scandir, cause)
-            .remedy("choose a directory of yours with --scandir or HERMES_S6_SCANDIR")
-    };
+    let failed = |cause| Error::system("create", &scandir, cause).remedy(CHOOSE_SCANDIR);
     let mut missing: Vec<&Path> = scandir
         .ancestors()
         .take_while(|place| !place.exists())

@@ -21,6 +21,9 @@ use crate::system::trust::{Way, way};
 /// The scan directory of the tree that hermes-s6 itself starts, unless another is named.
 pub const SCANDIR: &str = "/run/hermes-s6/service";
 
+/// The remedy where the scan directory is at a place that cannot be used.
+pub const CHOOSE_SCANDIR: &str = "choose a directory of yours with --scandir or HERMES_S6_SCANDIR";
+
 /// The directory with the environment that the container was started with, in s6-overlay and images like it.
 pub const CONTAINER_ENVIRONMENT: &str = "/run/s6/container_environment";
 

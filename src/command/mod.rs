@@ -243,7 +243,8 @@ fn detection(common: &Common, json: bool) -> Result<Code> {
     if json {
         report::json(&detection);
     } else {
-        report::line(&format!("{}: {}", detection.manager, detection.reason));
+        let text = format!("{}: {}", detection.manager, detection.reason);
+        report::line(&report::one_line(&text));
     }
     Ok(Code::of(detection.is_s6()))
 }

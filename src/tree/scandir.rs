@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::rights::Rights;
 use crate::s6::capacity;
 use crate::s6::supervision::{Status, scanner, supervised, supervisor};
 use crate::s6::tool::Tools;
-use crate::settings::Settings;
+use crate::settings::{CHOOSE_SCANDIR, Settings};
 use crate::system::beneath::Dir;
 use crate::system::process::Holder;
 use crate::system::root::{Root, identity};
@@ -59,9 +59,15 @@ pub struct ScanDir {
 impl ScanDir {
     /// Opens the scan directory of the settings.
     pub fn open(settings: &Settings) -> Result<Self> {
-        Ok(Self {
-            dir: Dir::open(&settings.root.at(&settings.scandir))?,
-        })
+        let dir = Dir::open(&settings.root.at(&settings.scandir)).map_err(|error| {
+            let is_place = error.is_forbidden() || error.kind() == Some(ErrorKind::NotADirectory);
+            if is_place {
+                error.remedy(CHOOSE_SCANDIR)
+            } else {
+                error
+            }
+        })?;
+        Ok(Self { dir })
     }
 
     /// Opens the scan directory; `None` if it does not exist.

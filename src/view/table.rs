@@ -1,7 +1,7 @@
 //! The status for a person: a table of all profiles, and the details of one.
 
 use crate::error::{Result, escaped};
-use crate::report::{first_few, groups};
+use crate::report::{first_few, groups, one_line};
 use crate::s6::storm::death_text;
 use crate::tree::detect::Detection;
 use crate::view::row::{Report, Row, State};
@@ -32,7 +32,7 @@ pub fn table(report: &Report, colour: bool) -> String {
     if report.manager.is_s6() {
         text.push_str("s6 (container supervisor)\n\n");
     } else {
-        text.extend(["none: ", &report.manager.reason, "\n\n"]);
+        text.extend(["none: ", &one_line(&report.manager.reason), "\n\n"]);
     }
     let states = report.profiles.iter().map(|row| Some(row.state));
     for (cells, state) in std::iter::once(&head)
@@ -62,7 +62,7 @@ pub fn table(report: &Report, colour: bool) -> String {
     }
     let mut gap = "\n";
     for note in notes(report.profiles.iter().chain(&report.dashboard)) {
-        text.extend([gap, &note, "\n"]);
+        text.extend([gap, &one_line(&note), "\n"]);
         gap = "";
     }
     text

@@ -360,6 +360,19 @@ pub fn not_chosen(problem: &Problem) -> Error {
     Error::new(Code::System, what)
 }
 
+/// The remedy for what is on the volume and may not be read.
+const MAKE_READABLE: &str = "make it readable for the user of the gateways";
+
+/// Says why a home cannot be looked at, with the remedy where there is one.
+fn unseen(error: &Error) -> String {
+    let remedy = if error.is_forbidden() {
+        [": ", MAKE_READABLE].concat()
+    } else {
+        String::new()
+    };
+    error.to_string() + &remedy
+}
+
 /// Adds one name in `profiles/` to the survey. A directory without a `SOUL.md` is not a profile.
 fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey: &mut Survey) {
     beat();
@@ -379,14 +392,14 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
         // Such as ENOTCONN, of a file system whose server is gone: the home is not.
         Err(error) => {
             survey.unknown.extend(name);
-            return survey.skip(entry, UNREADABLE, error.to_string());
+            return survey.skip(entry, UNREADABLE, unseen(&error));
         }
     }
     let home = match profiles.dir(entry) {
         Ok(home) => home,
         Err(error) => {
             survey.unknown.extend(name);
-            return survey.skip(entry, UNREADABLE, error.to_string());
+            return survey.skip(entry, UNREADABLE, unseen(&error));
         }
     };
     match home.kind("SOUL.md") {
@@ -394,7 +407,7 @@ fn visit(profiles: &Dir, entry: &OsStr, logs: Logs, only: &[ProfileName], survey
         Ok(Some(_)) => {}
         Err(error) => {
             survey.unknown.extend(name);
-            return survey.skip(entry, UNREADABLE, error.to_string());
+            return survey.skip(entry, UNREADABLE, unseen(&error));
         }
     }
     match name {
@@ -442,7 +455,7 @@ fn look(name: ProfileName, home: &Dir, logs: Logs, variables: &Answer<EnvFile>) 
         Err(unusable) if unusable.is_missing() => (Intent::default(), None, true),
         Err(unusable) => {
             let remedy = match unusable.word {
-                UNREADABLE => "make it readable for the user of the gateways",
+                UNREADABLE => MAKE_READABLE,
                 _ => "remove it, and start the profile again",
             };
             let text = format!("{}: {remedy}", unusable.text);

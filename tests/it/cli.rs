@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::support::{TestEnv, programs};
+use crate::support::{TestEnv, begins, chmod, has, programs};
 
 /// Runs a command and checks how it ends and what it says on stderr.
 fn expect(env: &TestEnv, arguments: &[&str], code: i32, stderr: &str) {
@@ -41,6 +41,32 @@ fn usage_errors_are_one_line_and_100() {
             100,
             &format!("hermes-s6: fatal: {message}: see hermes-s6 --help\n"),
         );
+    }
+}
+
+#[test]
+fn a_profile_without_its_option_is_told_the_option() {
+    let env = TestEnv::new();
+    for (arguments, remedy) in [
+        (&["start", "coder"][..], "name a profile with -p coder"),
+        (
+            &["status", "--json", "coder"],
+            "name a profile with -p coder",
+        ),
+        (
+            &["logs", "-n", "5", "start"],
+            "name a profile with -p start",
+        ),
+        // With -p, it would be wrong all the same.
+        (&["start", "Coder"], "see hermes-s6 --help"),
+        (&["start", "--all", "coder"], "see hermes-s6 --help"),
+        (&["reconcile", "coder"], "see hermes-s6 --help"),
+        (&["stop", "coder", "viewer"], "see hermes-s6 --help"),
+    ] {
+        let ran = env.run(arguments).ends(100);
+        let end = format!("' found: {remedy}\n");
+        assert!(ran.stderr.ends_with(&end), "{arguments:?} {ran:?}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
     }
 }
 
@@ -142,6 +168,90 @@ fn a_scan_directory_that_cannot_be_made_has_a_remedy_and_111() {
             message,
         );
     }
+}
+
+#[test]
+fn a_scan_directory_at_a_place_that_cannot_be_used_has_a_remedy_and_111() {
+    let env = TestEnv::new();
+    let file = env.place.join("file");
+    env.write(&file, "");
+    let closed = env.place.join("closed");
+    fs::create_dir(&closed).unwrap();
+    env.own();
+    chmod(&closed, 0);
+    let within = closed.join("service");
+    let remedy = "choose a directory of yours with --scandir or HERMES_S6_SCANDIR";
+    for (place, cause, commands) in [
+        (
+            &file,
+            "Not a directory",
+            &["reconcile", "supervise", "status", "list", "start"][..],
+        ),
+        (
+            &within,
+            "Permission denied",
+            &["reconcile", "status", "stop", "doctor"],
+        ),
+    ] {
+        let place = place.to_str().unwrap();
+        for command in commands {
+            let ran = env.run(&[command, "--scandir", place]);
+            let (code, said) = match *command {
+                "doctor" => (1, ran.stdout),
+                _ => (111, ran.stderr),
+            };
+            assert_eq!(ran.code, code, "{command} {said}");
+            has(&said, format!(" {place}: {cause}: {remedy}\n"));
+        }
+    }
+}
+
+#[test]
+fn a_path_with_a_line_break_is_said_in_one_line() {
+    let mut env = TestEnv::new();
+    env.home = env.place.join("ho\nme");
+    env.scandir = env.place.join("scan\ndir");
+    fs::create_dir(&env.home).unwrap();
+    env.running("default").run("detect").ends(1);
+    let place = env.place.display();
+    env.run("reconcile").is(
+        0,
+        "reconcile: profile=default prior_state=running action=started\nreconcile: 1 changed\n",
+        "",
+    );
+    let reason = format!("none: no s6-svscan watches {place}/scan\\ndir, and PID 1 is ");
+    let detected = env.run("detect").ends(1);
+    begins(&detected.stdout, &reason);
+    assert_eq!(detected.stdout.lines().count(), 1, "{detected:?}");
+    let shown = env.run("status").ends(1);
+    begins(&shown.stdout, format!("Manager: {reason}"));
+    shown.says(format!(
+        "no s6-svscan watches {place}/scan\\ndir: hermes-s6 supervise\n"
+    ));
+    assert_eq!(shown.stdout.lines().count(), 6, "{shown:?}");
+    let _tree = env.supervise();
+    env.await_state("default", "ready");
+    env.run("status").ends(0);
+    env.run("doctor")
+        .says(format!("watches {place}/scan\\ndir\n"));
+}
+
+#[test]
+fn a_home_that_may_not_be_read_is_told_with_a_remedy() {
+    let env = TestEnv::new();
+    env.running("coder").run("reconcile").ends(0);
+    let home = env.home_of("coder");
+    chmod(&home, 0);
+    let text = format!(
+        "unable to open {}: Permission denied: make it readable for the user of the gateways\n",
+        home.display()
+    );
+    env.run("reconcile")
+        .ends(1)
+        .warns(format!("profile coder: {text}"));
+    env.run("port -p coder").ends(111).warns(&text);
+    env.run("status").ends(1).says(&text);
+    env.run("doctor").ends(1).says(&text);
 }
 
 #[test]

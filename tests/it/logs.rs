@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 
 use signal_hook::consts::SIGINT;
 
-use crate::support::{Background, Run, TestEnv, chmod, is_root, programs, skip, wait_for};
+use crate::support::{Background, Run, TestEnv, begins, chmod, is_root, programs, skip, wait_for};
 
 /// A line of a log, said at that second.
 fn at(second: u32, text: &str) -> String {
@@ -354,10 +354,17 @@ fn a_terminal_gets_colours_and_no_control_characters_of_a_gateway() {
     env.on_terminal("logs -p coder").is(0, &escaped, "");
     let coloured = format!("\x1b[36mcoder |\x1b[0m {escaped}\x1b[33mqa    |\x1b[0m ");
     let plain = format!("coder | {escaped}qa    | ");
-    for expected in [coloured, plain] {
+    begins(&env.on_terminal("logs -p coder -p qa").stdout, &plain);
+    for (variable, value, expected) in [
+        ("TERM", "xterm", &coloured),
+        ("TERM", "dumb", &plain),
+        ("TERM", "", &plain),
+        ("TERM", "linux", &coloured),
+        ("NO_COLOR", "1", &plain),
+    ] {
+        env.set(variable, value);
         let both = env.on_terminal("logs -p coder -p qa").stdout;
-        assert!(both.starts_with(&expected), "{both:?}");
-        env.set("NO_COLOR", "1");
+        assert!(both.starts_with(expected), "{variable}={value} {both:?}");
     }
 }
 

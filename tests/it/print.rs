@@ -105,6 +105,41 @@ fn what_cannot_be_printed_of_a_tree_is_told_and_111() {
 }
 
 #[test]
+fn streams_that_are_closed_change_no_answer() {
+    let env = TestEnv::new();
+    env.running("coder");
+    env.run("reconcile").ends(0);
+    let program = programs().join("hermes-s6");
+    for line in [
+        "--help",
+        "status",
+        "status --json",
+        "list",
+        "doctor",
+        "detect",
+        "port",
+        "reconcile",
+        "logs -p coder",
+        "render -p coder",
+        "start -p coder",
+        "stop",
+        "no-such-command",
+        "hermes gateway status",
+    ] {
+        let code = env.run(line).code;
+        for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+            let script = format!("exec {} {line} {closed}", program.display());
+            let ran = env.command("sh").args(["-c", &script]).ran();
+            assert_eq!(ran.code, code, "{line} {closed} {ran:?}");
+            assert!(
+                !ran.stderr.contains("unable to write"),
+                "{line} {closed} {ran:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_answer_of_no_that_cannot_be_printed_is_111_too() {
     let env = TestEnv::new();
     env.running("coder");
