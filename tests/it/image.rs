@@ -7,7 +7,7 @@
 //! command, `pair` two containers on a volume, `content` what is in the image, `real` the real Hermes Agent,
 //! `log` what keeps its logs from being written, `doors` its own commands, by its name and as a module, `seed` what a
 //! volume begins with, `dashboard` the dashboard beside the gateways, `page` its page in a real browser, `examples` those
-//! of the documentation, `migration` what it says of the image of the Hermes project.
+//! of the documentation, `tables` what its tables say, `migration` what it says of the image of the Hermes project.
 
 /// Makes a volume of a name, as a script leaves it; without an image, the test ends here.
 macro_rules! volume {
@@ -40,6 +40,7 @@ mod pair;
 mod real;
 mod seed;
 mod stop;
+mod tables;
 
 use std::fmt::Write as _;
 use std::io::Write as _;

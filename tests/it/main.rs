@@ -6,6 +6,7 @@
 //! | `cli`, `caller`, `print` | exit codes and messages; what a caller brings along; a stdout that takes nothing |
 //! | `calls` | system calls that a kernel or a container does not know |
 //! | `trust` | what root runs, and what it refuses |
+//! | `docs`, `examples` | tables and examples of the documentation |
 //! | `golden`, `word` | rendered slots, compared with `tests/golden/`; quoted values in the real execlineb |
 //! | `volume`, `warn` | what bad input on a volume costs; what is said of many profiles |
 //! | `multiplex` | one gateway for all profiles, and what happens where nobody can tell |
@@ -42,8 +43,10 @@ mod chaos;
 mod cli;
 mod config;
 mod dashboard;
+mod docs;
 mod doctor;
 mod environment;
+mod examples;
 mod golden;
 mod health;
 mod hermes;

@@ -1,15 +1,16 @@
-//! The examples of docs/image.md: each is run as it is written there, and prints what is shown there.
+//! The examples of docs/image.md, docs/dashboard.md and README.md that take a container: each is run as it is written
+//! there, and prints what is shown there.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use super::{docker, image, init_is_ours, name};
+use crate::docs::{DASHBOARD, IMAGE, README};
+use crate::examples::{Example, examples, is_as_shown, is_wait};
 use crate::support::{Ran, Run, skip, wait_for, wait_some};
 
-const PAGE: &str = include_str!("../../../docs/image.md");
-
 /// The sections with examples, and what each takes for granted.
-const SECTIONS: [(&str, &[&str]); 8] = [
+const OF_IMAGE: [(&str, &[&str]); 8] = [
     (
         "Stop",
         &["docker run --detach --name hermes --env HERMES_S6_STOP_TIMEOUT=60 hermes-s6:debian"],
@@ -47,44 +48,21 @@ const SECTIONS: [(&str, &[&str]); 8] = [
     ),
 ];
 
+/// The same of docs/dashboard.md.
+const OF_DASHBOARD: [(&str, &[&str]); 1] = [("Who reaches it", &[])];
+
+/// The same of README.md; `None` where no container is needed.
+const OF_README: [(&str, Option<&[&str]>); 3] = [
+    ("An example", None),
+    ("In a container", Some(&[])),
+    ("Starting and stopping", None),
+];
+
 /// The names that containers and volumes have in the examples.
-const NAMES: [&str; 3] = ["hermes", "second", "new"];
+const NAMES: [&str; 4] = ["hermes", "second", "new", "open"];
 
-/// A command of the page, and the lines that are shown below it.
-struct Example {
-    command: String,
-    shown: Vec<&'static str>,
-}
-
-/// Reads the examples of each section that has some.
-fn examples() -> Vec<(&'static str, Vec<Example>)> {
-    let mut sections: Vec<(&str, Vec<Example>)> = Vec::new();
-    let mut section = "";
-    let mut block: Option<bool> = None;
-    for line in PAGE.lines() {
-        match (line.strip_prefix("```"), block) {
-            (Some(_), None) => block = Some(false),
-            (Some(_), Some(_)) => block = None,
-            (None, None) => section = line.strip_prefix("## ").unwrap_or(section),
-            (None, Some(is_console)) => {
-                if let Some(command) = line.strip_prefix("$ ") {
-                    if sections.last().is_none_or(|(last, _)| *last != section) {
-                        sections.push((section, Vec::new()));
-                    }
-                    block = Some(true);
-                    let command = command.to_owned();
-                    let shown = Vec::new();
-                    let (_, examples) = sections.last_mut().unwrap();
-                    examples.push(Example { command, shown });
-                } else if is_console {
-                    let (_, examples) = sections.last_mut().unwrap();
-                    examples.last_mut().unwrap().shown.push(line);
-                }
-            }
-        }
-    }
-    sections
-}
+/// The exit code of a command that has waited long enough for a gateway; on a busy machine, it takes another one.
+const TOO_SLOW: i32 = 99;
 
 /// The containers and volumes of one section, under names of their own.
 pub(super) struct World {
@@ -110,12 +88,15 @@ impl World {
         };
         let own = words.iter().enumerate().map(|(index, word)| {
             let (start, end) = word.split_once(':').unwrap_or((word, ""));
-            let is_container = ["exec", "logs", "--name"].contains(&before(index, 1))
+            let is_container = ["exec", "logs", "--name", "stop", "start"]
+                .contains(&before(index, 1))
                 || ["-u", "--format"].contains(&before(index, 2));
             let is_place = end.starts_with('/');
             match NAMES.contains(&start) {
                 true if is_place => format!("{}-{word}", self.prefix),
                 true if is_container && end.is_empty() => format!("{}-{word}", self.prefix),
+                // Any port of the machine: another container may have this one.
+                _ if *word == "127.0.0.1:9119:9119" => "127.0.0.1::9119".to_owned(),
                 _ if *word == "hermes-s6:debian" => image().unwrap().to_owned(),
                 _ => (*word).to_owned(),
             }
@@ -143,115 +124,107 @@ impl Drop for World {
     }
 }
 
-/// A line without what differs from run to run: numbers, the host name of a container, and the width of columns.
-fn alike(line: &str) -> String {
-    let words = line.split_whitespace().map(|word| {
-        let is_host = word.len() == 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_host {
-            return "HOST".to_owned();
-        }
-        let mut text = String::new();
-        for character in word.chars() {
-            match character {
-                '0'..='9' if text.ends_with('N') => {}
-                '0'..='9' => text.push('N'),
-                other => text.push(other),
-            }
-        }
-        text
-    });
-    words.collect::<Vec<_>>().join(" ")
+/// Checks that the sections of a page are those that are known, and tells whether there is an image to try them with.
+fn is_tried(page: &'static str, known: &[&str]) -> bool {
+    let sections: Vec<&str> = examples(page).iter().map(|(section, _)| *section).collect();
+    assert_eq!(sections, known);
+    let is_there = image().is_some() && init_is_ours();
+    if !is_there {
+        skip("HERMES_S6_TEST_IMAGE names no image with INIT=debian");
+    }
+    is_there
 }
 
-/// Tells whether something was printed as it is shown, where `…` stands for any lines.
-fn is_as_shown(printed: &str, shown: &[&str]) -> bool {
-    let printed: Vec<String> = printed.lines().map(alike).collect();
-    let mut rest = &printed[..];
-    let mut may_skip = false;
-    for line in shown {
-        if *line == "…" {
-            may_skip = true;
+/// Runs the examples of a section, after what it takes for granted.
+fn check(page: &'static str, section: &str, prepare: &[&str]) {
+    let mut sections = examples(page).into_iter();
+    let (_, examples) = sections.find(|(name, _)| *name == section).unwrap();
+    let world = World::new();
+    for command in prepare {
+        // The tree of a container takes a moment to start.
+        let what = format!("{section}: {command}");
+        let ran = wait_some(
+            &what,
+            || Some(world.run(command)).filter(|ran| ![TOO_SLOW, 102].contains(&ran.code)),
+            String::new,
+        );
+        assert_eq!(ran.code, 0, "{what}: {ran:?}");
+    }
+    // The name of a backup has the time in it.
+    let mut backup: Option<String> = None;
+    for Example { command, shown } in examples {
+        // That has made the image, where README.md begins.
+        if command == "make image" {
             continue;
         }
-        let line = alike(line);
-        let found = rest.iter().position(|one| *one == line);
-        match found {
-            Some(0) => rest = &rest[1..],
-            Some(index) if may_skip => rest = &rest[index + 1..],
-            _ => return false,
+        let shown_name = "hermes-backup-2026-11-23-133730.zip";
+        let command = match &backup {
+            Some(name) => command.replace(shown_name, name),
+            None => command,
+        };
+        let what = format!("{section}: {command}");
+        let mut printed = String::new();
+        let only_looks = ["logs", "status", "doctor", "svstat", "gateway list"];
+        // These print an id, a name, or nothing, which is not shown.
+        let silent = ["docker cp ", "docker stop ", "docker start "];
+        if only_looks.iter().any(|word| command.contains(word)) {
+            let seen = std::cell::RefCell::default();
+            let is_so = || {
+                let ran = world.run(&command);
+                let is_so = is_as_shown(&ran.stdout, &shown);
+                seen.replace(ran.stdout);
+                is_so
+            };
+            wait_for(&what, is_so, || seen.borrow().clone());
+        } else if command.contains("--detach")
+            || silent.iter().any(|start| command.starts_with(start))
+        {
+            let ran = world.run(&command);
+            assert_eq!((ran.code, &*shown), (0, &[][..]), "{what}: {ran:?}");
+            if let Some((_, name)) = command.split_once("--name ") {
+                let name = name.split(' ').next().unwrap();
+                let detect = format!("docker exec {name} hermes-s6 detect");
+                wait_for("the tree", || world.run(&detect).code == 0, String::new);
+            }
+        } else {
+            let mut ran = world.run(&command);
+            let mut shown = shown;
+            if ran.code == TOO_SLOW {
+                // The next one may have nothing to wait for.
+                shown.retain(|line| !is_wait(line));
+                let again = || Some(world.run(&command)).filter(|ran| ran.code != TOO_SLOW);
+                ran = wait_some(&what, again, String::new);
+            }
+            printed = ran.stdout;
+            assert!(is_as_shown(&printed, &shown), "{what}:\n{printed}");
         }
-        may_skip = false;
+        if let Some(line) = printed.lines().find(|line| line.contains("hermes import ")) {
+            backup = line.split_whitespace().last().map(str::to_owned);
+        }
     }
-    may_skip || rest.is_empty()
-}
-
-#[test]
-fn what_is_shown_is_compared_line_by_line() {
-    let shown = ["a 12", "…", "b", "c"];
-    assert!(is_as_shown("a 7\nx\nb\nc\n", &shown));
-    assert!(is_as_shown("a  7\nb\nc\n", &shown));
-    for printed in [
-        "a 7\nb\nx\nc\n",
-        "x\na 7\nb\nc\n",
-        "a 7\nb\nc\nd\n",
-        "a 7\n",
-        "",
-    ] {
-        assert!(!is_as_shown(printed, &shown), "{printed:?}");
-    }
-    assert!(is_as_shown("anything", &["…"]));
 }
 
 #[test]
 fn the_examples_of_the_documentation_print_what_is_shown() {
-    let examples = examples();
-    let sections: Vec<&str> = examples.iter().map(|(section, _)| *section).collect();
-    assert_eq!(sections, SECTIONS.map(|(section, _)| section));
-    if image().is_none() || !init_is_ours() {
-        skip("HERMES_S6_TEST_IMAGE names no image with INIT=debian");
-        return;
-    }
-    for ((section, examples), (_, prepare)) in examples.into_iter().zip(SECTIONS) {
-        let world = World::new();
-        for command in prepare {
-            // The tree of a container takes a moment to start.
-            let what = format!("{section}: {command}");
-            let ran = wait_some(
-                &what,
-                || Some(world.run(command)).filter(|ran| ran.code != 102),
-                String::new,
-            );
-            assert_eq!(ran.code, 0, "{what}: {ran:?}");
+    if is_tried(IMAGE, &OF_IMAGE.map(|(section, _)| section)) {
+        for (section, prepare) in OF_IMAGE {
+            check(IMAGE, section, prepare);
         }
-        // The name of a backup has the time in it.
-        let mut backup: Option<String> = None;
-        for Example { command, shown } in examples {
-            let shown_name = "hermes-backup-2026-11-23-133730.zip";
-            let command = match &backup {
-                Some(name) => command.replace(shown_name, name),
-                None => command,
-            };
-            let mut printed = String::new();
-            let only_looks = ["logs", "status", "doctor", "svstat"];
-            if only_looks.iter().any(|word| command.contains(word)) {
-                let what = format!("{section}: {command}");
-                let seen = std::cell::RefCell::default();
-                let is_so = || {
-                    let ran = world.run(&command);
-                    let is_so = is_as_shown(&ran.stdout, &shown);
-                    seen.replace(ran.stdout);
-                    is_so
-                };
-                wait_for(&what, is_so, || seen.borrow().clone());
-            } else {
-                printed = world.run(&command).stdout;
-                let is_silent = command.contains("--detach") || command.starts_with("docker cp ");
-                let is_so = is_silent || is_as_shown(&printed, &shown);
-                assert!(is_so, "{section}: {command}:\n{printed}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_readme_and_of_the_dashboard_print_what_is_shown() {
+    if is_tried(README, &OF_README.map(|(section, _)| section)) {
+        for (section, prepare) in OF_README {
+            if let Some(prepare) = prepare {
+                check(README, section, prepare);
             }
-            if let Some(line) = printed.lines().find(|line| line.contains("hermes import ")) {
-                backup = line.split_whitespace().last().map(str::to_owned);
-            }
+        }
+    }
+    if is_tried(DASHBOARD, &OF_DASHBOARD.map(|(section, _)| section)) {
+        for (section, prepare) in OF_DASHBOARD {
+            check(DASHBOARD, section, prepare);
         }
     }
 }
