@@ -65,8 +65,8 @@ fn alike(line: &str) -> String {
         text
     });
     let line = words.collect::<Vec<_>>().join(" ");
-    // A duration has another unit where it is short.
-    line.replace("N ms)", "N.N s)")
+    // A duration has another unit where it is short, and two where it is long.
+    line.replace("N ms)", "N.N s)").replace("NmNs", "Ns")
 }
 
 /// Tells whether a line says that a command waits, as it does on a slow machine.
@@ -115,6 +115,7 @@ fn what_is_shown_is_compared_line_by_line() {
         assert!(!is_as_shown(printed, &shown), "{printed:?}");
     }
     assert!(is_as_shown("anything", &["…"]));
+    assert!(is_as_shown("up 3m07s", &["up 10s"]));
     let wait = "hermes-s6: info: waiting for x\n";
     assert!(is_as_shown(&format!("{wait}a (92 ms)\n"), &["a (0.1 s)"]));
     assert!(!is_as_shown("a\n", &[wait.trim_end(), "a"]));

@@ -92,6 +92,7 @@ fn states_are_coloured_on_a_terminal_only() {
     let mut env = TestEnv::new();
     env.running("coder");
     env.run("reconcile").ends(0);
+    env.set("TERM", "xterm");
     let coloured = env.on_terminal("status");
     coloured.says("  \x1b[31munsupervised\x1b[0m  ");
     env.set("NO_COLOR", "1");
