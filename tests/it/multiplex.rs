@@ -60,10 +60,13 @@ fn a_setting_that_cannot_be_read_is_told_and_leaves_what_runs_as_it_is() {
     assert_eq!((env.pid("default"), env.pid("viewer")), (default, viewer));
     has(&reconcile(&env, 1).stdout, "reconcile: nothing changed");
 
-    let status = env.run("status").ends(1);
+    // One line for both, as soon as both have been down for as many seconds.
     let told = format!("coder, late: each wants running, is down: {text}, ");
-    status.says(told);
-    status.says(": then hermes-s6 reconcile\n");
+    env.wait_for(&told, || {
+        let status = env.run("status").ends(1);
+        status.says(": then hermes-s6 reconcile\n");
+        status.stdout.contains(&told)
+    });
     let doctor = env.run("doctor").ends(1);
     doctor.says("/.env cannot be read: Permission denied");
     let started = env.run("start --all").ends(1);
