@@ -7,7 +7,7 @@ use std::process::Command;
 use super::{docker, image, init_is_ours, name};
 use crate::docs::{DASHBOARD, IMAGE, README};
 use crate::examples::{Example, examples, is_as_shown, is_wait};
-use crate::support::{Ran, Run, skip, wait_for, wait_some};
+use crate::support::{Ran, Run, chmod, has, skip, wait_for, wait_some};
 
 /// The sections with examples, and what each takes for granted.
 const OF_IMAGE: [(&str, &[&str]); 8] = [
@@ -227,4 +227,79 @@ fn the_examples_of_the_readme_and_of_the_dashboard_print_what_is_shown() {
             check(DASHBOARD, section, prepare);
         }
     }
+}
+
+/// The blocks without a prompt below a heading of docs/image.md, in order.
+fn blocks(heading: &str) -> Vec<&'static str> {
+    let heading = format!("\n{heading}\n");
+    let (_, section) = IMAGE.split_once(&heading).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let blocks = section.split("\n```").skip(1).step_by(2);
+    let blocks = blocks.map(|block| block.split_once('\n').unwrap().1);
+    blocks.filter(|block| !block.starts_with("$ ")).collect()
+}
+
+#[test]
+fn the_scripts_and_services_of_the_documentation_do_what_is_shown() {
+    volume!(volume);
+    if !init_is_ours() {
+        return;
+    }
+    let world = World::new();
+    // A script, and the option that puts it into a container.
+    let put = |content: &str, place: &str| {
+        let file = world.place.join(place.replace('/', "-"));
+        std::fs::write(&file, content.to_owned() + "\n").unwrap();
+        chmod(&file, 0o755);
+        format!("--volume={}:{place}:ro", file.display())
+    };
+    let own = blocks("## Own scripts and services");
+    let [hello, said, tick, _dockerfile, add] = own[..] else {
+        panic!("{own:?}");
+    };
+    let options = [
+        put(hello, "/etc/cont-init.d/50-hello"),
+        put(tick, "/etc/tick/run"),
+        put(add, "/etc/cont-init.d/50-tick"),
+        "--env=TZ=Europe/Berlin".to_owned(),
+    ];
+    let container = volume.start(&options.each_ref().map(String::as_str), &[]);
+    let ticks = || container.said().contains("tick in Europe/Berlin\n");
+    container.wait_for("a tick", ticks);
+    // On two streams.
+    for line in said.lines() {
+        has(&container.said(), format!("{line}\n"));
+    }
+    assert_eq!(container.stop(), 0);
+
+    let failed = blocks("## Start");
+    let script = put("#!/bin/sh\nexit 3", "/etc/cont-init.d/99-fail");
+    let ran = volume.run(&[&script], &["true"]).ends(1);
+    ran.warns(format!("\n{}\n", failed[0]));
+}
+
+#[test]
+fn gateway_run_says_what_is_shown() {
+    volume!(volume, "touch /opt/data/hold-ready");
+    let shown = blocks("### gateway run");
+    let container = volume.start(&[], &["gateway", "run"]);
+    let (wait, text) = shown[0].split_once('\n').unwrap();
+    container.wait_for("a word about the wait", || container.said().contains(wait));
+    container.sh("rm /opt/data/hold-ready");
+    let is_said = |shown: &str, after: &str| {
+        let said = container.said();
+        let (_, said) = said.split_once(after)?;
+        let said: Vec<&str> = said
+            .lines()
+            .filter(|line| !line.starts_with("default: "))
+            .collect();
+        let shown: Vec<&str> = shown.lines().collect();
+        let said = said.get(..shown.len())?.join("\n");
+        is_as_shown(&said, &shown).then_some(())
+    };
+    let after = format!("{wait}\n");
+    container.wait_for("what is shown", || is_said(text, &after).is_some());
+    container.hermes_s6("stop");
+    container.restart();
+    container.wait_for("what is shown", || container.said().contains(shown[1]));
 }
