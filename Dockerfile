@@ -94,8 +94,9 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 
 
-# What Hermes' wheel lacks: its skills; and its licence, where people look for it. The lock has the hash of the source distribution, too. It is in
-# target/image/wheels, or comes from PyPI: pip runs its setup.py then, so only what has that hash leaves this stage.
+# What Hermes' wheel lacks: its skills, and its licence where people look for it. The lock has the hash of the source
+# distribution, too. It is in target/image/wheels, or comes from PyPI: pip runs its setup.py then, so only what has that
+# hash leaves this stage.
 FROM python AS source
 ARG HERMES_VERSION
 COPY rootfs/all/opt/hermes/lock/hermes-agent-${HERMES_VERSION}.txt target/image/wheels* /build/
