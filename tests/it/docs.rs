@@ -93,7 +93,8 @@ fn variables<'t>(text: &'t str, start: &str) -> BTreeSet<&'t str> {
 const MEASURED: [&str; 2] = ["| | `debian` | `base` |", "| | time |"];
 
 /// The tables of docs/image.md and docs/dashboard.md that a test reads: here, or in `image::tables` and `image::limits`.
-const READ: [&str; 14] = [
+const READ: [&str; 15] = [
+    "| `INIT=` | tests | of these, in `.ci/run` |",
     "| `INIT=` | s6 and `/init` | your own services | messages at start |",
     "| command | effect | the container ends |",
     "| `docker run` | effect |",
@@ -517,6 +518,19 @@ fn the_inits_and_the_tools_of_the_documentation_are_those_of_the_dockerfile() {
 }
 
 #[test]
+fn the_inits_whose_tests_are_said_to_run_by_themselves_are_those_of_ci() {
+    let ci = file(".ci/run");
+    for row in table(IMAGE, "| `INIT=` | tests | of these, in `.ci/run` |") {
+        let line = match quoted(row[0])[0] {
+            "debian" => "make test-image\n".to_owned(),
+            init => format!("make test-image INIT={init}"),
+        };
+        let is_run = !row[2].starts_with("none");
+        assert_eq!(ci.contains(&line), is_run, "{}", row[0]);
+    }
+}
+
+#[test]
 fn the_lines_of_the_documentation_with_which_a_build_ends_are_those_of_the_script() {
     let script = file("rootfs/s6-overlay/usr/libexec/hermes-s6/add");
     let mut fatal = 0;
@@ -552,14 +566,10 @@ fn the_lines_of_the_documentation_with_which_a_build_ends_are_those_of_the_scrip
 fn what_is_said_of_the_dashboard_is_there() {
     let code = all_of("src");
     for row in table(DASHBOARD, "| variable | default | meaning |") {
-        let names = quoted(row[0]);
-        // Those that go on to Hermes are nothing to us.
-        let is_ours = !row[2].starts_with("reach Hermes") && row[2] != "reach Hermes as they are";
-        assert_eq!(
-            is_ours,
-            variables(&code, "").contains(names[0]),
-            "{names:?}"
-        );
+        // Those of Hermes are not read, except for advice.
+        let name = quoted(row[0])[0];
+        let is_ours = row[2] != "reach Hermes as they are";
+        assert!(!is_ours || variables(&code, "").contains(name), "{name}");
     }
     let mut env = TestEnv::new();
     env.set("HERMES_DASHBOARD", "1").run("reconcile").ends(0);
