@@ -35,7 +35,7 @@ demo: build
 test:
 	@say() { printf '\n==> %s\n' "$$*"; }
 	say 'what the tests need'
-	tests/setup/packages s6 execline procps
+	tests/setup/packages s6 execline procps strace
 	versions=$$(tests/setup/s6-versions)
 	hermes=$$(tests/setup/hermes)
 	native=$${versions%%$$'\n'*}
