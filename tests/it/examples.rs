@@ -282,6 +282,7 @@ fn what_starting_and_stopping_prints_is_what_the_readme_shows() {
     }
     env.behaviour("coder", "save 1\n")
         .behaviour("writer", "exit 78\n");
+    env.own();
     let mut shell = Shell::new(&env);
     shell.check("export HERMES_S6_SCANDIR=~/service", &[]);
     let reconciled = ["…"];
