@@ -1,5 +1,7 @@
 //! The tables of docs/image.md: each row is tried as it is written there, and a row that is not known here fails.
 
+use std::os::unix::fs::chown;
+
 use super::{Container, TREE, Volume, docker_ok, image, init_is_ours};
 use crate::docs::{IMAGE, quoted, table};
 use crate::support::{chmod, closes, has, wait_for};
@@ -355,12 +357,27 @@ fn each_setting_that_other_images_have_has_the_effect_that_is_said_there() {
                 of_gateway.push(format!("--volume={}:{file}:ro", secret.display()));
                 expected.push(format!("{}=12:secret", quoted(effect)[0]));
             }
-            (
-                "HERMES_WRITE_SAFE_ROOT=/opt/data/workspace",
-                "Hermes' own: its tools write nowhere else",
-            ) => {
+            ("HERMES_WRITE_SAFE_ROOT=/opt/data:/work", _) => {
+                has(&effect, "The image sets `/opt/data`");
+                volume!(volume);
+                let ask = ["printenv", "HERMES_WRITE_SAFE_ROOT"];
+                assert_eq!(printed(&volume, &[], &ask, 0), "/opt/data\n");
                 of_gateway.push(format!("--env={}", codes[0]));
                 expected.push(codes[0].to_owned());
+            }
+            ("--device /dev/dri", _) => {
+                has(&effect, "hermes joins the groups of GPUs");
+                volume!(volume);
+                // A stand-in for a GPU: a null device of a group.
+                let gpu = std::env::temp_dir().join(super::name());
+                let mut mknod = std::process::Command::new("mknod");
+                let mknod = mknod.arg(&gpu).args(["c", "1", "3"]);
+                assert!(mknod.status().unwrap().success());
+                chown(&gpu, Some(0), Some(5)).unwrap();
+                let device = format!("--device={}:/dev/dri/renderD128", gpu.display());
+                let groups = printed(&volume, &[&device], &["id", "-G"], 0);
+                std::fs::remove_file(&gpu).unwrap();
+                assert!(groups.split_whitespace().any(|one| one == "5"), "{groups}");
             }
             ("--volume /var/run/docker.sock:/var/run/docker.sock", _) => {
                 has(&effect, "hermes joins the group of the socket");
