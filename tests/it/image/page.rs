@@ -160,8 +160,14 @@ impl<'a> Browser<'a> {
         let element = self.command("/element", &by);
         let id = element.as_object().unwrap().values().next().unwrap();
         let place = format!("/element/{}", id.as_str().unwrap());
-        self.command(&format!("{place}/clear"), &json!({}));
-        self.command(&format!("{place}/value"), &json!({ "text": text }));
+        let is_typed = format!("return shown('{selector}')[0].value === '{text}'");
+        // The page may still be filling it in itself.
+        let type_it = || {
+            self.command(&format!("{place}/clear"), &json!({}));
+            self.command(&format!("{place}/value"), &json!({ "text": text }));
+            self.run(&is_typed).as_bool() == Some(true)
+        };
+        wait_for(selector, type_it, || self.explain());
     }
 
     /// Chooses an action of a profile, on the page of all profiles.
