@@ -156,12 +156,13 @@ pub fn check_listens(root: &Root) -> Result<bool> {
     let is_over = Instant::now() + CHECK_TIME;
     loop {
         let status = Status::read(&service)?;
-        let is_ready = match status.and_then(|status| status.pid) {
-            Some(pid) => listens(root, pid)?,
-            None => false,
+        let seen = match status.and_then(|status| status.pid) {
+            Some(pid) => listens(root, pid),
+            None => Ok(false),
         };
-        if is_ready || Instant::now() >= is_over {
-            return Ok(is_ready);
+        // A look that fails is made again: the process may not be the user's yet.
+        if matches!(seen, Ok(true)) || Instant::now() >= is_over {
+            return seen;
         }
         std::thread::sleep(CHECK_INTERVAL);
     }

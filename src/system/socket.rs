@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::{fs, io};
 
 use crate::error::{Error, Result};
-use crate::system::process::{is_gone, proc_bytes};
+use crate::system::process::{is_gone, proc_text};
 use crate::system::root::Root;
 
 /// The state of a TCP socket that listens, in `/proc/net/tcp`.
@@ -17,9 +17,9 @@ pub fn listens(root: &Root, pid: u32) -> Result<bool> {
     // A kernel without IPv6 has only the first.
     for table in ["net/tcp", "net/tcp6"] {
         let path = place.join(table);
-        let table =
-            if_there(proc_bytes(&path)).map_err(|cause| Error::system("read", &path, cause))?;
-        let table = String::from_utf8_lossy(&table.unwrap_or_default()).into_owned();
+        let table = if_there(proc_text(&path));
+        let table = table.map_err(|cause| Error::system("read", &path, cause))?;
+        let table = table.unwrap_or_default();
         listening.extend(table.lines().filter_map(|line| {
             let mut fields = line.split_whitespace().skip(3);
             let listens = fields.next()? == LISTENS;
@@ -72,6 +72,7 @@ mod tests {
         assert!(!listens(&root, other.id())?, "it is gone");
         Ok(())
     }
+
     #[test]
     fn a_table_that_cannot_be_read_is_no_answer()
     -> std::result::Result<(), Box<dyn std::error::Error>> {
