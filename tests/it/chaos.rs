@@ -111,6 +111,11 @@ struct Record {
 }
 
 impl Record {
+    fn write(&self, profile: &'static str, written: Written) {
+        let mut intents = self.intents.lock().unwrap();
+        intents.entry(profile).or_default().push(written);
+    }
+
     /// The intents that a profile may have now: one of the last commands has written it, or nobody has.
     fn possible(&self, profile: &str) -> BTreeSet<&'static str> {
         let intents = self.intents.lock().unwrap();
@@ -174,13 +179,7 @@ fn client(
                 ended,
                 is_acknowledged,
             };
-            record
-                .intents
-                .lock()
-                .unwrap()
-                .entry(profile)
-                .or_default()
-                .push(written);
+            record.write(profile, written);
         }
     }
 }
@@ -364,13 +363,7 @@ fn whatever_is_killed_each_profile_is_as_its_last_acknowledged_command_says() {
             ended: now,
             is_acknowledged: true,
         };
-        record
-            .intents
-            .lock()
-            .unwrap()
-            .entry(profile)
-            .or_default()
-            .push(stop);
+        record.write(profile, stop);
     }
     env.own();
     let clients = Clients::default();

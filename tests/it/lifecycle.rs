@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use crate::random::Random;
 use crate::support::{
     Background, PATIENCE, PATIENCE_SECONDS, Ran, Run, TestEnv, all_is_of, begins, chmod,
     fingerprint, is_root, mode, names, skip,
@@ -1008,17 +1009,11 @@ fn fifty_commands_at_once_leave_every_profile_as_the_last_one_wanted_it() {
         "unregister",
         "reconcile",
     ];
-    let mut seed = std::process::id() as usize;
-    let mut random = |below: usize| {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % below
-    };
+    let mut random = Random::new(std::process::id().into());
     let commands: Vec<Vec<&str>> = (0..50)
-        .map(|_| match actions[random(actions.len())] {
+        .map(|_| match *random.pick(&actions) {
             "reconcile" => vec!["reconcile"],
-            action => vec![action, "-p", words[random(words.len())]],
+            action => vec![action, "-p", *random.pick(&words)],
         })
         .collect();
     let running = commands.iter().map(|words| env.background(words));
